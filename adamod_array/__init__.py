@@ -1,0 +1,52 @@
+"""Adam, AdaMod, RAdam and untuned warmups on whatever arrays you have.
+
+>>> import numpy as np
+>>> from adamod_array import adamod_init, adamod_step
+>>> params = {"w": np.zeros(3), "b": np.zeros(1)}
+>>> state = adamod_init(params, lr=1e-3)
+>>> state = adamod_step(state, grads={"w": np.ones(3), "b": np.ones(1)})
+>>> state.step
+1
+"""
+
+from adamod_array import schedules
+from adamod_array._kernels import engine
+from adamod_array._math import host_math
+from adamod_array._method import Method, abs_sq, bias_correction
+from adamod_array._norm import clip_by_global_norm, global_norm
+from adamod_array._show import show
+from adamod_array._state import State
+from adamod_array._step import init, step
+from adamod_array.adam import Adam, adam_init, adam_step
+from adamod_array.adamod import AdaMod, adamod_init, adamod_step
+from adamod_array.momentum import Momentum, momentum_init, momentum_step
+from adamod_array.radam import RAdam, radam_init, radam_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaMod",
+    "Adam",
+    "Method",
+    "Momentum",
+    "RAdam",
+    "State",
+    "abs_sq",
+    "adam_init",
+    "adam_step",
+    "adamod_init",
+    "adamod_step",
+    "bias_correction",
+    "clip_by_global_norm",
+    "engine",
+    "global_norm",
+    "host_math",
+    "init",
+    "momentum_init",
+    "momentum_step",
+    "radam_init",
+    "radam_step",
+    "schedules",
+    "show",
+    "step",
+]

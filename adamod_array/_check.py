@@ -1,0 +1,139 @@
+"""Every check of arrays, all of them made before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adamod_array import _tree
+from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name, is_tracer, namespace_of
+
+Paths = Callable[[int], str]
+"""The path of leaf i: a call, because paths are spelled out for errors only."""
+
+
+def _describe(x: Any) -> str:
+    kind = namespace_of(x)
+    if kind is None:
+        return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    return f"a {kind.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
+
+
+def params(leaves: list[Any], path: Paths) -> Namespace | None:
+    """Floating arrays of one framework; returns its namespace (None of a tree without arrays)."""
+    first: Namespace | None = None
+    for i, p in enumerate(leaves):
+        if p is None:
+            continue
+        kind = namespace_of(p)
+        if kind is None:
+            raise TypeError(
+                f"{path(i)} must be an array, got {_describe(p)}; None marks what is not to be optimized"
+                " (of an Equinox module: equinox.filter(module, equinox.is_inexact_array))"
+            )
+        if dtype_name(p) not in COMPUTE_DTYPE:
+            raise TypeError(f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}")
+        _dense(kind, p, path(i) if kind.name == "torch" and p.layout != kind.xp.strided else "")
+        if first is None:
+            first, at = kind, i
+        elif kind.name != first.name:
+            raise TypeError(
+                f"params mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}"
+            )
+    return first
+
+
+def _dense(kind: Namespace, x: Any, path: str) -> None:
+    if kind.name == "torch" and x.layout != kind.xp.strided:
+        raise TypeError(f"{path} must be dense, got a tensor of layout {x.layout}: call .to_dense()")
+
+
+def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
+    """A gradient or slot matches its parameter: framework, dtype category, shape and device."""
+    if x is None:
+        raise TypeError(f"{path()} is None where the parameter is an array")
+    x_kind = namespace_of(x)
+    if x_kind is None:
+        raise TypeError(f"{path()} must be an array, got {_describe(x)}")
+    if x_kind.name != kind.name:
+        raise TypeError(f"{path()} must be a {kind.name} array like its parameter, got {_describe(x)}")
+    if x.shape != p.shape and not _unknown(p.shape):
+        raise ValueError(f"{path()} must have its parameter's shape {tuple(p.shape)}, got {tuple(x.shape)}")
+    if x.dtype != p.dtype:
+        name = dtype_name(x)
+        if name not in COMPUTE_DTYPE:
+            raise TypeError(f"{path()} must have a floating dtype like its parameter's {dtype_name(p)}, got {name}")
+        if name.startswith("complex") and not dtype_name(p).startswith("complex"):
+            raise TypeError(f"{path()} must be real like its parameter ({dtype_name(p)}), got {name}")
+    if kind.name == "numpy":
+        return
+    _dense(kind, x, path() if kind.name == "torch" and x.layout != kind.xp.strided else "")
+    here, there = kind.device(p), kind.device(x)
+    if here != there and None not in (here, there):
+        raise ValueError(f"{path()} must be on its parameter's device {here}, got {there}")
+
+
+def _unknown(shape: Any) -> bool:
+    """Dask's shapes hold NaN where they are not known yet."""
+    return any(n != n for n in shape)
+
+
+def structure(expected: Any, got: Any, root: str) -> None:
+    """The same tree as params."""
+    if expected != got:
+        raise ValueError(f"{root} must have the structure of params: {_tree.mismatch(expected, got, root)}")
+
+
+def writable(kind: Namespace, arrays: list[tuple[Any, Callable[[], str]]]) -> None:
+    """Arrays that may be written in place: not read-only, not deleted, and no two of them share memory."""
+    spans = []
+    for x, path in arrays:
+        if x is None or is_tracer(x):
+            continue
+        if kind.name == "jax":
+            if x.is_deleted():
+                raise ValueError(f"{path()} has been donated already: this state is spent")
+            spans.append((id(x), id(x) + 1, x, path))
+            continue
+        view = _view(kind, x)
+        if view is None or view.size == 0:
+            continue
+        if kind.name == "numpy" and not x.flags.writeable:
+            raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
+        if any(n > 1 and stride == 0 for n, stride in zip(view.shape, view.strides, strict=True)):
+            raise ValueError(f"{path()} repeats elements (a broadcast view) and cannot be donated")
+        low, high = np.lib.array_utils.byte_bounds(view)
+        spans.append((low, high, view, path))
+    spans.sort(key=lambda span: span[0])
+    for (_, high, x, path), (low, _, y, other) in zip(spans, spans[1:], strict=False):
+        if low < high and (kind.name == "jax" or _shares(x, y)):
+            raise ValueError(f"{path()} and {other()} share memory and cannot both be donated")
+
+
+def _shares(x: Any, y: Any) -> bool:
+    try:
+        return np.shares_memory(x, y, max_work=10**6)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _view(kind: Namespace, x: Any) -> Any:
+    """The array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
+    if kind.name == "numpy":
+        return x
+    if kind.name == "torch":
+        pointer, strides = x.data_ptr(), [n * x.itemsize for n in x.stride()]
+    elif kind.name == "cupy":
+        pointer, strides = x.data.ptr, x.strides
+    else:
+        return None  # nothing is written in place
+    interface = {
+        "version": 3,
+        "data": (pointer, True),
+        "shape": tuple(x.shape),
+        "strides": tuple(strides),
+        "typestr": f"|V{x.dtype.itemsize}",
+    }
+    return np.asarray(type("Memory", (), {"__array_interface__": interface})())

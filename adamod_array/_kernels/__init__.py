@@ -1,0 +1,95 @@
+"""Engines: what runs a method's rule over arrays. Each file is one way; :func:`run` chooses."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adamod_array._method import Array, Method
+from adamod_array._namespace import Namespace
+
+_choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
+
+ENGINES = ("auto", "eager", "jit")
+
+
+@dataclass
+class Work:
+    """One step over leaves of one framework, checked and ready to run."""
+
+    method: Method
+    kind: Namespace
+    c: tuple[Any, ...]
+    """Coefficients of this step, unrounded."""
+    pairs: Sequence[tuple[Any, Any]]
+    """Distinct learning rates and decay factors, unrounded."""
+    which: tuple[int, ...]
+    """Which pair each leaf has."""
+    params: Sequence[Array]
+    grads: Sequence[Array]
+    slots: Sequence[Sequence[Array]]
+    """Of each leaf, in the order of ``method.slots``."""
+
+
+Result = tuple[Sequence[Array], Sequence[Sequence[Array]]]
+"""The new parameters, and the new slots of each."""
+
+
+def apply_rule(
+    method: Method, xp: Any, lr: Array, decay: Array | None, c: Any, g: Array, p: Array, slots: Sequence[Array]
+) -> tuple[Array, ...]:
+    """Decoupled weight decay, then the rule: the text that every engine runs."""
+    if decay is not None:
+        p = decay * p
+    new = tuple(method.rule(xp, lr, c, g, p, *slots))
+    if len(new) != 1 + len(slots):
+        raise TypeError(
+            f"{type(method).__name__}.rule must return the parameter and its {len(slots)} slots"
+            f" {method.slots}, got {len(new)} values"
+        )
+    return new
+
+
+def run(work: Work, donate: bool) -> Result:
+    """Take the step by the engine in force."""
+    from adamod_array._kernels import eager, jax, torch
+
+    if work.kind.name == "jax" and _choice.get() != "eager":
+        return jax.run(work, donate)
+    if work.kind.name == "torch":
+        return torch.run(work, donate)
+    return eager.run(work, donate)
+
+
+@contextlib.contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Choose what runs the rules, within a ``with`` block and its thread or task.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"``: the fastest for each framework, the default. ``"eager"``: the rule as written,
+        operation by operation. ``"jit"``: JAX's compiler (what auto takes for JAX).
+
+    Raises
+    ------
+    ValueError
+        No engine has that name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import adamod_init, adamod_step, engine
+    >>> with engine("eager"):
+    ...     state = adamod_step(adamod_init(np.zeros(3)), np.ones(3))
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
+    token = _choice.set(name)
+    try:
+        yield
+    finally:
+        _choice.reset(token)

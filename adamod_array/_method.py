@@ -1,0 +1,119 @@
+"""What a method is: hyperparameters, the coefficients of step t, and a rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math as _math
+from typing import Any, ClassVar
+
+Array = Any
+"""Any array of the array API standard. The standard has no common base class to name here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """Base class of every update rule; subclass it to write your own.
+
+    A method is a frozen dataclass of hyperparameters with two pure functions. Its fields are
+    checked on construction: numbers must be finite and become Python floats (a NumPy float64
+    would turn float32 arrays into float64), fields whose names start with ``beta`` must lie in
+    [0, 1), and fields whose names start with ``eps`` must not be negative.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter is out of its range.
+    TypeError
+        A hyperparameter is not a number (fields that are strings, booleans or None are left to
+        the subclass).
+
+    Examples
+    --------
+    >>> import dataclasses, numpy as np
+    >>> from adamod_array import Method, init, step
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class SignSGD(Method):
+    ...     def rule(self, xp, lr, c, g, p):
+    ...         return (p - lr * xp.sign(g),)
+    >>> state = step(init(SignSGD(), np.zeros(3), lr=0.5), np.asarray([2.0, -7.0, 0.0]))
+    >>> print(state.params)
+    [-0.5  0.5  0. ]
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    """Names of the arrays kept beside each parameter. All start at zero."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None or isinstance(value, (bool, str)):
+                continue
+            name = f"{type(self).__name__}: {field.name}"
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                raise TypeError(f"{name} must be a number, got {value!r}") from None
+            if not _math.isfinite(number):
+                raise ValueError(f"{name} must be finite, got {number}")
+            if field.name.startswith("beta") and not 0 <= number < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {number}")
+            if field.name.startswith("eps") and number < 0:
+                raise ValueError(f"{name} must not be negative, got {number}")
+            object.__setattr__(self, field.name, number)
+
+    def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
+        """Scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
+
+        ``math`` offers ``exp, expm1, log, sqrt, minimum, maximum, where`` for whatever ``t`` is:
+        Python floats when it is an int, an array namespace when it is an array or a tracer.
+        """
+        return ()
+
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
+        """One elementwise step: the new parameter and the new slots, in the order of ``slots``.
+
+        ``lr`` and the coefficients ``c`` are scalars of the compute dtype, ``g`` is the gradient
+        and ``p`` the parameter; all arrays have one shape. ``if`` may look at hyperparameters
+        only; arithmetic among scalars belongs in :meth:`coefficients`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define rule(self, xp, lr, c, g, p, *slots)")
+
+
+def one_of(method: Method, field: str, *choices: str) -> None:
+    """Check a field that takes one of a few words."""
+    value = getattr(method, field)
+    if value not in choices:
+        raise ValueError(f"{type(method).__name__}: {field} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def bias_correction(beta: float, t: Any, math: Any) -> Any:
+    """``1 / (1 - beta**t)``: what a zero-initialised moving average is multiplied by (Kingma & Ba, section 3).
+
+    A reciprocal, because dividing an array by a scalar is rewritten by some compilers and costs
+    the last bit. Written with ``expm1``: in float32 the textbook form loses five digits.
+
+    Examples
+    --------
+    >>> from adamod_array import bias_correction, host_math
+    >>> bias_correction(0.5, 2, host_math)
+    1.3333333333333333
+    """
+    if beta == 0:
+        return 1.0
+    return -1 / math.expm1(t * _math.log(beta))
+
+
+def abs_sq(xp: Any, g: Array) -> Array:
+    """``|g|**2`` of a real or complex array, as a real array, with correctly rounded operations only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import abs_sq
+    >>> print(abs_sq(np, np.asarray([3 + 4j])))
+    [25.]
+    """
+    if xp.isdtype(g.dtype, "complex floating"):
+        re, im = xp.real(g), xp.imag(g)
+        return re * re + im * im
+    return g * g

@@ -1,0 +1,115 @@
+"""Whose arrays are these: the namespace of an array, its dtypes, devices and scalars."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+COMPUTE_DTYPE = {
+    "float16": "float32",  # 16 bits are too few to average in: 1 - beta2 or eps would vanish
+    "bfloat16": "float32",
+    "float32": "float32",
+    "float64": "float64",
+    "complex64": "complex64",
+    "complex128": "complex128",
+}
+"""The dtypes that parameters may have, and the dtype each is computed in."""
+
+REAL_DTYPE = {"complex64": "float32", "complex128": "float64"}
+
+
+def dtype_name(x: Any) -> str:
+    """``"float32"``, ``"bfloat16"``, ...: one name for a dtype in every framework."""
+    return _dtype_name(type(x.dtype), x.dtype)
+
+
+@functools.cache
+def _dtype_name(cls: type, dtype: Any) -> str:  # by class too: array-api-strict warns when its dtypes meet NumPy's
+    return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """The array namespace of one framework, and the few questions whose answers differ between them."""
+
+    name: str
+    xp: Any
+
+    def dtype(self, name: str) -> Any:
+        """The namespace's dtype of that name."""
+        return getattr(self.xp, name)
+
+    @property
+    def widest_float(self) -> Any:
+        """float64, or what JAX allows in its place."""
+        return self.xp.result_type(float) if self.name == "jax" else self.xp.float64
+
+    def device(self, x: Any) -> Any:
+        """Where the array is; None where that is not known until the program runs (a JAX tracer)."""
+        if self.name == "numpy":
+            return "cpu"
+        if self.name == "jax":
+            return None if is_tracer(x) else x.devices()
+        return array_api_compat.device(x)
+
+    def scalar(self, value: Any, dtype: str, device: Any) -> Any:
+        """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied to it.
+
+        Host numbers are rounded once, here. Arrays of no dimensions are cast where they are.
+        """
+        if isinstance(value, (int, float)):
+            if self.name in ("numpy", "cupy", "dask", "jax"):
+                return np.dtype(dtype).type(value)
+            if self.name == "torch":
+                return self.xp.asarray(value, dtype=self.dtype(dtype))  # on the CPU: a kernel's argument
+            return self.xp.asarray(value, dtype=self.dtype(dtype), device=device)
+        return self.xp.astype(value, self.dtype(dtype))
+
+
+def namespace_of(x: Any) -> Namespace | None:
+    """The namespace of an array, or None of anything else."""
+    return _namespace_of_type(type(x)) or _namespace_by_protocol(x)
+
+
+@functools.cache
+def _namespace_of_type(cls: type) -> Namespace | None:
+    """The frameworks that array-api-compat wraps, recognised by type, once a type."""
+    framework = cls.__module__.partition(".")[0]
+    if issubclass(cls, (np.ndarray, np.generic)):
+        if issubclass(cls, (np.ma.MaskedArray, np.matrix)):
+            return None  # their operators mean something else
+        return Namespace("numpy", _compat("numpy"))
+    if (torch := sys.modules.get("torch")) and issubclass(cls, torch.Tensor):
+        return Namespace("torch", _compat("torch"))
+    if (jax := sys.modules.get("jax")) and (issubclass(cls, jax.Array) or issubclass(cls, jax.core.Tracer)):
+        return Namespace("jax", jax.numpy)
+    if framework == "cupy" and issubclass(cls, sys.modules["cupy"].ndarray):
+        return Namespace("cupy", _compat("cupy"))
+    if framework == "dask" and issubclass(cls, sys.modules["dask.array"].Array):
+        return Namespace("dask", _compat("dask.array"))
+    return None
+
+
+def _compat(name: str) -> Any:
+    """array-api-compat's wrapper, imported only once its framework is."""
+    module = __import__(f"array_api_compat.{name}", fromlist=["_"])
+    return module
+
+
+def _namespace_by_protocol(x: Any) -> Namespace | None:
+    """Any other array of the standard."""
+    if isinstance(x, type) or not hasattr(x, "__array_namespace__"):
+        return None
+    xp = x.__array_namespace__()
+    return Namespace(xp.__name__.partition(".")[0], xp)
+
+
+def is_tracer(x: Any) -> bool:
+    """Whether the value of a JAX array is unknown, inside jit, vmap, grad or scan."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.core.Tracer)

@@ -1,0 +1,121 @@
+"""The state of an optimization: parameters, slots and the number of steps taken."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import optree
+
+from adamod_array._method import Method
+from adamod_array._namespace import dtype_name, namespace_of
+from adamod_array._tree import Tree
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class State:
+    """Parameters, slots and step count, with the method that moves them; made by :func:`adamod_array.init`.
+
+    Immutable, picklable, deep-copyable, and a pytree for optree, JAX and torch.utils._pytree:
+    ``params``, ``slots`` and ``step`` hold the leaves, the rest is static. ``dataclasses.replace``
+    makes a changed copy (another ``lr``, say).
+
+    Attributes
+    ----------
+    params : array or tree of arrays
+        The parameters, in the caller's own containers.
+    slots : dict of str to tree
+        What the method keeps beside each parameter, zero at first: real where the rule makes it
+        real, float32 where the parameter has 16 bits, on the parameter's device.
+    step : int
+        Steps taken so far; an int on the host until a user's ``jax.jit`` traces it.
+    method : Method
+        Hyperparameters and rule.
+    lr, weight_decay : float, schedule, or a tuple of one a leaf
+        As given to ``init``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import momentum_init
+    >>> momentum_init({"w": np.zeros((2, 3)), "b": np.zeros(3, np.float32)})
+    State(Momentum(beta=0.9, nesterov=False), step=0, lr=0.001,
+      params={'w': float64[2, 3], 'b': float32[3]},
+      slots: m)
+    """
+
+    params: Tree
+    slots: dict[str, Tree]
+    step: Any
+    method: Method
+    lr: Any = 1e-3
+    weight_decay: Any = 0.0
+    _spent: list[int] = field(default_factory=list)  # the step that the arrays were donated to
+
+    def __post_init__(self) -> None:
+        _register()
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        self.__dict__.update(fields)
+        _register()
+
+    def __repr__(self) -> str:
+        decay = "" if self.weight_decay == 0.0 else f", weight_decay={self.weight_decay}"
+        params = optree.tree_map(_Summary, self.params)
+        slots = ", ".join(self.slots) or "none"
+        spent = f" (donated to step {self._spent[0]})" if self._spent else ""
+        head = f"State({self.method}, step={self.step}, lr={self.lr}{decay},"
+        return f"{head}\n  params={params}{spent},\n  slots: {slots})"
+
+
+class _Summary:
+    """dtype[shape] in place of an array's numbers."""
+
+    def __init__(self, x: Any) -> None:
+        self.text = f"{dtype_name(x)}{list(x.shape)}" if namespace_of(x) else type(x).__name__
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+_FIELDS = ("params", "slots", "step")
+
+
+def _flatten(state: State) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    return (state.params, state.slots, state.step), (state.method, state.lr, state.weight_decay)
+
+
+def _unflatten(static: Any, children: Any) -> State:
+    return State(*children, *static)
+
+
+optree.register_pytree_node(
+    State,
+    lambda state: (*_flatten(state), _FIELDS),
+    _unflatten,
+    path_entry_type=optree.GetAttrEntry,
+    namespace=optree.registry.__GLOBAL_NAMESPACE,  # type: ignore[attr-defined]
+)
+_registered: set[str] = set()
+
+
+def _register() -> None:
+    """Make State a pytree of whichever framework has been imported since the last state was made."""
+    if "jax" not in _registered and (jax := sys.modules.get("jax")) and hasattr(jax, "tree_util"):
+        _registered.add("jax")
+        keys = [jax.tree_util.GetAttrKey(name) for name in _FIELDS]
+
+        def with_keys(state: State) -> Any:
+            children, static = _flatten(state)
+            return list(zip(keys, children, strict=True)), static
+
+        jax.tree_util.register_pytree_with_keys(State, with_keys, _unflatten, _flatten)
+    if "torch" not in _registered and (pytree := sys.modules.get("torch.utils._pytree")):
+        _registered.add("torch")
+        pytree.register_pytree_node(
+            State,
+            lambda state: (lambda children, static: (list(children), static))(*_flatten(state)),
+            lambda children, static: _unflatten(static, children),
+            serialized_type_name="adamod_array.State",
+        )

@@ -1,0 +1,106 @@
+"""Adam: Algorithm 1 of the AdaMod paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from adamod_array._method import Array, Method, abs_sq, bias_correction
+from adamod_array._state import State
+from adamod_array._step import init, take_step
+from adamod_array._tree import Tree
+
+
+@dataclass(frozen=True)
+class Adam(Method):
+    r"""Adam with the stabiliser outside the root (Ding et al. 2019, Algorithm 1; Kingma & Ba 2015).
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad \hat m_t = m_t / (1 - \beta_1^t) \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |g_t|^2, \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
+        \eta_t &= \alpha_t / (\sqrt{\hat v_t + \epsilon_\text{root}} + \epsilon) \\
+        \theta_t &= \theta_{t-1} - \eta_t \hat m_t
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        Decay of the first and second moment, in [0, 1).
+    eps : float
+        Added to the root, in units of a gradient.
+    eps_root : float
+        Added inside the root, in units of a squared gradient: Ma & Yarats 2021, equation 4, is
+        ``Adam(eps=0, eps_root=1e-8)``.
+    amsgrad : bool
+        Divide by the largest ``v`` so far (Reddi et al. 2018), kept in the slot ``v_max``; the
+        maximum is taken before the bias correction, as in PyTorch.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import Adam, init, step
+    >>> state = init(Adam(eps_root=1e-12), np.asarray([1.0, -2.0]), lr=0.1)
+    >>> print(step(state, np.asarray([0.5, -0.25])).params)
+    [ 0.9 -1.9]
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    eps_root: float = 0.0
+    amsgrad: bool = False
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        """``m``, ``v`` and, with ``amsgrad``, ``v_max``."""
+        return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
+
+    def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
+        """``1 / (1 - beta1**t)`` and ``1 / (1 - beta2**t)``."""
+        return bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math)
+
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
+        """Algorithm 1, lines 4 to 9."""
+        c1, c2 = c
+        m, v, *v_max = slots
+        m = self.beta1 * m + (1 - self.beta1) * g
+        v = self.beta2 * v + (1 - self.beta2) * abs_sq(xp, g)
+        if self.amsgrad:
+            v_max = [xp.maximum(v_max[0], v)]
+        m_hat = m * c1
+        v_hat = (v_max[0] if self.amsgrad else v) * c2
+        root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
+        eta = lr / (root + self.eps)
+        p = p - eta * m_hat
+        return p, m, v, *v_max
+
+
+def adam_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
+    """The state before the first step of :class:`Adam`; arguments and errors as :func:`adamod_array.init`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import adam_init
+    >>> adam_init({"w": np.zeros(2, np.float32)}, lr=0.1, amsgrad=True).method.slots
+    ('m', 'v', 'v_max')
+    """
+    return init(Adam(**hyperparameters), params, lr, weight_decay=weight_decay)
+
+
+def adam_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
+    """One step of :class:`Adam`: a new state; arguments and errors as :func:`adamod_array.step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import adam_init, adam_step
+    >>> state = adam_step(adam_init(np.zeros(2), lr=0.1), np.asarray([3.0, -4.0]))
+    >>> print(state.params, state.step)
+    [-0.1  0.1] 1
+    """
+    return take_step(Adam, state, grads, lr, donate)

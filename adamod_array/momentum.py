@@ -1,0 +1,82 @@
+"""Heavy-ball momentum: the baseline (SGDM) of the AdaMod paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from adamod_array._method import Array, Method
+from adamod_array._state import State
+from adamod_array._step import init, take_step
+from adamod_array._tree import Tree
+
+
+@dataclass(frozen=True)
+class Momentum(Method):
+    r"""Stochastic gradient descent with heavy-ball momentum (Polyak 1964), or Nesterov's.
+
+    .. math::
+        m_t &= \beta m_{t-1} + g_t \\
+        \theta_t &= \theta_{t-1} - \alpha_t m_t
+        \quad\text{or, with nesterov,}\quad \theta_{t-1} - \alpha_t (g_t + \beta m_t)
+
+    Parameters
+    ----------
+    beta : float
+        Decay of the velocity, in [0, 1); 0 is plain gradient descent.
+    nesterov : bool
+        Look ahead along the new velocity (Sutskever et al. 2013, as in PyTorch).
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import Momentum, init, step
+    >>> state = init(Momentum(beta=0.5), np.asarray([1.0]), lr=0.1)
+    >>> for _ in range(2):
+    ...     state = step(state, np.asarray([2.0]))
+    >>> print(state.params)
+    [0.5]
+    """
+
+    beta: float = 0.9
+    nesterov: bool = False
+
+    slots = ("m",)
+
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
+        """The velocity, then the step along it."""
+        (m,) = slots
+        m = self.beta * m + g
+        p = p - lr * (g + self.beta * m if self.nesterov else m)
+        return p, m
+
+
+def momentum_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
+    """The state before the first step of :class:`Momentum`; arguments and errors as :func:`adamod_array.init`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import momentum_init
+    >>> momentum_init(np.zeros(2), nesterov=True).method
+    Momentum(beta=0.9, nesterov=True)
+    """
+    return init(Momentum(**hyperparameters), params, lr, weight_decay=weight_decay)
+
+
+def momentum_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
+    """One step of :class:`Momentum`: a new state; arguments and errors as :func:`adamod_array.step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import momentum_init, momentum_step
+    >>> print(momentum_step(momentum_init(np.zeros(1), lr=0.5), np.ones(1)).params)
+    [-0.5]
+    """
+    return take_step(Momentum, state, grads, lr, donate)

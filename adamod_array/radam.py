@@ -1,0 +1,160 @@
+"""RAdam, as Ma & Yarats write it, and its authors' code."""
+
+from __future__ import annotations
+
+import math as _math
+from dataclasses import dataclass
+from typing import Any
+
+from adamod_array._method import Array, Method, abs_sq, bias_correction, one_of
+from adamod_array._state import State
+from adamod_array._step import init, take_step
+from adamod_array._tree import Tree
+
+
+def rho_infinity(beta2: float) -> float:
+    """Equation 6 of Ma & Yarats: the length that the simple moving average tends to."""
+    return 2 / (1 - beta2) - 1
+
+
+def rho(t: Any, beta2: float, math: Any) -> Any:
+    r"""Equation 7 of Ma & Yarats, :math:`\rho_\infty - 2t\beta_2^t/(1-\beta_2^t)`, without its cancellation.
+
+    In float32 the two terms of equation 7 are near 20,000 for ``beta2 = 0.9999`` and their
+    difference near 1: the textbook form is wrong in the first digit and picks the wrong branch.
+    With :math:`x = -\ln\beta_2` and Langevin's function :math:`L(y) = \coth y - 1/y`, it is
+    :math:`t + L(x/2) - t L(xt/2)`, whose terms are small where the result is.
+    """
+    if beta2 == 0:
+        return 1.0
+    x = -_math.log(beta2)
+    y = t * (x / 2)
+    early = t + _langevin(x / 2) - t * _langevin(math.minimum(y, 1.0))
+    late = rho_infinity(beta2) + 2 * t * math.exp(-2 * y) / math.expm1(-2 * y)
+    return math.where(y < 1, early, late)
+
+
+def _langevin(y: Any) -> Any:
+    """``coth(y) - 1/y`` for 0 <= y <= 1 by its continued fraction y/(3 + y²/(5 + y²/(7 + ...))), to double precision."""
+    f = 19.0
+    for k in range(17, 1, -2):
+        f = k + y * y / f
+    return y / f
+
+
+def rectification(t: Any, beta2: float, math: Any, threshold: float = 4.0) -> Any:
+    """Equation 8 of Ma & Yarats: the warmup factor, and 0 where ``rho`` is at most ``threshold``."""
+    r_inf = rho_infinity(beta2)
+    if r_inf <= threshold:
+        return 0.0
+    r_t = rho(t, beta2, math)
+    r = math.maximum(r_t, threshold)
+    square = (r - 4) * (r - 2) / r * (r_inf / ((r_inf - 4) * (r_inf - 2)))
+    return math.where(r_t > threshold, math.sqrt(square), 0.0)
+
+
+@dataclass(frozen=True)
+class RAdam(Method):
+    r"""Rectified Adam (Liu et al. 2020) in the form of Ma & Yarats 2021 (arXiv:1910.04209), equations 6 to 11.
+
+    .. math::
+        \rho_\infty &= 2/(1-\beta_2) - 1, \qquad \rho_t = \rho_\infty - 2t\beta_2^t/(1-\beta_2^t) \\
+        \omega_t &= \sqrt{\frac{(\rho_t-4)(\rho_t-2)\rho_\infty}{(\rho_\infty-4)(\rho_\infty-2)\rho_t}} \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad \hat m_t = m_t / (1 - \beta_1^t) \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |g_t|^2, \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
+        \theta_t &= \theta_{t-1} - \alpha_t \hat m_t \cdot
+        \begin{cases} 1 & \rho_t \le 4 \\ \omega_t / \sqrt{\hat v_t + \epsilon} & \rho_t > 4 \end{cases}
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        Decay of the first and second moment, in [0, 1).
+    eps : float
+        Added inside the root, in units of a squared gradient; in the reference, to the root of
+        the uncorrected ``v``.
+    threshold : float, optional
+        ``rho`` above which the step is rectified, at least 4. By default 4, the papers' number;
+        5 in the reference, as in the authors' code, PyTorch and optax (that moves step 5 alone).
+    below : "momentum" or "skip"
+        Up to the threshold, step along ``m_hat`` or leave the parameters where they are.
+    variant : "paper" or "reference"
+        The authors' code divides by ``(sqrt(v) + eps) / sqrt(1 - beta2**t)``.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import RAdam, init, step
+    >>> state = init(RAdam(), np.zeros(1), lr=1.0)
+    >>> for _ in range(5):
+    ...     state = step(state, np.asarray([2.0]))
+    >>> print(np.round(state.params, 3))  # four steps of momentum, then a small rectified one
+    [-8.017]
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    threshold: float | None = None
+    below: str = "momentum"
+    variant: str = "paper"
+
+    slots = ("m", "v")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, "variant", "paper", "reference")
+        one_of(self, "below", "momentum", "skip")
+        if self.threshold is None:
+            object.__setattr__(self, "threshold", 4.0 if self.variant == "paper" else 5.0)
+        elif self.threshold < 4:
+            raise ValueError(f"RAdam: threshold must be at least 4 (below, omega is not real), got {self.threshold}")
+
+    def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
+        """``1/(1 - beta1**t)``, ``1/(1 - beta2**t)`` and omega; the reference scales omega by ``sqrt(1 - beta2**t)``."""
+        assert self.threshold is not None
+        c1, c2 = bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math)
+        omega = rectification(t, self.beta2, math, self.threshold)
+        return (c1, c2, omega) if self.variant == "paper" else (c1, omega / math.sqrt(c2))
+
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
+        """Equations 9 to 11."""
+        m, v = slots
+        omega = c[-1]
+        m = self.beta1 * m + (1 - self.beta1) * g
+        v = self.beta2 * v + (1 - self.beta2) * abs_sq(xp, g)
+        m_hat = m * c[0]
+        root = xp.sqrt(v * c[1] + self.eps) if self.variant == "paper" else xp.sqrt(v) + self.eps
+        r = xp.where(omega > 0, omega / root, 1.0 if self.below == "momentum" else 0.0)
+        p = p - lr * (r * m_hat)
+        return p, m, v
+
+
+def radam_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
+    """The state before the first step of :class:`RAdam`; arguments and errors as :func:`adamod_array.init`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import radam_init
+    >>> radam_init(np.zeros(2), variant="reference").method.threshold
+    5.0
+    """
+    return init(RAdam(**hyperparameters), params, lr, weight_decay=weight_decay)
+
+
+def radam_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
+    """One step of :class:`RAdam`: a new state; arguments and errors as :func:`adamod_array.step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import radam_init, radam_step
+    >>> print(radam_step(radam_init(np.zeros(1), lr=0.5), np.ones(1)).params)
+    [-0.5]
+    """
+    return take_step(RAdam, state, grads, lr, donate)

@@ -1,0 +1,368 @@
+r"""Learning rates as functions of the step: warmup factors, decays, and their products.
+
+Every schedule is a frozen dataclass and a pure function of ``t``, an int, an integer or real
+array, or a JAX tracer; ``t = 1`` is the first step. An int gives a float in double precision.
+Schedules multiply with each other and with numbers.
+
+Examples
+--------
+>>> from adamod_array import schedules
+>>> lr = 1e-3 * schedules.untuned_linear(0.999) * schedules.cosine_decay(10_000)
+>>> lr(1), lr(2000)
+(5.000000000000005e-07, 0.0009046008063157855)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math as _math
+from typing import Any
+
+from adamod_array._math import number
+from adamod_array.radam import rectification
+
+__all__ = [
+    "Schedule",
+    "constant",
+    "cosine_decay",
+    "effective_warmup_period",
+    "exponential_decay",
+    "exponential_warmup",
+    "inverse_sqrt",
+    "join",
+    "linear_decay",
+    "linear_warmup",
+    "radam_warmup",
+    "step_decay",
+    "untuned_exponential",
+    "untuned_linear",
+]
+
+_frozen = dataclasses.dataclass(frozen=True)
+
+
+@_frozen
+class Schedule:
+    """Base class: a function of t that multiplies. Subclass it and define ``at(t, math)`` to write your own."""
+
+    def __call__(self, t: Any) -> Any:
+        """The value at step ``t``, in the namespace of ``t``."""
+        t, math = number(t)
+        return self.at(t, math)
+
+    def at(self, t: Any, math: Any) -> Any:
+        """The formula, with ``t`` a real number or array, and the functions that suit it."""
+        raise NotImplementedError(f"{type(self).__name__} must define at(self, t, math)")
+
+    def __mul__(self, other: Any) -> Schedule:
+        if isinstance(other, Schedule):
+            return _product(self, other)
+        if not isinstance(other, bool) and isinstance(other, (int, float)):
+            return _product(constant(float(other)), self)
+        return NotImplemented
+
+    __rmul__ = __mul__
+
+    def _require(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise ValueError(f"{self!r}: {what}")
+
+
+@_frozen
+class _product(Schedule):
+    a: Schedule
+    b: Schedule
+
+    def at(self, t: Any, math: Any) -> Any:
+        return self.a.at(t, math) * self.b.at(t, math)
+
+    def __repr__(self) -> str:
+        return f"{self.a} * {self.b}"
+
+
+@_frozen
+class constant(Schedule):
+    """The same value at every step.
+
+    >>> constant(0.1)(7)
+    0.1
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))
+        self._require(_math.isfinite(self.value), "value must be finite")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """``value``, in the shape of t."""
+        return self.value + 0 * t
+
+    def __repr__(self) -> str:
+        return repr(self.value) if type(self) is constant else super().__repr__()
+
+
+@_frozen
+class linear_warmup(Schedule):
+    r"""From ``start`` to 1 over ``steps`` steps: :math:`\min\{1, t/\tau\}` (Ma & Yarats 2021, equation 5).
+
+    The first step is already a fraction above ``start``: no step is wasted at rate 0.
+
+    >>> [linear_warmup(4)(t) for t in (1, 2, 4, 5)]
+    [0.25, 0.5, 1.0, 1.0]
+    """
+
+    steps: float
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require(self.steps > 0, "steps must be positive")
+        self._require(0 <= self.start <= 1, "start must be in [0, 1]")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """Equation 5."""
+        return math.where(t < self.steps, self.start + (1 - self.start) * (t / self.steps), 1.0)
+
+
+@_frozen
+class untuned_linear(Schedule):
+    r"""Linear warmup over :math:`2/(1-\beta_2)` steps: :math:`\min\{1, t(1-\beta_2)/2\}` (Ma & Yarats 2021, equation 14).
+
+    >>> untuned_linear(0.999)(1000)
+    0.5000000000000004
+    """
+
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        self._require(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """Equation 14. Its period is not truncated to an int: 2/(1 - 0.999) is 2000 and a little."""
+        return math.minimum(t * ((1 - self.beta2) / 2), 1.0 + 0 * t)
+
+
+@_frozen
+class exponential_warmup(Schedule):
+    r""":math:`1 - e^{-t/\tau}` (Ma & Yarats 2021, equation 12).
+
+    >>> round(exponential_warmup(10.0)(10), 4)
+    0.6321
+    """
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        self._require(self.tau > 0, "tau must be positive")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """Equation 12."""
+        return -math.expm1(t * (-1 / self.tau))
+
+
+@_frozen
+class untuned_exponential(Schedule):
+    r""":math:`1 - e^{-(1-\beta_2)t}` (Ma & Yarats 2021, equation 13).
+
+    >>> round(untuned_exponential(0.999)(1000), 4)
+    0.6321
+    """
+
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        self._require(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """Equation 13."""
+        return -math.expm1(t * -(1 - self.beta2))
+
+
+@_frozen
+class radam_warmup(Schedule):
+    r"""The factor :math:`\omega_t` of RAdam (Ma & Yarats 2021, equation 8), 0 while :math:`\rho_t \le 4`.
+
+    >>> [round(radam_warmup(0.999)(t), 4) for t in (4, 5, 1000)]
+    [0.0, 0.0173, 0.6453]
+    """
+
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        self._require(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """Equation 8."""
+        return rectification(t, self.beta2, math) + 0 * t
+
+
+def _fraction(t: Any, steps: float, math: Any) -> Any:
+    """How much of a decay is over before step t: 0 at t = 1, 1 after ``steps`` steps."""
+    return math.where(t - 1 < steps, (t - 1) / steps, 1.0)
+
+
+@_frozen
+class linear_decay(Schedule):
+    """From 1 at the first step to ``final`` after ``steps`` steps, in a line.
+
+    >>> [linear_decay(4)(t) for t in (1, 2, 4, 5)]
+    [1.0, 0.75, 0.25, 0.0]
+    """
+
+    steps: float
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require(self.steps > 0, "steps must be positive")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """1 - (1 - final) (t - 1)/steps."""
+        return 1 - (1 - self.final) * _fraction(t, self.steps, math)
+
+
+@_frozen
+class cosine_decay(Schedule):
+    """From 1 at the first step to ``final`` after ``steps`` steps, along half a cosine (Loshchilov & Hutter 2017).
+
+    >>> [round(cosine_decay(4)(t), 4) for t in (1, 3, 5, 6)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+
+    steps: float
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require(self.steps > 0, "steps must be positive")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """final + (1 - final) (1 + cos(pi (t - 1)/steps))/2."""
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(_math.pi * _fraction(t, self.steps, math)))
+
+
+@_frozen
+class exponential_decay(Schedule):
+    """``factor`` every ``steps`` steps, continuously: ``factor**((t - 1)/steps)``.
+
+    >>> [exponential_decay(0.5, steps=2)(t) for t in (1, 3, 5)]
+    [1.0, 0.5, 0.25]
+    """
+
+    factor: float
+    steps: float = 1
+
+    def __post_init__(self) -> None:
+        self._require(0 < self.factor <= 1, "factor must be in (0, 1]")
+        self._require(self.steps > 0, "steps must be positive")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """factor**((t - 1)/steps)."""
+        return self.factor ** ((t - 1) / self.steps)
+
+
+@_frozen
+class inverse_sqrt(Schedule):
+    """1 for the first ``steps`` steps, then ``sqrt(steps/t)``.
+
+    ``linear_warmup(n) * inverse_sqrt(n)`` is the Transformer's schedule (Vaswani et al. 2017), with peak 1.
+
+    >>> [inverse_sqrt(100)(t) for t in (1, 100, 400)]
+    [1.0, 1.0, 0.5]
+    """
+
+    steps: float = 1
+
+    def __post_init__(self) -> None:
+        self._require(self.steps > 0, "steps must be positive")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """sqrt(steps / max(t, steps))."""
+        return math.sqrt(self.steps / math.maximum(t, self.steps + 0 * t))
+
+
+@_frozen
+class step_decay(Schedule):
+    """``factor`` to the power of the milestones passed; step ``t = milestone`` still has the old rate.
+
+    >>> [step_decay((10, 20), 0.5)(t) for t in (10, 11, 20, 21)]
+    [1.0, 0.5, 0.5, 0.25]
+    """
+
+    milestones: tuple[float, ...]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        self._require(list(self.milestones) == sorted(self.milestones), "milestones must ascend")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """One comparison a milestone."""
+        value = 1.0 + 0 * t
+        for passed, milestone in enumerate(self.milestones, start=1):
+            value = math.where(t > milestone, self.factor**passed, value)
+        return value
+
+
+@_frozen
+class join(Schedule):
+    """One schedule after another: ``schedules[i + 1]`` counts from 1 after step ``boundaries[i]``.
+
+    >>> lr = join((linear_warmup(4), linear_decay(4)), boundaries=(4,))
+    >>> [lr(t) for t in (1, 4, 5, 6)]
+    [0.25, 1.0, 1.0, 0.75]
+    """
+
+    schedules: tuple[Schedule, ...]
+    boundaries: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedules", tuple(self.schedules))
+        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        self._require(len(self.schedules) == len(self.boundaries) + 1, "there must be one boundary between two schedules")
+        self._require(list(self.boundaries) == sorted(self.boundaries), "boundaries must ascend")
+
+    def at(self, t: Any, math: Any) -> Any:
+        """Each schedule is asked only for steps of its own, so that none is taken out of its domain."""
+        value = self.schedules[0].at(t, math)
+        for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
+            value = math.where(t > boundary, schedule.at(math.maximum(t - boundary, 1.0 + 0 * t), math), value)
+        return value
+
+
+def effective_warmup_period(schedule: Schedule) -> float:
+    r"""How many steps a warmup takes away: :math:`\sum_{t \ge 1} (1 - \omega_t)` (Ma & Yarats 2021, section 4.1).
+
+    Parameters
+    ----------
+    schedule : Schedule
+        A warmup factor, one that tends to 1.
+
+    Returns
+    -------
+    float
+        In steps.
+
+    Raises
+    ------
+    ValueError
+        The sum does not converge within 1e8 steps.
+
+    Examples
+    --------
+    >>> round(effective_warmup_period(linear_warmup(2000)), 6)
+    999.5
+    """
+    import numpy as np
+
+    total, start, length = 0.0, 1, 1 << 10
+    while start < 10**8:
+        omitted = 1 - schedule(np.arange(start, start + length))
+        part = float(np.sum(omitted))
+        total += part
+        if not np.isfinite(total):
+            break
+        if abs(part) <= 1e-15 * max(total, 1.0) * length or abs(part) <= 1e-14 * total:
+            return total
+        start, length = start + length, min(2 * length, 1 << 20)
+    raise ValueError(f"{schedule!r} does not tend to 1: its effective warmup period is infinite")
+
+

@@ -1,0 +1,73 @@
+"""A backend under test, as its backends/NAME.toml describes it."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent.parent / "backends"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The table of one backend."""
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text())
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Arrays of one framework on one device, stepped by one engine."""
+
+    name: str
+    device: str
+    engine: str
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """backends/NAME.toml."""
+        return describe(self.name)
+
+    @property
+    def xp(self) -> Any:
+        """The framework's own module."""
+        return importlib.import_module("jax.numpy" if self.name == "jax" else self.table["module"])
+
+    def array(self, values: Any, dtype: str = "float32") -> Any:
+        """An array of these values, rounded once, on the backend's device."""
+        if self.name == "torch":
+            # through float64: PyTorch reads nested lists in float32
+            wide = np.asarray(values, np.complex128 if "complex" in dtype else np.float64)
+            return self.xp.from_numpy(wide.copy()).to(getattr(self.xp, dtype)).to(self.device)
+        host = np.asarray(values).astype(numpy_dtype(dtype))
+        if self.name == "dask":
+            return self.xp.from_array(host, chunks=max(1, -(-max(host.shape, default=1) // 2)))
+        if self.name == "strict":
+            return self.xp.asarray(host, device=self.xp.Device(self.device))
+        return self.xp.asarray(host)
+
+    def numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array of the same dtype, through the shortest exact way."""
+        if self.name == "torch":
+            x = x.detach().cpu()
+            return x.float().numpy().astype(numpy_dtype("bfloat16")) if x.dtype == self.xp.bfloat16 else x.numpy()
+        if self.name == "cupy":
+            return x.get()
+        if self.name == "dask":
+            return np.asarray(x.compute())
+        if self.name == "strict":
+            return np.from_dlpack(self.xp.asarray(x, device=self.xp.Device("CPU_DEVICE"))).copy()
+        return np.asarray(x)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of that name; bfloat16 is ml_dtypes'."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)

@@ -1,0 +1,57 @@
+"""Fixtures made from backends/*.toml: ``pytest --backend torch`` runs every test on PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import adamod_array
+from tests.backend import NAMES, Backend, describe
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--backend", default="numpy", choices=NAMES, help="whose arrays the tests use (default: numpy)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("--backend")
+    if name == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    if name == "strict":
+        import array_api_strict
+
+        # everything optional is off, so that nothing beyond the standard is assumed
+        array_api_strict.set_array_api_strict_flags(boolean_indexing=False, data_dependent_shapes=False)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    name = metafunc.config.getoption("--backend")
+    table = describe(name)
+    if "backend" in metafunc.fixturenames:
+        backends = [Backend(name, device, engine) for device in table["devices"] for engine in table["engines"]]
+        ids = ["-".join((b.name, b.device, b.engine)) for b in backends]
+        metafunc.parametrize("backend", backends, ids=ids, indirect=True)
+    if "dtype" in metafunc.fixturenames:
+        metafunc.parametrize("dtype", table["dtypes"])
+    if "real_dtype" in metafunc.fixturenames:
+        metafunc.parametrize("real_dtype", [dtype for dtype in table["dtypes"] if "complex" not in dtype])
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """The backend under test, its engine in force."""
+    chosen: Backend = request.param
+    importlib.import_module(chosen.table["module"])
+    with adamod_array.engine(chosen.engine):
+        yield chosen
+
+
+@pytest.fixture
+def xp(backend: Backend) -> Any:
+    """The namespace under test."""
+    return backend.xp
