@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "only(*backends): tests that make sense on these backends alone")
     name = config.getoption("--backend")
     if name == "jax":
         import jax
@@ -26,7 +27,21 @@ def pytest_configure(config: pytest.Config) -> None:
         import array_api_strict
 
         # everything optional is off, so that nothing beyond the standard is assumed
-        array_api_strict.set_array_api_strict_flags(boolean_indexing=False, data_dependent_shapes=False)
+        array_api_strict.set_array_api_strict_flags(
+            boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    name = config.getoption("--backend")
+    here: list[pytest.Item] = []
+    elsewhere: list[pytest.Item] = []
+    for item in items:
+        fits = all(name in mark.args for mark in item.iter_markers("only"))
+        (here if fits else elsewhere).append(item)
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = here
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
