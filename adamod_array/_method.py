@@ -83,7 +83,9 @@ def one_of(method: Method, field: str, *choices: str) -> None:
     """Check a field that takes one of a few words."""
     value = getattr(method, field)
     if value not in choices:
-        raise ValueError(f"{type(method).__name__}: {field} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(
+            f"{type(method).__name__}: {field} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        )
 
 
 def bias_correction(beta: float, t: Any, math: Any) -> Any:

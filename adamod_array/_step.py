@@ -132,11 +132,15 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
 def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
     """:func:`step`, for a state of one method only."""
     if not isinstance(state, State):
-        raise TypeError(f"step: expected a State from init, got {type(state).__name__}; the order is step(state, grads)")
+        raise TypeError(
+            f"step: expected a State from init, got {type(state).__name__}; the order is step(state, grads)"
+        )
     if not isinstance(state.method, method):
         raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method.__name__}")
     if state._spent:
-        raise ValueError(f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned")
+        raise ValueError(
+            f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
+        )
     leaves, spec = _tree.flatten(state.params)
     gradients, slots = _checked(state, leaves, spec, grads, donate)
     at = [i for i, g in enumerate(gradients) if g is not None]

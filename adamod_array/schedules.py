@@ -317,7 +317,9 @@ class join(Schedule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", tuple(self.schedules))
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
-        self._require(len(self.schedules) == len(self.boundaries) + 1, "there must be one boundary between two schedules")
+        self._require(
+            len(self.schedules) == len(self.boundaries) + 1, "there must be one boundary between two schedules"
+        )
         self._require(list(self.boundaries) == sorted(self.boundaries), "boundaries must ascend")
 
     def at(self, t: Any, math: Any) -> Any:
@@ -364,5 +366,3 @@ def effective_warmup_period(schedule: Schedule) -> float:
             return total
         start, length = start + length, min(2 * length, 1 << 20)
     raise ValueError(f"{schedule!r} does not tend to 1: its effective warmup period is infinite")
-
-
