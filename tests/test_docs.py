@@ -1,0 +1,80 @@
+"""README.md and docs/*.md keep their word: every block runs, alone, and prints what stands below it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.blocks import PAGES, ROOT, Block, blocks
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+def run(block: Block, text: str) -> None:
+    """Execute the text as the block, with the line numbers of its page, and compare what it prints."""
+    printed = io.StringIO()
+    code = compile("\n" * block.line + text, str(block.page), "exec")
+    with contextlib.redirect_stdout(printed):
+        exec(code, {"__name__": "__main__"})
+    assert printed.getvalue() == block.output
+
+
+@pytest.fixture(autouse=True)
+def default_precision() -> Iterator[None]:
+    """JAX with 32 bits, as a reader has it; conftest.py turns on 64 for the other tests."""
+    jax = sys.modules.get("jax")
+    with jax.enable_x64(False) if jax else contextlib.nullcontext():
+        yield
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, marks=pytest.mark.only(block.backend), id=block.name) for block in PYTHON]
+)
+def test_block_runs(block: Block) -> None:
+    """On the framework that the block imports."""
+    run(block, block.text)
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in PYTHON if block.backend == "cupy"])
+def test_cupy_block_runs_on_numpy_arrays(block: Block) -> None:
+    """With NumPy's name in place of CuPy's: shows the program right, and nothing about a GPU."""
+    run(block, re.sub(r"\bcupy\b", "numpy", block.text))
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_no_block_escapes(page: Path) -> None:
+    """Languages are few; an output stands below what printed it; directives are MyST's."""
+    for block in blocks(page):
+        assert block.language in ("python", "sh") or re.fullmatch(r"\{[\w:-]+\}", block.language), block.name
+
+
+@pytest.mark.only("numpy")
+def test_commands_name_sessions_that_exist() -> None:
+    """Every ``nox -s NAME`` in a shell block is a session of noxfile.py."""
+    functions = [
+        node for node in ast.parse((ROOT / "noxfile.py").read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
+    sessions = {node.name for node in functions if node.decorator_list}
+    shell = "\n".join(block.text for block in BLOCKS if block.language == "sh")
+    assert re.search(r"\bnox$", shell, re.MULTILINE), "the command that runs everything is missing"
+    for name in re.findall(r"nox -s '?(\w+)", shell):
+        assert name in sessions
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    """Relative links and pictures exist in the checkout."""
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not re.match(r"https?:", target):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
