@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,7 +37,9 @@ def params(leaves: list[Any], path: Paths) -> Namespace | None:
             )
         if dtype_name(p) not in COMPUTE_DTYPE:
             raise TypeError(f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}")
-        _dense(kind, p, path(i) if kind.name == "torch" and p.layout != kind.xp.strided else "")
+        _dense(kind, p, functools.partial(path, i))
+        if kind.name == "jax" and not is_tracer(p) and p.is_deleted():
+            raise ValueError(f"{path(i)} has been deleted: the state is spent, its buffers were donated")
         if first is None:
             first, at = kind, i
         elif kind.name != first.name:
@@ -45,9 +49,9 @@ def params(leaves: list[Any], path: Paths) -> Namespace | None:
     return first
 
 
-def _dense(kind: Namespace, x: Any, path: str) -> None:
+def _dense(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
     if kind.name == "torch" and x.layout != kind.xp.strided:
-        raise TypeError(f"{path} must be dense, got a tensor of layout {x.layout}: call .to_dense()")
+        raise TypeError(f"{path()} must be dense, got a tensor of layout {x.layout}: call .to_dense()")
 
 
 def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
@@ -69,7 +73,7 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
             raise TypeError(f"{path()} must be real like its parameter ({dtype_name(p)}), got {name}")
     if kind.name == "numpy":
         return
-    _dense(kind, x, path() if kind.name == "torch" and x.layout != kind.xp.strided else "")
+    _dense(kind, x, path)
     here, there = kind.device(p), kind.device(x)
     if here != there and None not in (here, there):
         raise ValueError(f"{path()} must be on its parameter's device {here}, got {there}")
@@ -77,7 +81,7 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
 
 def _unknown(shape: Any) -> bool:
     """Dask's shapes hold NaN where they are not known yet."""
-    return any(n != n for n in shape)
+    return any(math.isnan(n) for n in shape)
 
 
 def structure(expected: Any, got: Any, root: str) -> None:
@@ -93,8 +97,6 @@ def writable(kind: Namespace, arrays: list[tuple[Any, Callable[[], str]]]) -> No
         if x is None or is_tracer(x):
             continue
         if kind.name == "jax":
-            if x.is_deleted():
-                raise ValueError(f"{path()} has been donated already: this state is spent")
             spans.append((id(x), id(x) + 1, x, path))
             continue
         view = _view(kind, x)
@@ -107,14 +109,19 @@ def writable(kind: Namespace, arrays: list[tuple[Any, Callable[[], str]]]) -> No
         low, high = np.lib.array_utils.byte_bounds(view)
         spans.append((low, high, view, path))
     spans.sort(key=lambda span: span[0])
-    for (_, high, x, path), (low, _, y, other) in zip(spans, spans[1:], strict=False):
-        if low < high and (kind.name == "jax" or _shares(x, y)):
-            raise ValueError(f"{path()} and {other()} share memory and cannot both be donated")
+    open_spans: list[Any] = []
+    for span in spans:
+        low, _, x, path = span
+        open_spans = [other for other in open_spans if other[1] > low]
+        for _, _, y, other_path in open_spans:
+            if kind.name == "jax" or _shares(x, y):
+                raise ValueError(f"{other_path()} and {path()} share memory and cannot both be donated")
+        open_spans.append(span)
 
 
 def _shares(x: Any, y: Any) -> bool:
     try:
-        return np.shares_memory(x, y, max_work=10**6)
+        return np.shares_memory(x, y, max_work=cast("Any", 10**6))
     except np.exceptions.TooHardError:
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import importlib
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +25,15 @@ REAL_DTYPE = {"complex64": "float32", "complex128": "float64"}
 
 def dtype_name(x: Any) -> str:
     """``"float32"``, ``"bfloat16"``, ...: one name for a dtype in every framework."""
-    return _dtype_name(type(x.dtype), x.dtype)
+    dtype = x.dtype
+    key = (type(dtype), dtype)  # the class too: array-api-strict warns when its dtypes meet NumPy's
+    name = _dtype_names.get(key)
+    if name is None:
+        name = _dtype_names[key] = str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+    return name
 
 
-@functools.cache
-def _dtype_name(cls: type, dtype: Any) -> str:  # by class too: array-api-strict warns when its dtypes meet NumPy's
-    return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+_dtype_names: dict[tuple[type, Any], str] = {}
 
 
 @dataclass(frozen=True)
@@ -73,32 +76,35 @@ class Namespace:
 
 def namespace_of(x: Any) -> Namespace | None:
     """The namespace of an array, or None of anything else."""
-    return _namespace_of_type(type(x)) or _namespace_by_protocol(x)
+    cls = type(x)
+    if cls not in _namespaces:
+        _namespaces[cls] = _namespace_of_type(cls)
+    return _namespaces[cls] or _namespace_by_protocol(x)
 
 
-@functools.cache
+_namespaces: dict[type, Namespace | None] = {}
+
+
 def _namespace_of_type(cls: type) -> Namespace | None:
-    """The frameworks that array-api-compat wraps, recognised by type, once a type."""
-    framework = cls.__module__.partition(".")[0]
+    """The frameworks that array-api-compat wraps; an array's type exists only once its framework is imported."""
     if issubclass(cls, (np.ndarray, np.generic)):
         if issubclass(cls, (np.ma.MaskedArray, np.matrix)):
             return None  # their operators mean something else
         return Namespace("numpy", _compat("numpy"))
     if (torch := sys.modules.get("torch")) and issubclass(cls, torch.Tensor):
         return Namespace("torch", _compat("torch"))
-    if (jax := sys.modules.get("jax")) and (issubclass(cls, jax.Array) or issubclass(cls, jax.core.Tracer)):
+    if (jax := sys.modules.get("jax")) and issubclass(cls, (jax.Array, jax.core.Tracer)):
         return Namespace("jax", jax.numpy)
-    if framework == "cupy" and issubclass(cls, sys.modules["cupy"].ndarray):
+    if (cupy := sys.modules.get("cupy")) and issubclass(cls, cupy.ndarray):
         return Namespace("cupy", _compat("cupy"))
-    if framework == "dask" and issubclass(cls, sys.modules["dask.array"].Array):
+    if (dask := sys.modules.get("dask.array")) and issubclass(cls, dask.Array):
         return Namespace("dask", _compat("dask.array"))
     return None
 
 
 def _compat(name: str) -> Any:
     """array-api-compat's wrapper, imported only once its framework is."""
-    module = __import__(f"array_api_compat.{name}", fromlist=["_"])
-    return module
+    return importlib.import_module(f"array_api_compat.{name}")
 
 
 def _namespace_by_protocol(x: Any) -> Namespace | None:

@@ -19,7 +19,7 @@ def _as_number(value: Any, what: str, beside: str = "") -> Any:
     """
     if callable(value) and namespace_of(value) is None:
         return value
-    if isinstance(value, bool) or isinstance(value, complex):
+    if isinstance(value, (bool, complex)):
         raise TypeError(f"{what} must be a real number, got {value!r}")
     kind = namespace_of(value)
     if kind is not None and not isinstance(value, np.generic):

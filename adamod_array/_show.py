@@ -33,8 +33,8 @@ def _row(name: str) -> tuple[str, str, str, str, str]:
     try:
         module = importlib.import_module(name)
         devices = _devices(name, module)
-    except Exception as error:  # a broken installation is news for this table, not a failure of it
-        return name, "broken", "", "", f"{type(error).__name__}: {error}".splitlines()[0]
+    except Exception as error:
+        return (name, "broken", "", "", f"{type(error).__name__}: {error}".splitlines()[0])
     engine, why = ("jit", "one compiled call for the whole tree") if name == "jax" else ("eager", "the rule as written")
     return name, module.__version__, devices, engine, why
 

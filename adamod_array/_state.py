@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import optree
 
@@ -82,20 +82,20 @@ class _Summary:
 _FIELDS = ("params", "slots", "step")
 
 
-def _flatten(state: State) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _flatten(state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     return (state.params, state.slots, state.step), (state.method, state.lr, state.weight_decay)
 
 
-def _unflatten(static: Any, children: Any) -> State:
+def _unflatten(static: Any, children: Any) -> Any:
     return State(*children, *static)
 
 
 optree.register_pytree_node(
-    State,
+    cast("type[Any]", State),
     lambda state: (*_flatten(state), _FIELDS),
     _unflatten,
     path_entry_type=optree.GetAttrEntry,
-    namespace=optree.registry.__GLOBAL_NAMESPACE,  # type: ignore[attr-defined]
+    namespace=optree.registry.__GLOBAL_NAMESPACE,
 )
 _registered: set[str] = set()
 
@@ -113,9 +113,14 @@ def _register() -> None:
         jax.tree_util.register_pytree_with_keys(State, with_keys, _unflatten, _flatten)
     if "torch" not in _registered and (pytree := sys.modules.get("torch.utils._pytree")):
         _registered.add("torch")
+
+        def as_lists(state: Any) -> Any:
+            children, static = _flatten(state)
+            return list(children), static
+
         pytree.register_pytree_node(
             State,
-            lambda state: (lambda children, static: (list(children), static))(*_flatten(state)),
+            as_lists,
             lambda children, static: _unflatten(static, children),
             serialized_type_name="adamod_array.State",
         )

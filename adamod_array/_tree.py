@@ -31,7 +31,8 @@ def flatten_like(spec: Any, tree: Tree) -> tuple[list[Any], Any]:
     """Flatten by the library that made ``spec``."""
     if isinstance(spec, optree.PyTreeSpec):
         return optree.tree_flatten(tree, none_is_leaf=True)
-    return sys.modules["jax"].tree_util.tree_flatten(tree, is_leaf=_none)  # type: ignore[no-any-return]
+    flat: tuple[list[Any], Any] = sys.modules["jax"].tree_util.tree_flatten(tree, is_leaf=_none)
+    return flat
 
 
 def unflatten(spec: Any, leaves: Any) -> Tree:
@@ -71,8 +72,9 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
     try:
         if isinstance(spec, optree.PyTreeSpec):
             return optree.broadcast_prefix(prefix, full, none_is_leaf=True)
-        jax = sys.modules["jax"]
-        spread = jax.tree.map(lambda x, below: jax.tree.map(lambda _: x, below), prefix, full)
-        return jax.tree.leaves(spread, is_leaf=lambda x: not jax.tree_util.all_leaves([x]))  # type: ignore[no-any-return]
+        tree = sys.modules["jax"].tree
+        values: list[Any] = []
+        tree.map(lambda value, below: values.extend([value] * len(tree.leaves(below))), prefix, full)
+        return values
     except ValueError as error:
         raise ValueError(f"{what} is neither one value nor a tree prefix of params: {error}") from None

@@ -72,7 +72,7 @@ class AdaMod(Method):
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
         """``1/(1 - beta1**t), 1/(1 - beta2**t)``; of the reference, ``(1 - beta1**t) / sqrt(1 - beta2**t)``."""
-        c1, c2 = bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math)
+        c1, c2 = (bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math))
         return (c1, c2) if self.variant == "paper" else (math.sqrt(c2) / c1,)
 
     def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
@@ -95,12 +95,7 @@ class AdaMod(Method):
 
 
 def adamod_init(
-    params: Tree,
-    lr: Any = 1e-3,
-    *,
-    weight_decay: Any = 0.0,
-    len_memory: float | None = None,
-    **hyperparameters: Any,
+    params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, len_memory: float | None = None, **hyperparameters: Any
 ) -> State:
     """The state before the first step of :class:`AdaMod`; arguments and errors as :func:`adamod_array.init`.
 

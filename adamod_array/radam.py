@@ -35,7 +35,7 @@ def rho(t: Any, beta2: float, math: Any) -> Any:
 
 
 def _langevin(y: Any) -> Any:
-    """``coth(y) - 1/y`` for 0 <= y <= 1 by its continued fraction y/(3 + y²/(5 + y²/(7 + ...))), to double precision."""
+    """``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
     f = 19.0
     for k in range(17, 1, -2):
         f = k + y * y / f
@@ -115,7 +115,7 @@ class RAdam(Method):
             raise ValueError(f"RAdam: threshold must be at least 4 (below, omega is not real), got {self.threshold}")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """``1/(1 - beta1**t)``, ``1/(1 - beta2**t)`` and omega; the reference scales omega by ``sqrt(1 - beta2**t)``."""
+        """``1/(1 - beta1**t), 1/(1 - beta2**t), omega``; of the reference, omega scaled by ``sqrt(1 - beta2**t)``."""
         assert self.threshold is not None
         c1, c2 = bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math)
         omega = rectification(t, self.beta2, math, self.threshold)

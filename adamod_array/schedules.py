@@ -14,8 +14,8 @@ Examples
 
 from __future__ import annotations
 
-import dataclasses
 import math as _math
+from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._math import number
@@ -38,10 +38,8 @@ __all__ = [
     "untuned_linear",
 ]
 
-_frozen = dataclasses.dataclass(frozen=True)
 
-
-@_frozen
+@dataclass(frozen=True)
 class Schedule:
     """Base class: a function of t that multiplies. Subclass it and define ``at(t, math)`` to write your own."""
 
@@ -68,7 +66,7 @@ class Schedule:
             raise ValueError(f"{self!r}: {what}")
 
 
-@_frozen
+@dataclass(frozen=True)
 class _product(Schedule):
     a: Schedule
     b: Schedule
@@ -80,7 +78,7 @@ class _product(Schedule):
         return f"{self.a} * {self.b}"
 
 
-@_frozen
+@dataclass(frozen=True)
 class constant(Schedule):
     """The same value at every step.
 
@@ -102,7 +100,7 @@ class constant(Schedule):
         return repr(self.value) if type(self) is constant else super().__repr__()
 
 
-@_frozen
+@dataclass(frozen=True)
 class linear_warmup(Schedule):
     r"""From ``start`` to 1 over ``steps`` steps: :math:`\min\{1, t/\tau\}` (Ma & Yarats 2021, equation 5).
 
@@ -124,9 +122,11 @@ class linear_warmup(Schedule):
         return math.where(t < self.steps, self.start + (1 - self.start) * (t / self.steps), 1.0)
 
 
-@_frozen
+@dataclass(frozen=True)
 class untuned_linear(Schedule):
-    r"""Linear warmup over :math:`2/(1-\beta_2)` steps: :math:`\min\{1, t(1-\beta_2)/2\}` (Ma & Yarats 2021, equation 14).
+    r"""Linear warmup over :math:`2/(1-\beta_2)` steps (Ma & Yarats 2021, equation 14).
+
+    :math:`\omega_t = \min\{1, t(1-\beta_2)/2\}`.
 
     >>> untuned_linear(0.999)(1000)
     0.5000000000000004
@@ -142,7 +142,7 @@ class untuned_linear(Schedule):
         return math.minimum(t * ((1 - self.beta2) / 2), 1.0 + 0 * t)
 
 
-@_frozen
+@dataclass(frozen=True)
 class exponential_warmup(Schedule):
     r""":math:`1 - e^{-t/\tau}` (Ma & Yarats 2021, equation 12).
 
@@ -160,7 +160,7 @@ class exponential_warmup(Schedule):
         return -math.expm1(t * (-1 / self.tau))
 
 
-@_frozen
+@dataclass(frozen=True)
 class untuned_exponential(Schedule):
     r""":math:`1 - e^{-(1-\beta_2)t}` (Ma & Yarats 2021, equation 13).
 
@@ -178,7 +178,7 @@ class untuned_exponential(Schedule):
         return -math.expm1(t * -(1 - self.beta2))
 
 
-@_frozen
+@dataclass(frozen=True)
 class radam_warmup(Schedule):
     r"""The factor :math:`\omega_t` of RAdam (Ma & Yarats 2021, equation 8), 0 while :math:`\rho_t \le 4`.
 
@@ -201,7 +201,7 @@ def _fraction(t: Any, steps: float, math: Any) -> Any:
     return math.where(t - 1 < steps, (t - 1) / steps, 1.0)
 
 
-@_frozen
+@dataclass(frozen=True)
 class linear_decay(Schedule):
     """From 1 at the first step to ``final`` after ``steps`` steps, in a line.
 
@@ -220,7 +220,7 @@ class linear_decay(Schedule):
         return 1 - (1 - self.final) * _fraction(t, self.steps, math)
 
 
-@_frozen
+@dataclass(frozen=True)
 class cosine_decay(Schedule):
     """From 1 at the first step to ``final`` after ``steps`` steps, along half a cosine (Loshchilov & Hutter 2017).
 
@@ -239,7 +239,7 @@ class cosine_decay(Schedule):
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(_math.pi * _fraction(t, self.steps, math)))
 
 
-@_frozen
+@dataclass(frozen=True)
 class exponential_decay(Schedule):
     """``factor`` every ``steps`` steps, continuously: ``factor**((t - 1)/steps)``.
 
@@ -259,7 +259,7 @@ class exponential_decay(Schedule):
         return self.factor ** ((t - 1) / self.steps)
 
 
-@_frozen
+@dataclass(frozen=True)
 class inverse_sqrt(Schedule):
     """1 for the first ``steps`` steps, then ``sqrt(steps/t)``.
 
@@ -279,7 +279,7 @@ class inverse_sqrt(Schedule):
         return math.sqrt(self.steps / math.maximum(t, self.steps + 0 * t))
 
 
-@_frozen
+@dataclass(frozen=True)
 class step_decay(Schedule):
     """``factor`` to the power of the milestones passed; step ``t = milestone`` still has the old rate.
 
@@ -302,7 +302,7 @@ class step_decay(Schedule):
         return value
 
 
-@_frozen
+@dataclass(frozen=True)
 class join(Schedule):
     """One schedule after another: ``schedules[i + 1]`` counts from 1 after step ``boundaries[i]``.
 
