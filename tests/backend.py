@@ -54,9 +54,10 @@ class Backend:
         """The values as a NumPy array of the same dtype, through the shortest exact way."""
         if self.name == "torch":
             x = x.detach().cpu()
-            return x.float().numpy().astype(numpy_dtype("bfloat16")) if x.dtype == self.xp.bfloat16 else x.numpy()
+            wide = x.float() if x.dtype == self.xp.bfloat16 else x  # PyTorch gives NumPy no bfloat16
+            return np.asarray(wide.numpy()).astype(numpy_dtype(str(x.dtype).removeprefix("torch.")))
         if self.name == "cupy":
-            return x.get()
+            return np.asarray(x.get())
         if self.name == "dask":
             return np.asarray(x.compute())
         if self.name == "strict":
@@ -69,5 +70,5 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        name = ml_dtypes.bfloat16
     return np.dtype(name)

@@ -1,0 +1,206 @@
+"""What a contributor must pass: ``nox``. One session: ``nox -s lint``; its list: ``nox --list``.
+
+The matrix of ``tests`` is backends/*.toml; pyproject.toml holds every other requirement.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import nox
+from nox.project import dependency_groups, load_toml
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2025.10.14"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+
+ROOT = Path(__file__).parent
+PROJECT = load_toml("pyproject.toml")
+BACKENDS = {path.stem: tomllib.loads(path.read_text()) for path in sorted(ROOT.glob("backends/*.toml"))}
+CPU = [name for name, table in BACKENDS.items() if "cpu" in table["tags"]]
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = "3.11" if shutil.which("python3.11") else HERE
+"""The Python of every session that names no other: 3.11, where CPU builds of every pin exist."""
+
+
+def group(name: str) -> list[str]:
+    """One of pyproject.toml's dependency groups."""
+    return list(dependency_groups(PROJECT, name))
+
+
+def requirements(*backends: str) -> list[str]:
+    """What these backends are tested with."""
+    return sorted({requirement for name in backends for requirement in BACKENDS[name]["requirements"]})
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    """Install the checkout, editable, and these packages: PyTorch before anything that depends on it.
+
+    Its pin, alone, takes the CPU build where one is offered; asked for again, it keeps the others
+    from taking another.
+    """
+    torch = [package for package in packages if Requirement(package).name == "torch"]
+    if torch:
+        session.install(*torch)
+    session.install("--editable", ".", *packages)
+
+
+def coverage_file(name: str) -> Path:
+    """Where one session of ``tests`` leaves its coverage."""
+    return ROOT / f".coverage.{name}"
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA device is here."""
+    if Path("/dev/nvidia0").exists():
+        return True
+    tool = shutil.which("nvidia-smi")
+    return tool is not None and b"GPU" in subprocess.run([tool, "-L"], capture_output=True, check=False).stdout
+
+
+@nox.session(python=PYTHON, tags=["static"])
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff (``nox -s lint -- --fix`` mends what it can)."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]))
+
+
+@nox.session(python=PYTHON, tags=["static"])
+def types(session: nox.Session) -> None:
+    """Check the types of package, tests and noxfile with mypy, strictly."""
+    install(session, *group("types"))
+    session.run("mypy", *session.posargs)
+
+
+MATRIX = [
+    nox.param(python, name, id=name if python == PYTHON else f"{name}-{python}", tags=table["tags"])
+    for name, table in BACKENDS.items()
+    for python in dict.fromkeys([PYTHON, *table["pythons"]])
+]
+
+
+@nox.session
+@nox.parametrize("python,backend", MATRIX)
+def tests(session: nox.Session, backend: str) -> None:
+    """Test one backend in an environment that holds no other: ``nox -s 'tests(torch)' -- -k warmup``."""
+    table = BACKENDS[backend]
+    if "cuda" in table["tags"] and not has_gpu():
+        session.skip(f"{table['title']} needs an NVIDIA GPU and there is none here: its tests are skipped")
+    install(session, *requirements(backend), *group("test"))
+    suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
+    env = {"COVERAGE_FILE": str(coverage_file(suffix))}
+    session.run("coverage", "run", "-m", "pytest", "tests", "--backend", backend, *session.posargs, env=env)
+
+
+@nox.session(python=PYTHON)
+def coverage(session: nox.Session) -> None:
+    """Report the lines that the tests of all backends reached together; below 95 % it fails."""
+    found = [path for name in BACKENDS if (path := coverage_file(name)).exists()]
+    if not found:
+        session.error("no coverage to report: run nox -s tests first")
+    session.install(*(package for package in group("test") if Requirement(package).name == "coverage"))
+    env = {"COVERAGE_FILE": str(ROOT / ".coverage")}
+    session.run("coverage", "combine", "--keep", *map(str, found), env=env)
+    session.run("coverage", "report", *session.posargs, env=env)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def agree(session: nox.Session) -> None:
+    """Hold every method, dtype and CPU backend to a 50-digit oracle and to each other; print the table of ulps."""
+    install(session, *requirements(*CPU), *group("test"))
+    session.run("pytest", "tests/agree", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def peers(session: nox.Session) -> None:
+    """Compare with the optimizers of PyTorch, optax, the authors and others, in float64."""
+    install(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
+    session.run("pytest", "tests/peers", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def minimums(session: nox.Session) -> None:
+    """Run the NumPy and JAX tests on the lowest releases that pyproject.toml allows."""
+    project = PROJECT["project"]
+    lowest = {}
+    for text in [*project["dependencies"], *project["optional-dependencies"]["jax"]]:
+        requirement = Requirement(text)
+        (bound,) = requirement.specifier
+        if bound.operator != ">=":
+            session.error(f"{text} has no lower bound")
+        lowest[requirement.name] = f"{requirement.name}=={bound.version}"
+    others = [text for text in requirements("numpy", "jax") if Requirement(text).name not in lowest]
+    install(session, *lowest.values(), *others, *group("test"))
+    for backend in ("numpy", "jax"):
+        session.run("pytest", "tests", "--backend", backend, *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Build docs/_build/html, with warnings as errors, and run the examples of the docstrings.
+
+    The examples of README.md and docs/*.md run in ``tests``, each on the backend that it imports.
+    """
+    install(session, *requirements("numpy"), *group("test"), *group("docs"))
+    session.run("pytest", "--doctest-modules", "adamod_array")
+    out = ROOT / "docs" / "_build" / "html"
+    shutil.rmtree(out, ignore_errors=True)  # a page built before hides the warnings of today
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(out), *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def demo(session: nox.Session) -> None:
+    """Train a classifier of handwritten digits on NumPy, PyTorch and JAX; print a table and draw demo.png."""
+    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON)
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist, check what is in them, and use the wheel from elsewhere."""
+    session.install(*group("build"))
+    out = Path(session.create_tmp()).resolve()
+    dist = out / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), *session.posargs)
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    files = [path for path in ROOT.glob("adamod_array/**/*") if path.is_file() and path.suffix != ".pyc"]
+    package = {path.relative_to(ROOT).as_posix() for path in files}
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    if packed != package:
+        session.error(f"the wheel differs from the package: {sorted(packed ^ package)}")
+    session.install("--force-reinstall", str(wheel))
+    with session.chdir(out):
+        session.run("python", "-c", STEP_FROM_WHEEL)
+
+
+STEP_FROM_WHEEL = """\
+import adamod_array, numpy as np
+assert "site-packages" in adamod_array.__file__, adamod_array.__file__
+state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), np.ones(3))
+print(adamod_array.__version__, state.params)
+"""
+
+# Plain nox: the tests on one Python; other Pythons by name (nox -s 'tests(numpy-3.12)') or nox -s tests.
+nox.options.sessions = [
+    "lint",
+    "types",
+    *(f"tests({name})" for name in BACKENDS),
+    "coverage",
+    "agree",
+    "peers",
+    "minimums",
+    "docs",
+    "build",
+    "demo",
+]
