@@ -1,0 +1,52 @@
+"""The package imports no framework, and neither does a step over NumPy arrays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.backend import FOLDER
+
+pytestmark = pytest.mark.only("numpy")
+
+FRAMEWORKS = {"torch", "jax", "jaxlib", "cupy", "dask", "numba", "array_api_strict", "ml_dtypes"}
+
+IMPORT = """
+import sys, json
+import adamod_array
+"""
+STEP = """
+import numpy as np
+lr = adamod_array.schedules.linear_warmup(10)
+params = {"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float16), "z": np.ones(2, complex)}
+for method in (adamod_array.Adam(), adamod_array.AdaMod(), adamod_array.RAdam(), adamod_array.Momentum()):
+    for donate in (False, True):
+        state = adamod_array.init(method, {k: p.copy() for k, p in params.items()}, lr)
+        state = adamod_array.step(state, params, donate=donate)
+        assert state.step == 1
+adamod_array.clip_by_global_norm(params, 1.0)
+"""
+REPORT = "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+
+
+def imported(program: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after the program."""
+    command = [sys.executable, "-W", "error", "-c", program + REPORT]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("program", [IMPORT, IMPORT + STEP], ids=["import", "step"])
+def test_no_framework_is_imported(program: str) -> None:
+    modules = imported(program)
+    assert "adamod_array" in modules
+    assert not modules & FRAMEWORKS
+
+
+def test_a_framework_would_be_seen() -> None:
+    """The check above can fail."""
+    assert "ml_dtypes" in imported(IMPORT + "import ml_dtypes\n")
