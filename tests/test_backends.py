@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +33,8 @@ def test_every_key_is_there_and_known(name: str) -> None:
 def test_every_key_is_read(key: str) -> None:
     assert READERS[key]
     for file in READERS[key]:
-        assert f'"{key}"' in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not read {key!r}"
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"""["']{key}["']""", text), f"{file} does not read {key!r}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,8 +63,3 @@ def test_pins_are_exact_and_within_the_bounds_of_pyproject(name: str) -> None:
             assert bound.specifier.contains(pinned.version), f"{pins[bound.name]} is outside of {bound}"
             checked += 1
     assert checked >= 2  # NumPy and the extra
-
-
-def test_no_backend_has_a_file_of_its_own_kind() -> None:
-    """Data, not a package: what is importable here would be importable in everybody's site-packages."""
-    assert not list(Path(FOLDER).rglob("__init__.py"))
