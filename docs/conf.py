@@ -1,0 +1,66 @@
+"""Sphinx configuration: `sphinx-build -W -b html docs docs/_build/html`. Nothing is fetched."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import adamod_array
+
+ROOT = Path(__file__).parent.parent
+
+project = "adamod_array"
+release = version = adamod_array.__version__
+copyright = "the adamod_array authors. Apache-2.0"  # noqa: A001
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build", "demo"]
+
+myst_enable_extensions = ["dollarmath", "amsmath", "substitution"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"  # arrays and trees are Any: the docstrings say more
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_param = False  # types are prose ("float, schedule, or a tree prefix of them"), not cross-references
+napoleon_use_rtype = False
+
+nitpicky = True
+nitpick_ignore_regex = [("py:exc", r"[A-Z]\w+Error")]  # Python's own, which only a network could resolve
+
+html_theme = "furo"
+html_title = f"adamod_array {version}"
+html_theme_options = {"top_of_page_buttons": []}
+html_show_sourcelink = False
+
+
+def support_table() -> str:
+    """The table of backends/*.toml, a column a backend."""
+    tables = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "backends").glob("*.toml"))]
+
+    def code(words: list[str]) -> str:
+        return ", ".join(f"`{word}`" for word in words)
+
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "tested with": lambda table: "<br>".join(f"`{each}`" for each in table["requirements"]),
+        "devices": lambda table: code(table["devices"]),
+        "dtypes": lambda table: code(table["dtypes"]),
+        "engines": lambda table: code(table["engines"]),
+        "`donate=True`": lambda table: "reuses memory" if table["donates"] else "makes new arrays",
+        "ulp bounds": lambda table: "<br>".join(f"`{dtype}`: {ulp}" for dtype, ulp in table["ulp"].items()),
+    }
+    lines = [["", *(table["title"] for table in tables)], ["---"] * (len(tables) + 1)]
+    lines += [[name, *(cell(table) for table in tables)] for name, cell in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def known_deviations() -> str:
+    """The list of them in backends/*.toml, or that there are none."""
+    tables = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "backends").glob("*.toml"))]
+    found = [f"* **{table['title']}**: {each}" for table in tables for each in table.get("deviations", [])]
+    return "\n".join(found) or "None is known."
+
+
+myst_substitutions = {"support_table": support_table(), "known_deviations": known_deviations()}
