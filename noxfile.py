@@ -94,7 +94,7 @@ def tests(session: nox.Session, backend: str) -> None:
     """Test one backend in an environment that holds no other: ``nox -s 'tests(torch)' -- -k warmup``."""
     table = BACKENDS[backend]
     if "cuda" in table["tags"] and not has_gpu():
-        session.skip(f"{table['title']} needs an NVIDIA GPU and there is none here: its tests are skipped")
+        session.skip(f"{table['title']} needs an NVIDIA GPU, and there is none here")
     install(session, *requirements(backend), *group("test"))
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
     env = {"COVERAGE_FILE": str(coverage_file(suffix))}

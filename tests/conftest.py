@@ -47,13 +47,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     name = metafunc.config.getoption("--backend")
     table = describe(name)
-    if "backend" in metafunc.fixturenames:
+    own = {
+        argument.strip()
+        for mark in metafunc.definition.iter_markers("parametrize")
+        for argument in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
+    }
+    names = set(metafunc.fixturenames) - own  # a test may choose dtypes of its own
+    if "backend" in names:
         backends = [Backend(name, device, engine) for device in table["devices"] for engine in table["engines"]]
         ids = ["-".join((b.name, b.device, b.engine)) for b in backends]
         metafunc.parametrize("backend", backends, ids=ids, indirect=True)
-    if "dtype" in metafunc.fixturenames:
+    if "dtype" in names:
         metafunc.parametrize("dtype", table["dtypes"])
-    if "real_dtype" in metafunc.fixturenames:
+    if "real_dtype" in names:
         metafunc.parametrize("real_dtype", [dtype for dtype in table["dtypes"] if "complex" not in dtype])
 
 
