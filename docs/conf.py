@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 project = "adamod_array"
 release = version = adamod_array.__version__
-copyright = "the adamod_array authors. Apache-2.0"  # noqa: A001
+copyright = "the adamod_array authors. Apache-2.0"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 exclude_patterns = ["_build", "demo"]
@@ -28,11 +28,14 @@ napoleon_use_param = False  # types are prose ("float, schedule, or a tree prefi
 napoleon_use_rtype = False
 
 nitpicky = True
-nitpick_ignore_regex = [("py:exc", r"[A-Z]\w+Error")]  # Python's own, which only a network could resolve
+nitpick_ignore_regex = [
+    ("py:exc", r"[A-Z]\w+Error"),  # Python's own, which only a network could resolve
+    ("py:class", r"[a-z ]+"),  # types in prose
+]
 
 html_theme = "furo"
 html_title = f"adamod_array {version}"
-html_theme_options = {"top_of_page_buttons": []}
+html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 html_show_sourcelink = False
 
 

@@ -40,7 +40,10 @@ def diffmod() -> Any:
 
 
 def expected(weights: Any, gradients: Any, lr: float, betas: tuple[float, float, float], eps: float) -> Any:
-    """DiffMod of its description, one number at a time in 50 digits: AdaMod's Algorithm 2, its step times DiffGrad's friction."""
+    """Typed from the description, one number at a time in 50 digits.
+
+    AdaMod's Algorithm 2, and its step times DiffGrad's friction.
+    """
     beta1, beta2, beta3 = map(mpf, betas)
     result = []
     for theta, g_of_t in zip(map(mpf, map(float, weights)), np.transpose(gradients), strict=True):
@@ -71,7 +74,7 @@ def trained(backend: Backend, dtype: str, steps: int, step: Any, weights: Any = 
 
 
 def test_first_step(backend: Backend, real_dtype: str) -> None:
-    """From zero, so that nothing hides the update. exp may be 2 ulp off, which adds to AdaMod's bound; 16 bits round once."""
+    """From zero, so that nothing hides the update; exp may be 2 ulp off, beside AdaMod's bound; 16 bits round once."""
     state = trained(backend, real_dtype, 1, adamod_array.step, np.zeros(5))
     gradients = rounded(backend, GRADIENTS[:1], real_dtype)
     bound = backend.table["ulp"].get(real_dtype)
