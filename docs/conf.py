@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # arrays and trees are Any: the docstrings say more
 autodoc_member_order = "bysource"
+add_module_names = False
 napoleon_google_docstring = False
 napoleon_use_param = False  # types are prose ("float, schedule, or a tree prefix of them"), not cross-references
 napoleon_use_rtype = False
@@ -39,30 +40,32 @@ html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 html_show_sourcelink = False
 
 
+TABLES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "backends").glob("*.toml"))]
+
+
 def support_table() -> str:
-    """The table of backends/*.toml, a column a backend."""
-    tables = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "backends").glob("*.toml"))]
+    """A line a backend, of backends/*.toml."""
 
-    def code(words: list[str]) -> str:
-        return ", ".join(f"`{word}`" for word in words)
+    def code(words: Iterable[str], between: str = ", ") -> str:
+        return between.join(f"`{word}`" for word in words)
 
-    rows: dict[str, Callable[[dict[str, Any]], str]] = {
-        "tested with": lambda table: "<br>".join(f"`{each}`" for each in table["requirements"]),
-        "devices": lambda table: code(table["devices"]),
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "backend": lambda table: str(table["title"]),
+        "tested with": lambda table: code(table["requirements"], "<br>"),
+        "Python": lambda table: ", ".join(table["pythons"]),
+        "devices": lambda table: code(table["devices"], "<br>"),
         "dtypes": lambda table: code(table["dtypes"]),
-        "engines": lambda table: code(table["engines"]),
-        "`donate=True`": lambda table: "reuses memory" if table["donates"] else "makes new arrays",
+        "engines": lambda table: code(table["engines"], "<br>"),
+        "donates": lambda table: "yes" if table["donates"] else "no",
         "ulp bounds": lambda table: "<br>".join(f"`{dtype}`: {ulp}" for dtype, ulp in table["ulp"].items()),
     }
-    lines = [["", *(table["title"] for table in tables)], ["---"] * (len(tables) + 1)]
-    lines += [[name, *(cell(table) for table in tables)] for name, cell in rows.items()]
+    lines = [list(columns), ["---"] * len(columns), *([cell(table) for cell in columns.values()] for table in TABLES)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def known_deviations() -> str:
     """The list of them in backends/*.toml, or that there are none."""
-    tables = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "backends").glob("*.toml"))]
-    found = [f"* **{table['title']}**: {each}" for table in tables for each in table.get("deviations", [])]
+    found = [f"* **{table['title']}**: {each}" for table in TABLES for each in table["deviations"]]
     return "\n".join(found) or "None is known."
 
 
