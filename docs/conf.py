@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ add_module_names = False
 napoleon_google_docstring = False
 napoleon_use_param = False  # types are prose ("float, schedule, or a tree prefix of them"), not cross-references
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 nitpicky = True
 nitpick_ignore_regex = [
@@ -43,24 +44,35 @@ html_show_sourcelink = False
 TABLES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "backends").glob("*.toml"))]
 
 
-def support_table() -> str:
+def table_of(columns: dict[str, Callable[[dict[str, Any]], str]]) -> str:
     """A line a backend, of backends/*.toml."""
+    rows = [list(columns), ["---"] * len(columns), *([cell(table) for cell in columns.values()] for table in TABLES)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
-    def code(words: Iterable[str], between: str = ", ") -> str:
-        return between.join(f"`{word}`" for word in words)
 
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "backend": lambda table: str(table["title"]),
-        "tested with": lambda table: code(table["requirements"], "<br>"),
-        "Python": lambda table: ", ".join(table["pythons"]),
-        "devices": lambda table: code(table["devices"], "<br>"),
-        "dtypes": lambda table: code(table["dtypes"]),
-        "engines": lambda table: code(table["engines"], "<br>"),
-        "donates": lambda table: "yes" if table["donates"] else "no",
-        "ulp bounds": lambda table: "<br>".join(f"`{dtype}`: {ulp}" for dtype, ulp in table["ulp"].items()),
-    }
-    lines = [list(columns), ["---"] * len(columns), *([cell(table) for cell in columns.values()] for table in TABLES)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def support_table() -> str:
+    """What is served, and how."""
+    return table_of(
+        {
+            "backend": lambda table: str(table["title"]),
+            "devices": lambda table: ", ".join(table["devices"]),
+            "dtypes": lambda table: ", ".join(table["dtypes"]),
+            "engines": lambda table: ", ".join(table["engines"]),
+            "donates": lambda table: "yes" if table["donates"] else "no",
+            "ulp bounds": lambda table: ", ".join(f"{dtype}: {ulp}" for dtype, ulp in table["ulp"].items()),
+        }
+    )
+
+
+def version_table() -> str:
+    """What it is tested with."""
+    return table_of(
+        {
+            "backend": lambda table: str(table["title"]),
+            "tested with": lambda table: ", ".join(f"`{each}`" for each in table["requirements"]),
+            "Python": lambda table: ", ".join(table["pythons"]),
+        }
+    )
 
 
 def known_deviations() -> str:
@@ -69,4 +81,8 @@ def known_deviations() -> str:
     return "\n".join(found) or "None is known."
 
 
-myst_substitutions = {"support_table": support_table(), "known_deviations": known_deviations()}
+myst_substitutions = {
+    "support_table": support_table(),
+    "version_table": version_table(),
+    "known_deviations": known_deviations(),
+}
