@@ -80,11 +80,12 @@ RATES: dict[str, Callable[[int], Any]] = {
 def test_a_users_jit_compiles_once(lr: Any) -> None:
     method, traces = counted()
     jitted = jax.jit(adamod_step)
+    cached = jitted._cache_size()  # JAX keeps one cache a function, whoever jits it
     state = init(method, jnp.ones(5), lr)
     for _ in range(100):
         state = jitted(state, jnp.ones(5))
     assert len(traces) == 1
-    assert jitted._cache_size() <= 2  # step is an int at first and an array from then on: one trace serves both
+    assert jitted._cache_size() <= cached + 2  # step is an int at first and an array from then on: one trace for both
     assert int(state.step) == 100
 
 
@@ -149,6 +150,7 @@ def test_equal_static_fields_do_not_compile_again() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64"])
 def test_a_users_jit_equals_the_librarys(method: Method, dtype: str) -> None:
     """Within 4 ulp of the largest number after ten steps from the same state.
 
@@ -157,9 +159,10 @@ def test_a_users_jit_equals_the_librarys(method: Method, dtype: str) -> None:
     XLA contracts multiply-adds as it finds them.
     """
     jitted = jax.jit(step)
-    ours = theirs = init(method, tree(dtype), SCHEDULE, weight_decay=0.01)
+    params = tree(dtype)["w"]
+    ours = theirs = init(method, params, SCHEDULE, weight_decay=0.01)
     for t in range(1, 11):
-        grads = tree(dtype, scale=1 / t)
+        grads = params / t
         ours, theirs = step(ours, grads), jitted(theirs, grads)
     assert int(theirs.step) == ours.step
     for a, e in zip(jax.tree.leaves(theirs), jax.tree.leaves(ours), strict=True):
@@ -170,16 +173,16 @@ def test_a_users_jit_equals_the_librarys(method: Method, dtype: str) -> None:
 
 def test_a_jitted_step_then_an_eager_one() -> None:
     """The step count comes back from a user's jit as an array, and everything goes on from there."""
-    state = radam_init(tree(), SCHEDULE)
-    expected = state
+    grads = tree()["w"]
+    expected = state = radam_init(grads, SCHEDULE)
     for t in range(6):
-        expected = radam_step(expected, tree())
-        state = jax.jit(radam_step)(state, tree()) if t in (1, 4) else radam_step(state, tree())
+        expected = radam_step(expected, grads)
+        state = jax.jit(radam_step)(state, grads) if t in (1, 4) else radam_step(state, grads)
     assert int(state.step) == 6
     assert_same(state.params, expected.params, ulp=4)
     assert "step=6" in repr(state)
     with engine("eager"):
-        assert_same(radam_step(state, tree()).params, radam_step(expected, tree()).params, ulp=4)
+        assert_same(radam_step(state, grads).params, radam_step(expected, grads).params, ulp=4)
     assert_close(np.float64(state.lr(state.step)), np.float64(SCHEDULE(6)), ulp=4)
 
 
@@ -191,12 +194,13 @@ def test_numpy_parameters_in_a_users_jit() -> None:
 
 
 def test_disable_jit() -> None:
-    state = adamod_init(tree(), SCHEDULE)
+    grads = tree()["w"]
+    state = adamod_init(grads, SCHEDULE)
     with jax.disable_jit():
-        ours = adamod_step(state, tree())
-        theirs = jax.jit(adamod_step)(state, tree())
+        ours = adamod_step(state, grads)
+        theirs = jax.jit(adamod_step)(state, grads)
     with engine("eager"):
-        assert_same(ours.params, adamod_step(state, tree()).params)
+        assert_same(ours.params, adamod_step(state, grads).params)
     assert_same(theirs.params, ours.params, ulp=2)
 
 
@@ -209,23 +213,22 @@ def stepped(method: Method, params: Any, grads: Any, lr: Any) -> Any:
 
 
 @pytest.mark.parametrize("method", [*METHODS, RAdam(beta2=0.5, eps=1e-3), AdaMod(variant="reference")], ids=repr)
-@pytest.mark.parametrize("jit", [False, True])
-def test_grad_through_steps(method: Method, jit: bool) -> None:
+def test_grad_through_steps(method: Method) -> None:
     """With respect to parameters, gradients and rate, against central differences in float64.
 
     Of a difference at h = 1e-6, rounding leaves 1e-16/h and the third derivative h**2.
     """
 
+    @jax.jit
     def loss(p: Any, g: Any, lr: Any) -> Any:
         return jnp.sum(jnp.sin(stepped(method, p, g, lr)))
 
-    function: Callable[..., Any] = jax.jit(loss) if jit else loss
     at = (jnp.asarray([1.0, -2.0, 0.5]), jnp.asarray([0.3, 0.7, -1.1]), jnp.asarray(0.05))
-    gradients = jax.grad(function, argnums=(0, 1, 2))(*at)
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*at)
     h = 1e-6
     for i, x in enumerate(at):
         for j in np.ndindex(x.shape):
-            ends = [function(*at[:i], x.at[j].add(sign * h), *at[i + 1 :]) for sign in (1, -1)]
+            ends = [loss(*at[:i], x.at[j].add(sign * h), *at[i + 1 :]) for sign in (1, -1)]
             assert_close(gradients[i][j], (ends[0] - ends[1]) / (2 * h), atol=2e-8)
 
 
@@ -233,8 +236,23 @@ def test_forward_and_reverse_mode_agree() -> None:
     def final(lr: Any) -> Any:
         return stepped(AdaMod(beta3=0.9), jnp.asarray([1.0, -2.0]), jnp.asarray([0.3, 0.7]), lr)
 
-    assert_close(jax.jacfwd(final)(0.1), jax.jacrev(final)(0.1), ulp=16)  # the same products in another order
-    assert np.isfinite(jax.hessian(lambda lr: jnp.sum(final(lr) ** 2))(0.1))
+    forward, reverse = jax.jit(jax.jacfwd(final))(0.1), jax.jit(jax.jacrev(final))(0.1)
+    assert_close(forward, reverse, ulp=16)  # the same products in another order
+    second = jax.jit(jax.jacfwd(jax.jacfwd(final)))(0.1)
+    h = 1e-5
+    difference = (jax.jit(jax.jacfwd(final))(0.1 + h) - jax.jit(jax.jacfwd(final))(0.1 - h)) / (2 * h)
+    assert_close(second, difference, atol=1e-8)
+
+
+def test_grad_outside_of_jit() -> None:
+    """The library's own jitted call is differentiated as it stands."""
+    g = jnp.asarray([0.3, 0.7])
+
+    def loss(lr: Any) -> Any:
+        return jnp.sum(adamod_step(adamod_init(jnp.asarray([1.0, -2.0]), beta3=0.0), g, lr=lr).params)
+
+    # Adam's first step moves each parameter by lr * g / (|g| + eps)
+    assert_close(jax.grad(loss)(0.1), -np.sum(np.asarray(g) / (np.asarray(g) + 1e-8)), ulp=4)
 
 
 def test_checkpoint() -> None:
@@ -245,29 +263,31 @@ def test_checkpoint() -> None:
         return jnp.sum(state.params**2)
 
     p = jnp.asarray([1.0, -2.0, 0.5])
-    assert_close(jax.grad(loss)(p, jax.checkpoint), jax.grad(loss)(p, lambda f: f), ulp=4)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    assert_close(gradient(p, jax.checkpoint), gradient(p, lambda f: f), ulp=4)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_vmap_over_an_ensemble(method: Method) -> None:
     """vmap(init) and vmap(step) of n members give what n loops give."""
     members = jnp.asarray(RNG.normal(size=(4, 3)), "float32")
+    together = jax.jit(jax.vmap(step))
     states = jax.vmap(lambda p: init(method, p, SCHEDULE))(members)
     assert states.step.shape == (4,)
     singles = [init(method, p, SCHEDULE) for p in members]
     for t in range(1, 7):
-        states = jax.vmap(step)(states, members / t)
+        states = together(states, members / t)
         singles = [step(single, p / t) for single, p in zip(singles, members, strict=True)]
     assert states.step.tolist() == [6] * 4
     assert_close(states.params, jnp.stack([single.params for single in singles]), ulp=8)
 
 
 def test_vmap_over_rates_and_under_jit() -> None:
-    rates = jnp.asarray([1e-1, 1e-2, 1e-3])
-    state = adamod_step(adamod_init(tree()), tree())
+    rates, grads = jnp.asarray([1e-1, 1e-2, 1e-3]), tree()
+    state = adamod_step(adamod_init(grads), grads)
 
     def params(lr: Any) -> Any:
-        return adamod_step(state, tree(), lr=lr).params
+        return adamod_step(state, grads, lr=lr).params
 
     for mapped in (jax.vmap(params)(rates), jax.jit(jax.vmap(params))(rates)):
         for i, lr in enumerate(rates):
