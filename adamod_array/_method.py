@@ -32,12 +32,14 @@ class Method:
     >>> import dataclasses, numpy as np
     >>> from adamod_array import Method, init, step
     >>> @dataclasses.dataclass(frozen=True)
-    ... class SignSGD(Method):
+    ... class SoftSign(Method):
+    ...     eps: float = 1.0
+    ...
     ...     def rule(self, xp, lr, c, g, p):
-    ...         return (p - lr * xp.sign(g),)
-    >>> state = step(init(SignSGD(), np.zeros(3), lr=0.5), np.asarray([2.0, -7.0, 0.0]))
+    ...         return (p - lr * g / (xp.abs(g) + self.eps),)
+    >>> state = step(init(SoftSign(), np.zeros(3), lr=0.5), np.asarray([1.0, -3.0, 0.0]))
     >>> print(state.params)
-    [-0.5  0.5  0. ]
+    [-0.25   0.375  0.   ]
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -64,7 +66,7 @@ class Method:
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
         """Scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
 
-        ``math`` offers ``exp, expm1, log, sqrt, minimum, maximum, where`` for whatever ``t`` is:
+        ``math`` offers ``exp, expm1, log, sqrt, cos, minimum, maximum, where`` for whatever ``t`` is:
         Python floats when it is an int, an array namespace when it is an array or a tracer.
         """
         return ()

@@ -32,7 +32,9 @@ class State:
         Steps taken so far; an int on the host until a user's ``jax.jit`` traces it.
     method : Method
         Hyperparameters and rule.
-    lr, weight_decay : float, schedule, or a tuple of one a leaf
+    lr : float, schedule, or a tuple of one a leaf
+        As given to ``init``; ``state.lr(state.step)`` is the rate of the last step where it is a schedule.
+    weight_decay : float or a tuple of one a leaf
         As given to ``init``.
 
     Examples

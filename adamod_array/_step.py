@@ -166,7 +166,7 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
                 slot[i] = array
     new = State(
         _tree.unflatten(spec, leaves),
-        {name: _tree.unflatten(spec, slot) for name, slot in zip(state.slots, slots, strict=True)},
+        {name: _tree.unflatten(spec, slot) for name, slot in zip(state.method.slots, slots, strict=True)},
         state.step + 1,
         state.method,
         state.lr,
@@ -185,14 +185,15 @@ def _checked(
     def path(root: str, i: int) -> str:
         return _tree.paths(spec, root)[i]
 
-    if tuple(state.slots) != tuple(state.method.slots):
+    names = state.method.slots  # their order decides; JAX sorts the keys of a dict
+    if set(state.slots) != set(names):
         raise TypeError(f"the state keeps {tuple(state.slots)} and is not one of {state.method}")
     kind = _check.params(leaves, functools.partial(path, "params"))
     gradients, grad_spec = _tree.flatten_like(spec, grads)
     _check.structure(spec, grad_spec, "grads")
     slots = []
-    for name, tree in state.slots.items():
-        slot, slot_spec = _tree.flatten_like(spec, tree)
+    for name in names:
+        slot, slot_spec = _tree.flatten_like(spec, state.slots[name])
         _check.structure(spec, slot_spec, f"slots[{name!r}]")
         slots.append(slot)
     written: list[tuple[Any, Callable[[], str]]] = []
@@ -202,7 +203,7 @@ def _checked(
                 raise ValueError(f"{path('grads', i)} must be None like its parameter")
             continue
         assert kind is not None
-        for name, slot in zip(state.slots, slots, strict=True):
+        for name, slot in zip(names, slots, strict=True):
             _check.beside(kind, p, slot[i], functools.partial(path, f"slots[{name!r}]", i))
         if g is not None:
             _check.beside(kind, p, g, functools.partial(path, "grads", i))
@@ -210,7 +211,7 @@ def _checked(
                 written.append((p, functools.partial(path, "params", i)))
                 written += [
                     (slot[i], functools.partial(path, f"slots[{name!r}]", i))
-                    for name, slot in zip(state.slots, slots, strict=True)
+                    for name, slot in zip(names, slots, strict=True)
                 ]
     if donate and kind is not None:
         _check.writable(kind, written)

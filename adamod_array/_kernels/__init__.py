@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
+import functools
+import importlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +17,7 @@ from adamod_array._namespace import Namespace
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
-ENGINES = ("auto", "eager", "jit")
+ENGINES = ("auto", "eager", "numba", "jit")
 
 
 @dataclass
@@ -32,6 +36,19 @@ class Work:
     grads: Sequence[Array]
     slots: Sequence[Sequence[Array]]
     """Of each leaf, in the order of ``method.slots``."""
+    storages: list[str | None] | None = None
+    """What kernels found of parameters and slots; kept from step to step for arrays that stay in layout."""
+
+    def subset(self, leaves: Sequence[int]) -> Work:
+        """The same step for some of the leaves."""
+        return dataclasses.replace(
+            self,
+            which=tuple(self.which[i] for i in leaves),
+            params=[self.params[i] for i in leaves],
+            grads=[self.grads[i] for i in leaves],
+            slots=[self.slots[i] for i in leaves],
+            storages=None,
+        )
 
 
 Result = tuple[Sequence[Array], Sequence[Sequence[Array]]]
@@ -57,11 +74,28 @@ def run(work: Work, donate: bool) -> Result:
     """Take the step by the engine in force."""
     from adamod_array._kernels import eager, jax, torch
 
-    if work.kind.name == "jax" and _choice.get() != "eager":
-        return jax.run(work, donate)
-    if work.kind.name == "torch":
+    name, choice = work.kind.name, _choice.get()
+    if name == "torch":
         return torch.run(work, donate)
-    return eager.run(work, donate)
+    if choice == "eager":
+        return eager.run(work, donate)
+    if name == "jax":
+        return jax.run(work, donate)
+    runner: Any = (name == "numpy" and compiled()) or eager
+    result: Result = runner.run(work, donate)
+    return result
+
+
+@functools.cache
+def _numba() -> Any:
+    if importlib.util.find_spec("numba") is None:
+        return None
+    return importlib.import_module("adamod_array._kernels.numba")
+
+
+def compiled() -> Any:
+    """The module of Numba's kernels where it is installed and in force, else None."""
+    return _numba() if _choice.get() in ("auto", "numba") else None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,183 @@
+"""A rule run once on symbols: the straight line of operations that every compiler is given."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from adamod_array._kernels import apply_rule
+from adamod_array._math import number
+from adamod_array._method import Method
+
+BINARY = ("add", "sub", "mul", "div", "minimum", "maximum")
+UNARY = ("neg", "sqrt", "exp", "abs", "real", "imag")
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+FUNCTIONS = ("sqrt", "minimum", "maximum", "where", "abs", "exp", "real", "imag")
+"""What a rule may use of its namespace, beside arithmetic, comparisons and ``x**2``."""
+
+Operand = str | float
+"""The name of an earlier value, or a constant in double precision."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``result = name(*operands)``."""
+
+    result: str
+    name: str
+    operands: tuple[Operand, ...]
+    kind: str
+    """"real", "complex" or "bool"."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A rule as a straight line: hyperparameters folded, equal subexpressions shared, dead ones gone."""
+
+    scalars: tuple[str, ...]
+    """``lr``, ``decay`` where there is one, and the coefficients ``c0``, ``c1``, ..."""
+    arrays: tuple[tuple[str, str], ...]
+    """``g``, ``p`` and the slots, each with its kind."""
+    operations: tuple[Operation, ...]
+    outputs: tuple[Operand, ...]
+    """The new ``p`` and slots."""
+
+
+class _Recorder:
+    """Operations so far, each once."""
+
+    def __init__(self) -> None:
+        self.operations: dict[tuple[str, tuple[str, ...]], Operation] = {}
+
+    def apply(self, name: str, *operands: Any) -> Symbol:
+        kinds = [x.kind for x in operands if isinstance(x, Symbol)]
+        names = tuple(x.name if isinstance(x, Symbol) else self._constant(name, x) for x in operands)
+        if name in COMPARISONS:
+            kind = "bool"
+        elif name in ("abs", "real", "imag"):
+            kind = "real"
+        else:
+            kind = "complex" if "complex" in kinds else "real"
+        key = name, tuple(map(repr, names))  # 0.0 and -0.0 are two constants
+        if key not in self.operations:
+            self.operations[key] = Operation(f"x{len(self.operations)}", name, names, kind)
+        return Symbol(self, self.operations[key].result, kind)
+
+    @staticmethod
+    def _constant(name: str, x: Any) -> float:
+        if isinstance(x, (bool, complex)) or not isinstance(x, (int, float)):
+            raise TypeError(f"a rule computes with its arrays, scalars and real numbers: {name} was given {x!r}")
+        return float(x)
+
+
+class Symbol:
+    """A value of the rule that is not known yet. Python's operators record what they would have done."""
+
+    __array_ufunc__ = None  # NumPy's scalars leave their operators to this class
+
+    def __init__(self, recorder: _Recorder, name: str, kind: str) -> None:
+        self._recorder, self.name, self.kind = recorder, name, kind
+
+    @property
+    def dtype(self) -> str:
+        """For ``xp.isdtype`` alone."""
+        return self.kind
+
+    def __pow__(self, exponent: Any) -> Symbol:
+        if exponent != 2:
+            raise TypeError(f"a rule may square with **2; **{exponent!r} is not the same in every framework")
+        return self._recorder.apply("mul", self, self)
+
+    def __neg__(self) -> Symbol:
+        return self._recorder.apply("neg", self)
+
+    def __abs__(self) -> Symbol:
+        return self._recorder.apply("abs", self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a rule may not branch on an array or scalar with `if`: use xp.where")
+
+    def __getattr__(self, name: str) -> Any:
+        raise TypeError(f"a rule may not use .{name} of an array: it is elementwise, for any shape and dtype")
+
+
+def _operator(name: str, *, swapped: bool = False) -> Callable[[Symbol, Any], Symbol]:
+    def method(self: Symbol, other: Any) -> Symbol:
+        return self._recorder.apply(name, *((other, self) if swapped else (self, other)))
+
+    return method
+
+
+for _name, _op in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div")):
+    setattr(Symbol, f"__{_name}__", _operator(_op))
+    setattr(Symbol, f"__r{_name}__", _operator(_op, swapped=True))
+for _name in COMPARISONS:
+    setattr(Symbol, f"__{_name}__", _operator(_name))
+
+
+class _Namespace(SimpleNamespace):
+    """What a rule sees as ``xp`` while it is traced."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise TypeError(f"a rule may use {', '.join(FUNCTIONS)} of its namespace, not xp.{name}")
+
+
+def _namespace(recorder: _Recorder) -> _Namespace:
+    functions = {name: functools.partial(recorder.apply, name) for name in FUNCTIONS}
+    return _Namespace(**functions, isdtype=lambda dtype, kind: dtype == kind.removesuffix(" floating"))
+
+
+@functools.lru_cache(maxsize=1024)
+def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Line:
+    """The straight line of a method's rule, for real or complex parameters.
+
+    Raises
+    ------
+    TypeError
+        The rule uses something outside of :data:`FUNCTIONS`; the message names it.
+    """
+    kind = "complex" if complex_parameter else "real"
+    slots = dict.fromkeys(method.slots, "real")
+    scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
+    while True:  # a slot is complex where the rule makes it so, perhaps through another slot
+        recorder = _Recorder()
+        arrays = {"g": kind, "p": kind, **slots}
+        symbols = {name: Symbol(recorder, name, "real") for name in scalars}
+        symbols |= {name: Symbol(recorder, name, arrays[name]) for name in arrays}
+        try:
+            new = apply_rule(
+                method,
+                _namespace(recorder),
+                symbols["lr"],
+                symbols.get("decay"),
+                tuple(symbols[name] for name in scalars if name.startswith("c")),
+                symbols["g"],
+                symbols["p"],
+                [symbols[name] for name in method.slots],
+            )
+            kinds = [x.kind if isinstance(x, Symbol) else "real" for x in new]
+            outputs = tuple(x.name if isinstance(x, Symbol) else recorder._constant("return", x) for x in new)
+        except TypeError as error:
+            raise TypeError(f"{type(method).__name__}.rule: {error}") from None
+        found = dict(zip(method.slots, kinds[1:], strict=True))
+        if found == slots:
+            return Line(scalars, tuple(arrays.items()), _live(tuple(recorder.operations.values()), outputs), outputs)
+        slots = {name: "complex" if "complex" in (slots[name], found[name]) else "real" for name in slots}
+
+
+def _coefficients(method: Method) -> int:
+    return len(method.coefficients(*number(1)))
+
+
+def _live(operations: tuple[Operation, ...], outputs: tuple[Operand, ...]) -> tuple[Operation, ...]:
+    """The operations that some output depends on."""
+    needed = set(outputs)
+    kept = []
+    for operation in reversed(operations):
+        if operation.result in needed:
+            needed.update(operation.operands)
+            kept.append(operation)
+    return tuple(reversed(kept))
