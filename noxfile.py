@@ -171,7 +171,7 @@ def build(session: nox.Session) -> None:
     out = Path(session.create_tmp()).resolve()
     dist = out / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(dist), *session.posargs)
+    session.run_install("python", "-m", "build", "--outdir", str(dist), *session.posargs)
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
     files = [path for path in ROOT.glob("adamod_array/**/*") if path.is_file() and path.suffix != ".pyc"]
