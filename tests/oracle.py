@@ -256,7 +256,9 @@ def trajectory(
     rows = []
     for i in np.ndindex(theta.shape):
         column = [(t, _exact(g[i])) for t, g in enumerate(wide, start)]
-        rows.append(list(oracle(_exact(theta[i]), column, rates.__getitem__, weight_decay=mpf(weight_decay), **options)))
+        rows.append(
+            list(oracle(_exact(theta[i]), column, rates.__getitem__, weight_decay=mpf(weight_decay), **options))
+        )
     names = ("params", *method.slots)
     return [
         {name: _longdouble([row[t][k] for row in rows]).reshape(theta.shape) for k, name in enumerate(names)}
