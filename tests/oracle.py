@@ -7,6 +7,7 @@ Every function below reads beside its source: the papers' letters, a line a line
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ import mpmath
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam
+from tests.backend import Backend, numpy_dtype
 
 mp = mpmath.MPContext()
 mp.dps = 50
@@ -288,3 +290,26 @@ def _longdouble(numbers: list[Number]) -> np.ndarray[Any, Any]:
     high = [float(x) for x in numbers]
     low = [float(x - h) if mp.isfinite(x) else 0.0 for x, h in zip(numbers, high, strict=True)]
     return np.asarray(high, np.longdouble) + np.asarray(low, np.longdouble)
+
+
+def gradients(seed: str, dtype: str, n: int) -> np.ndarray[Any, Any]:
+    """Nine decades of either sign, five in float16, rounded to ``dtype``."""
+    rng = np.random.default_rng(zlib.crc32(seed.encode()))
+    low, high = (-3, 2) if dtype == "float16" else (-6, 3)
+
+    def part() -> np.ndarray[Any, Any]:
+        return 10 ** rng.uniform(low, high, n) * rng.choice([-1, 1], n)
+
+    return (part() + 1j * part() if "complex" in dtype else part()).astype(numpy_dtype(dtype))
+
+
+def rounded(exact: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """What the parameters of one step from zero are compared with: the exact ones, in 16 bits where they have 16."""
+    return exact.astype(np.float64).astype(numpy_dtype(dtype)) if dtype in ("float16", "bfloat16") else exact
+
+
+def allowed(backend: Backend, dtype: str) -> float:
+    """The ulps that backends/NAME.toml allows between one step from zero and :func:`rounded`."""
+    if dtype in ("float16", "bfloat16"):
+        return 1  # computed in float32 and rounded once more: the neighbour, where float32 crossed a tie
+    return float(backend.table["ulp"][{"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)])

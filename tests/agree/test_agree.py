@@ -1,0 +1,50 @@
+"""Every method and option x dtype x backend, against 50 digits and against NumPy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adamod_array import Method, engine, init, step
+from tests import oracle
+from tests.agree.table import Table
+from tests.backend import Backend, describe
+from tests.compare import assert_close, ulps
+
+STEPS = (1, 2, 6, 1000)
+
+
+def update(backend: Backend, method: Method, t: int, g: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """The parameters after step ``t`` from a state of zeros."""
+    with engine(backend.engine):
+        state = init(method, backend.array(np.zeros(len(g)), dtype), lr=1e-3)
+        state = step(dataclasses.replace(state, step=t - 1), backend.array(g, dtype))
+    return backend.numpy(state.params)
+
+
+@pytest.mark.parametrize("dtype", describe("numpy")["dtypes"])
+@pytest.mark.parametrize("name", oracle.METHODS)
+def test_every_backend_is_within_its_bound(backends: list[Backend], table: Table, name: str, dtype: str) -> None:
+    method = oracle.METHODS[name]
+    gradients = {t: oracle.gradients(f"{name} {t}", dtype, 200) for t in STEPS}
+    exact = np.stack(
+        [
+            oracle.rounded(oracle.trajectory(method, np.zeros_like(g), [g], 1e-3, start=t)[0]["params"], dtype)
+            for t, g in gradients.items()
+        ]
+    )
+    results = {
+        backend: np.stack([update(backend, method, t, g, dtype) for t, g in gradients.items()])
+        for backend in backends
+        if dtype in backend.table["dtypes"]
+    }
+    numpy = results[backends[0]]
+    for backend, result in results.items():
+        column = "/".join([backend.name, *([] if backend.device == "cpu" else [backend.device]), backend.engine])
+        table.add(f"{name} {dtype}", column, float(ulps(result, exact).max()), float(ulps(result, numpy).max()))
+    for backend, result in results.items():
+        assert_close(result, exact, ulp=oracle.allowed(backend, dtype))
+        assert_close(result, numpy, ulp=oracle.allowed(backend, dtype))
