@@ -31,15 +31,24 @@ def donate(request: pytest.FixtureRequest) -> bool:
 
 
 @contextlib.contextmanager
-def refused(backend: Backend, state: State, error: type[Exception], *texts: str, donate: bool = False) -> Iterator[None]:
-    """The block raises ``error`` with all these texts, leaves every bit of the state, and the state still steps."""
-    before = bits(backend, state)
-    grads = tree(backend, seed=9)
-    expected = aa.step(state, grads).params
+def raises(error: type[Exception], *texts: str) -> Iterator[None]:
+    """The block raises ``error``, whose message has all these texts in it."""
     with pytest.raises(error) as caught:
         yield
     for text in texts:
         assert text in str(caught.value)
+
+
+@contextlib.contextmanager
+def refused(
+    backend: Backend, state: State, error: type[Exception], *texts: str, donate: bool = False
+) -> Iterator[None]:
+    """As :func:`raises`; the block leaves every bit of the state, and the state still steps."""
+    before = bits(backend, state)
+    grads = tree(backend, seed=9)
+    expected = aa.step(state, grads).params
+    with raises(error, *texts):
+        yield
     assert bits(backend, state) == before
     assert_same(backend, aa.step(state, grads, donate=donate).params, expected)
 
@@ -57,30 +66,25 @@ NO_ARRAYS: dict[str, Any] = {"a number": 1.5, "a string": "weights", "a type": n
 
 @pytest.mark.parametrize("bad", NO_ARRAYS.values(), ids=NO_ARRAYS)
 def test_a_parameter_that_is_no_array(backend: Backend, bad: Any) -> None:
-    with pytest.raises(TypeError) as caught:
+    with raises(TypeError, f"params{W} must be an array, got {type(bad).__name__}"):
         aa.momentum_init(with_w(bad, tree(backend)))
-    assert f"params{W} must be an array, got {type(bad).__name__}" in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", ["int32", "int64", "uint8", "bool"])
 def test_a_parameter_that_is_not_floating(backend: Backend, wrong: str) -> None:
-    with pytest.raises(TypeError) as caught:
+    with raises(TypeError, f"params{W} must have one of the dtypes float16", f"dtype {wrong} and shape (1, 2)"):
         aa.momentum_init(with_w(backend.array([[1, 0]], wrong), tree(backend)))
-    assert f"params{W} must have one of the dtypes float16" in str(caught.value)
-    assert f"dtype {wrong} and shape (1, 2)" in str(caught.value)
 
 
 def test_a_state_is_no_tree_of_parameters(backend: Backend) -> None:
-    with pytest.raises(TypeError, match="must be an array, got adamod_array.adamod.AdaMod"):
+    with pytest.raises(TypeError, match=r"must be an array, got adamod_array\.adamod\.AdaMod"):
         aa.adamod_init(AdaMod(), backend.array([1.0]))
 
 
 @pytest.mark.only("torch", "jax", "strict", "dask", "cupy")
 def test_parameters_of_two_frameworks(backend: Backend) -> None:
-    with pytest.raises(TypeError) as caught:
+    with raises(TypeError, "params mix frameworks", f"params{W}", "params['b']", "a numpy array of dtype float32"):
         aa.momentum_init(with_w(np.ones((2, 3), np.float32), tree(backend)))
-    for text in ("params mix frameworks", f"params{W}", "params['b']", "a numpy array of dtype float32"):
-        assert text in str(caught.value)
 
 
 @pytest.mark.parametrize("make", [lambda x: np.ma.masked_array(x, mask=x > 0), np.matrix], ids=["masked", "matrix"])
@@ -88,10 +92,8 @@ def test_parameters_of_two_frameworks(backend: Backend) -> None:
 @pytest.mark.only("numpy")
 def test_subclasses_with_other_operators(backend: Backend, make: Callable[[Any], Any], donate: bool) -> None:
     bad = make(values(2, 3).astype(np.float32))
-    with pytest.raises(TypeError) as caught:
+    with raises(TypeError, f"params{W} must be an array, got numpy", type(bad).__name__):
         aa.momentum_init(with_w(bad, tree(backend)))
-    assert f"params{W} must be an array, got numpy" in str(caught.value)
-    assert type(bad).__name__ in str(caught.value)
     state = aa.momentum_init(tree(backend))
     with refused(backend, state, TypeError, f"grads{W} must be an array", type(bad).__name__, donate=donate):
         aa.momentum_step(state, with_w(bad, tree(backend)), donate=donate)
@@ -100,9 +102,8 @@ def test_subclasses_with_other_operators(backend: Backend, make: Callable[[Any],
 @pytest.mark.only("torch")
 def test_sparse_tensors(backend: Backend, donate: bool) -> None:
     bad = backend.array(values(2, 3)).to_sparse()
-    with pytest.raises(TypeError) as caught:
+    with raises(TypeError, f"params{W} must be dense, got a tensor of layout torch.sparse_coo"):
         aa.momentum_init(with_w(bad, tree(backend)))
-    assert f"params{W} must be dense, got a tensor of layout torch.sparse_coo" in str(caught.value)
     state = aa.momentum_init(tree(backend))
     with refused(backend, state, TypeError, f"grads{W} must be dense", "torch.sparse_coo", donate=donate):
         aa.momentum_step(state, with_w(bad, tree(backend)), donate=donate)
@@ -124,12 +125,13 @@ def grad_cases() -> dict[str, Any]:
     def array(x: Any, dtype: str = "float32") -> Callable[[Backend], Any]:
         return lambda backend: backend.array(x, dtype)
 
+    floating = f"grads{W} must have a floating dtype"
     shape = f"grads{W} must have its parameter's shape (2, 3), got "
     return {
         "a number": (lambda _: 1.5, TypeError, [f"grads{W} must be an array, got float"]),
         "a string": (lambda _: "slope", TypeError, [f"grads{W} must be an array, got str"]),
-        "int32": (array(np.ones((2, 3)), "int32"), TypeError, [f"grads{W} must have a floating dtype", "float32", "int32"]),
-        "bool": (array(np.ones((2, 3)), "bool"), TypeError, [f"grads{W} must have a floating dtype", "bool"]),
+        "int32": (array(np.ones((2, 3)), "int32"), TypeError, [floating, "float32", "int32"]),
+        "bool": (array(np.ones((2, 3)), "bool"), TypeError, [floating, "float32", "bool"]),
         "complex": (array(np.ones((2, 3)), "complex64"), TypeError, [f"grads{W} must be real", "float32", "complex64"]),
         "transposed": (array(np.ones((3, 2))), ValueError, [shape + "(3, 2)"]),
         "a scalar": (array(1.0), ValueError, [shape + "()"]),
@@ -228,9 +230,8 @@ def test_paths_are_what_a_user_would_type(backend: Backend) -> None:
         ({"x": [Layer(a)]}, {"x": [Layer(bad)]}, "grads['x'][0].w must have"),
         ({1: {"1": a}}, {1: {"1": bad}}, "grads[1]['1'] must have"),
     ]:
-        with pytest.raises(ValueError) as caught:
+        with raises(ValueError, path):
             aa.momentum_step(aa.momentum_init(params), grads)
-        assert str(caught.value).startswith(path)
 
 
 # states
@@ -285,15 +286,12 @@ def test_a_spent_state(backend: Backend, donate: bool) -> None:
 def test_a_state_whose_buffers_were_given_away(backend: Backend, donate: bool) -> None:
     state = aa.adamod_init(tree(backend))
     state.params["layers"][0]["w"].delete()
-    with pytest.raises(ValueError) as caught:
+    with raises(ValueError, f"params{W}", "deleted"):
         aa.adamod_step(state, tree(backend), donate=donate)
-    assert f"params{W}" in str(caught.value)
-    assert "deleted" in str(caught.value)
     state = aa.adamod_init(tree(backend))
     state.slots["s"]["layers"][0]["w"].delete()
-    with pytest.raises(ValueError) as caught:
+    with raises(ValueError, f"slots['s']{W}"):
         aa.adamod_step(state, tree(backend), donate=donate)
-    assert f"slots['s']{W}" in str(caught.value)
 
 
 SLOTS: dict[str, tuple[Callable[[Backend, dict[str, Any]], Any], type[Exception], list[str]]] = {
@@ -331,36 +329,27 @@ def test_slots_put_together_by_hand(
 # hyperparameters
 
 
+NUMBERS: dict[type[Method], str] = {
+    Adam: "beta1 beta2 eps eps_root",
+    AdaMod: "beta1 beta2 beta3 eps",
+    RAdam: "beta1 beta2 eps threshold",
+    Momentum: "beta",
+}
+FIELDS = [(method, field) for method, fields in NUMBERS.items() for field in fields.split()]
+FLAGS: list[tuple[type[Method], str]] = [(Adam, "amsgrad"), (AdaMod, "hold_idle"), (Momentum, "nesterov")]
+WORDS: list[tuple[type[Method], str]] = [(AdaMod, "variant"), (RAdam, "variant"), (RAdam, "below")]
+
 OUT_OF_RANGE: list[tuple[type[Method], str, Any]] = [
-    *((method, field, bad)
-      for method, fields in [(Adam, "beta1 beta2"), (AdaMod, "beta1 beta2 beta3"), (RAdam, "beta1 beta2"), (Momentum, "beta")]
-      for field in fields.split()
-      for bad in (1.0, 1, -0.1, 1.5, NAN, INF, -INF, np.float64(1.0), np.float32(NAN))),
-    *((method, field, bad)
-      for method, field in [(Adam, "eps"), (Adam, "eps_root"), (AdaMod, "eps"), (RAdam, "eps")]
-      for bad in (-1e-8, NAN, INF, -INF)),
-    *((RAdam, "threshold", bad) for bad in (3.9, 0, -5, NAN, INF)),
-    *((AdaMod, "variant", bad) for bad in ("Paper", "", "code")),
-    *((RAdam, "variant", bad) for bad in ("Paper", "", "code")),
-    *((RAdam, "below", bad) for bad in ("sgd", "")),
-]  # fmt: skip
+    *((method, field, bad) for method, field in FIELDS for bad in (-0.1, NAN, INF, -INF, np.float32(NAN))),
+    *((method, field, bad) for method, field in FIELDS if "beta" in field for bad in (1.0, 1, 1.5, np.float64(1.0))),
+    *((RAdam, "threshold", bad) for bad in (3.9, 0)),
+    *((method, field, bad) for method, field in WORDS for bad in ("Paper", "", "sgd")),
+]
 WRONG_TYPE: list[tuple[type[Method], str, Any]] = [
-    *((method, field, bad)
-      for method, fields in [
-          (Adam, "beta1 beta2 eps eps_root"),
-          (AdaMod, "beta1 beta2 beta3 eps"),
-          (RAdam, "beta1 beta2 eps threshold"),
-          (Momentum, "beta"),
-      ]
-      for field in fields.split()
-      for bad in ("0.9", b"0.9", [0.9], 0.9j, {}, True)),
-    *((method, field, None)
-      for method, fields in [(Adam, "beta1 beta2 eps eps_root"), (AdaMod, "beta1 beta3 eps"), (RAdam, "beta2 eps"), (Momentum, "beta")]
-      for field in fields.split()),
-    *((method, field, bad)
-      for method, field in [(Adam, "amsgrad"), (AdaMod, "hold_idle"), (Momentum, "nesterov")]
-      for bad in ("no", None, 0.5, [])),
-]  # fmt: skip
+    *((method, field, bad) for method, field in FIELDS for bad in ("0.9", b"0.9", [0.9], 0.9j, {}, True)),
+    *((method, field, None) for method, field in FIELDS if field != "threshold"),
+    *((method, field, bad) for method, field in FLAGS for bad in ("no", None, 0.5, [])),
+]
 
 
 def case(x: Any) -> str:
@@ -391,7 +380,7 @@ def test_front_doors_check_hyperparameters(backend: Backend, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "error"), [(0.5, ValueError), (0, ValueError), (-10, ValueError), (NAN, ValueError), (INF, ValueError), ("10", TypeError)]
+    ("bad", "error"), [*((x, ValueError) for x in (0.5, 0, -10, NAN, INF)), *((x, TypeError) for x in ("10", [10]))]
 )
 def test_len_memory(backend: Backend, bad: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"len_memory must be"):
@@ -424,6 +413,15 @@ RATES: dict[str, tuple[Any, type[Exception]]] = {
     "NumPy complex": (np.complex128(0.1), TypeError),
     "object": (object(), TypeError),
 }
+
+
+NO_RATES: list[tuple[Any, type[Exception]]] = [
+    (NAN, ValueError),
+    (-1e-3, ValueError),
+    ("0.1", TypeError),
+    (None, TypeError),
+]
+"""A few of them, and nothing at all."""
 
 
 @pytest.mark.parametrize(("bad", "error"), RATES.values(), ids=RATES)
@@ -461,7 +459,7 @@ def test_no_rate(backend: Backend) -> None:
 
 
 def test_weight_decay_is_no_schedule(backend: Backend) -> None:
-    with pytest.raises(TypeError, match="weight_decay must be a number.*follows the schedule of lr"):
+    with pytest.raises(TypeError, match=r"weight_decay must be a number.*follows the schedule of lr"):
         aa.momentum_init(tree(backend), weight_decay=aa.schedules.constant(0.1))
 
 
@@ -485,26 +483,23 @@ def test_no_tree_prefix(backend: Backend, donate: bool, bad: Any) -> None:
         aa.momentum_step(state, tree(backend), lr=bad, donate=donate)
 
 
-@pytest.mark.parametrize(("bad", "error"), [(NAN, ValueError), (-1.0, ValueError), ("0.1", TypeError), (None, TypeError)])
+@pytest.mark.parametrize(("bad", "error"), NO_RATES)
 def test_one_bad_rate_in_a_tree_prefix(backend: Backend, donate: bool, bad: Any, error: type[Exception]) -> None:
     prefix = {"layers": [0.1, bad], "b": 0.1}
     for name in ("lr", "weight_decay"):
-        with pytest.raises(error) as caught:
+        with raises(error, f"{name}['layers'][1]"):
             aa.momentum_init(tree(backend), **{name: prefix})
-        assert f"{name}['layers'][1]" in str(caught.value)
     state = aa.momentum_init(tree(backend))
     with refused(backend, state, error, "lr['layers'][1]", donate=donate):
         aa.momentum_step(state, tree(backend), lr=prefix, donate=donate)
 
 
-@pytest.mark.parametrize(
-    ("value", "error"), [(NAN, ValueError), (-INF, ValueError), (-1e-3, ValueError), ("0.1", TypeError), (None, TypeError)]
-)
+@pytest.mark.parametrize(("value", "error"), NO_RATES)
 def test_a_schedule_that_goes_wrong(backend: Backend, donate: bool, value: Any, error: type[Exception]) -> None:
     state = aa.momentum_init(tree(backend), lr=lambda t: 0.1 if t < 2 else value)
     state = aa.momentum_step(state, tree(backend))
     before = bits(backend, state)
-    with pytest.raises(error, match="lr .*at step 2 must"):
+    with pytest.raises(error, match=r"lr .*at step 2 must"):
         aa.momentum_step(state, tree(backend), donate=donate)
     assert bits(backend, state) == before
     assert aa.momentum_step(state, tree(backend), lr=0.1, donate=donate).step == 2
@@ -519,9 +514,8 @@ def test_read_only_arrays_are_not_donated(backend: Backend) -> None:
     for root, array in [("params", state.params), ("slots['v']", state.slots["v"])]:
         w = array["layers"][0]["w"]
         w.setflags(write=False)
-        with pytest.raises(ValueError) as caught:
+        with raises(ValueError, f"{root}{W} is read-only"):
             aa.adamod_step(state, tree(backend), donate=True)
-        assert f"{root}{W} is read-only" in str(caught.value)
         w.setflags(write=True)
     assert aa.adamod_step(state, tree(backend), donate=True).step == 1
 
@@ -533,10 +527,8 @@ def test_one_array_twice_is_not_donated(backend: Backend) -> None:
     grads = {"decoder": backend.array([1.0, 1.0]), "encoder": backend.array([2.0, 1.0])}
     state = aa.momentum_init(params)
     before = bits(backend, state)
-    with pytest.raises(ValueError) as caught:
+    with raises(ValueError, "params['decoder']", "params['encoder']", "share memory"):
         aa.momentum_step(state, grads, donate=True)
-    for text in ("params['decoder']", "params['encoder']", "share memory"):
-        assert text in str(caught.value)
     assert bits(backend, state) == before
     assert aa.momentum_step(state, grads).step == 1
 
@@ -611,7 +603,8 @@ class Forgetful(Method):
 @pytest.mark.parametrize("returned", [0, 1, 3])
 def test_a_rule_that_returns_the_wrong_number_of_arrays(backend: Backend, donate: bool, returned: int) -> None:
     state = aa.init(Forgetful(2), tree(backend))
-    with refused(backend, state, TypeError, "Forgetful.rule must return", "('m',)", f"got {returned} values", donate=donate):
+    texts = "Forgetful.rule must return", "('m',)", f"got {returned} values"
+    with refused(backend, state, TypeError, *texts, donate=donate):
         aa.step(dataclasses.replace(state, method=Forgetful(returned)), tree(backend), donate=donate)
 
 

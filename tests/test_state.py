@@ -178,15 +178,21 @@ def test_states_are_compared_by_identity(backend: Backend) -> None:
 def test_through_numpy_and_back(backend: Backend) -> None:
     """A state is its arrays: save them by any means, and put them into a state of another framework."""
     state, grads = some_steps(backend), tree(backend, seed=7)
-    host = optree.tree_map(lambda x: x if isinstance(x, int) else backend.numpy(x), state)
-    assert all(isinstance(x, (np.ndarray, int)) for x in leaves(host))
-    assert adamod_step(host, optree.tree_map(backend.numpy, grads)).step == 3  # and NumPy steps it
 
-    def back(x: np.ndarray[Any, Any]) -> Any:
+    def there(x: Any) -> Any:
+        return x if isinstance(x, int) else backend.numpy(x)
+
+    def back(x: Any) -> Any:
         return backend.array(x, x.dtype.name)
 
-    fresh = adamod_init(optree.tree_map(back, host.params))
-    fresh = dataclasses.replace(fresh, slots=optree.tree_map(back, host.slots), step=host.step)
+    def mapped(f: Any, x: Any) -> Any:
+        return optree.tree_map(f, x)
+
+    host = mapped(there, state)
+    assert all(isinstance(x, (np.ndarray, int)) for x in leaves(host))
+    assert adamod_step(host, mapped(there, grads)).step == 3  # and NumPy steps it
+    fresh = adamod_init(mapped(back, host.params))
+    fresh = dataclasses.replace(fresh, slots=mapped(back, host.slots), step=host.step)
     assert_same(backend, adamod_step(fresh, grads), adamod_step(state, grads))
 
 

@@ -17,13 +17,32 @@ from tests.trees import assert_same, values
 Layer = namedtuple("Layer", ["w", "b"])
 
 
-@optree.dataclasses.dataclass(namespace=optree.registry.__GLOBAL_NAMESPACE)  # type: ignore[attr-defined]
+@dataclasses.dataclass
 class Block:
     """Two arrays and a name that is no child."""
 
     w: Any
     b: Any
-    name: str = optree.dataclasses.field(default="block", pytree_node=False)
+    name: str = "block"
+
+
+def flatten(block: Any) -> Any:
+    """Children, what is not a child, and the children's names."""
+    return (block.w, block.b), block.name, ("w", "b")
+
+
+def unflatten(name: Any, children: Any) -> Any:
+    """The inverse."""
+    return Block(*children, name)
+
+
+optree.register_pytree_node(
+    Block,  # type: ignore[arg-type]
+    flatten,
+    unflatten,
+    path_entry_type=optree.GetAttrEntry,
+    namespace=optree.registry.__GLOBAL_NAMESPACE,  # type: ignore[attr-defined]
+)
 
 
 TREES: dict[str, Callable[[Any, Any, Any], Any]] = {
@@ -63,7 +82,7 @@ def test_every_leaf_is_stepped_in_its_place(backend: Backend, make: Callable[...
 
 
 def test_containers_keep_what_is_not_an_array(backend: Backend) -> None:
-    a, b, c = three(backend, 0)
+    a, b, _ = three(backend, 0)
 
     def stepped(params: Any) -> Any:
         return momentum_step(momentum_init(params), params).params
@@ -74,7 +93,14 @@ def test_containers_keep_what_is_not_an_array(backend: Backend) -> None:
     assert type(stepped(Layer(a, b))) is Layer
 
 
-@pytest.mark.parametrize("kind", [dict, OrderedDict, lambda items: defaultdict(int, items)], ids=["dict", "OrderedDict", "defaultdict"])
+DICTS: dict[str, Callable[..., Any]] = {
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "defaultdict": lambda items: defaultdict(int, items),
+}
+
+
+@pytest.mark.parametrize("kind", DICTS.values(), ids=DICTS)
 def test_dicts_keep_their_order(backend: Backend, kind: Callable[..., Any]) -> None:
     a, b, c = three(backend, 0)
     state = momentum_init(kind([("z", a), ("a", b), ("m", c)]))
