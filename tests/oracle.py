@@ -297,15 +297,16 @@ def gradients(seed: str, dtype: str, n: int) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
     low, high = (-3, 2) if dtype == "float16" else (-6, 3)
 
-    def part() -> np.ndarray[Any, Any]:
+    def part() -> Any:
         return 10 ** rng.uniform(low, high, n) * rng.choice([-1, 1], n)
 
-    return (part() + 1j * part() if "complex" in dtype else part()).astype(numpy_dtype(dtype))
+    values = part() + 1j * part() if "complex" in dtype else part()
+    return np.asarray(values, numpy_dtype(dtype))
 
 
 def rounded(exact: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
     """What the parameters of one step from zero are compared with: the exact ones, in 16 bits where they have 16."""
-    return exact.astype(np.float64).astype(numpy_dtype(dtype)) if dtype in ("float16", "bfloat16") else exact
+    return np.asarray(exact.astype(np.float64), numpy_dtype(dtype)) if dtype in ("float16", "bfloat16") else exact
 
 
 def allowed(backend: Backend, dtype: str) -> float:
