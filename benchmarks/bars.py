@@ -1,0 +1,96 @@
+"""What must hold: the ratios that the library is held to, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Times = Mapping[tuple[str, str], Mapping[str, list[float]]]
+"""Seconds a step in every round, by heat and problem, then by contender."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median and quartiles of the ratio of two contenders, round by round: slow spells of the machine cancel."""
+
+    low: float
+    median: float
+    high: float
+
+    @staticmethod
+    def of(numerator: list[float], denominator: list[float]) -> Ratio:
+        """How many times the denominator's time is the numerator's."""
+        return Ratio(*np.quantile(np.asarray(numerator) / np.asarray(denominator), (0.25, 0.5, 0.75)).tolist())
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """``slow`` takes at least ``bound`` times as long as ``fast``."""
+
+    text: str
+    method: str
+    fast: str
+    slow: str
+    bound: float
+    problem: str = ""
+    """The large one where it is not said."""
+
+    def measured(self, times: Times, large: str) -> Ratio | None:
+        """The ratio, or None where the run did not include it."""
+        found = times.get((self.method, self.problem or large))
+        if found is None:
+            return None
+        fast = found[f"{self.method} | {self.fast}"]
+        return Ratio.of(found[self.slow if "|" in self.slow else f"{self.method} | {self.slow}"], fast)
+
+
+NUMBA, ALONE, TORCH, JAX = "NumPy + Numba, donated", "NumPy alone, donated", "PyTorch, donated", "JAX, donated"
+FRESH, USERS = "NumPy + Numba, fresh", "JAX, in the user's jit, donated"
+LIMIT, NAIVE = "limit: a loop that only adds", "naive NumPy"
+FUSED, FOREACH, OPTAX = "torch Adam, fused", "torch Adam, foreach", "optax adam, jitted, donated"
+LEAVES, SMALL = "100x1000", "1x1000"
+
+SPEED = (
+    Bar("NumPy + Numba AdaMod: share of the limit", "AdaMod", NUMBA, LIMIT, 0.95),
+    Bar("NumPy + Numba Adam: share of the limit", "Adam", NUMBA, LIMIT, 0.95),
+    Bar("NumPy + Numba AdaMod: times as fast as naive NumPy", "AdaMod", NUMBA, NAIVE, 5),
+    Bar("NumPy + Numba Adam: times as fast as naive NumPy", "Adam", NUMBA, NAIVE, 5),
+    Bar("NumPy alone, AdaMod: times as fast as naive NumPy", "AdaMod", ALONE, NAIVE, 2),
+    Bar("NumPy alone, Adam: times as fast as naive NumPy", "Adam", ALONE, NAIVE, 2),
+    Bar("PyTorch Adam: times as fast as torch Adam, fused", "Adam", TORCH, FUSED, 1),
+    Bar("PyTorch AdaMod: times as fast as pytorch_optimizer's", "AdaMod", TORCH, "pytorch_optimizer AdaMod", 3),
+    Bar("PyTorch AdaMod: times as fast as the authors'", "AdaMod", TORCH, "the authors' AdaMod", 5),
+    Bar("JAX Adam: times as fast as optax", "Adam", JAX, OPTAX, 1),
+    Bar("JAX Adam, in the user's jit: times as fast as optax", "Adam", USERS, OPTAX, 1),
+    Bar("JAX RAdam: times as fast as optax", "RAdam", JAX, "optax radam, jitted, donated", 1),
+    Bar("JAX RAdam, in the user's jit: times as fast as optax", "RAdam", USERS, "optax radam, jitted, donated", 1),
+    Bar("JAX AdaMod: times as fast as optax's Adam (the bytes: 7/9)", "AdaMod", JAX, f"Adam | {OPTAX}", 7 / 9),
+    Bar("JAX AdaMod, in the user's jit: the same", "AdaMod", USERS, f"Adam | {OPTAX}", 7 / 9),
+    Bar("100 leaves, NumPy + Numba Adam: times as fast as torch fused", "Adam", NUMBA, FUSED, 1, LEAVES),
+    Bar("100 leaves, PyTorch Adam: times as fast as torch fused", "Adam", TORCH, FUSED, 1, LEAVES),
+    Bar("one small leaf, NumPy + Numba Adam: times as fast as naive", "Adam", NUMBA, NAIVE, 0.5, SMALL),
+    Bar("one small leaf, NumPy + Numba AdaMod: times as fast as naive", "AdaMod", NUMBA, NAIVE, 0.5, SMALL),
+)
+
+DONATED_MEMORY = 0.02
+FRESH_MEMORY = 1.005
+"""The new state and, of each array, the page that it does not fill."""
+
+
+def verdicts(times: Times, memory: Mapping[str, float], large: str) -> Iterator[tuple[str, str, str, bool]]:
+    """Of every bar that was measured: what, the bar, the measurement, and whether it is met."""
+    for bar in SPEED:
+        if (ratio := bar.measured(times, large)) is not None:
+            yield bar.text, f"at least {bar.bound:.3g}", str(ratio), ratio.median >= bar.bound
+    for method in ("AdaMod", "Adam"):
+        for name in (NUMBA, ALONE, TORCH, JAX, FRESH):
+            if (share := memory.get(f"{method} | {name}")) is None:
+                continue
+            bound = FRESH_MEMORY if name == FRESH else DONATED_MEMORY
+            text = f"{name}, {method}: peak memory beyond the state, as a share of it"
+            yield text, f"at most {bound:.3g}", f"{share:.3f}", share <= bound

@@ -1,0 +1,99 @@
+"""The table of a run, its bars, and the machine it ran on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+from benchmarks.bars import LEAVES, LIMIT, SMALL, Ratio, Times, verdicts
+from benchmarks.contenders import ALL, ARRAYS, THREADS
+from benchmarks.problem import Problem
+
+PACKAGES = ("numpy", "numba", "torch", "jax", "optax", "adamod", "pytorch_optimizer")
+
+
+def machine() -> str:
+    """Cores, processor, memory and versions, in a sentence or two."""
+    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    return (
+        f"{cpu[1] if cpu else platform.processor()}, {THREADS} of {os.cpu_count()} cores, {memory:.0f} GiB of memory;"
+        f" Python {platform.python_version()}, {versions}."
+    )
+
+
+def share(times: Mapping[str, list[float]], key: str, method: str) -> Ratio:
+    """Bytes a second of a contender over those of the limit, for the bytes that the method must move."""
+    return Ratio.of(times[f"{method} | {LIMIT}"], times[key])
+
+
+def curve_problems(times: Times) -> list[str]:
+    """The problems of one leaf, by size."""
+    found = {problem for _, problem in times if problem.startswith("1x")}
+    return sorted(found, key=lambda problem: Problem.parse(problem).size)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
+
+
+def _power(size: int) -> str:
+    mantissa, _, exponent = f"{size:.0e}".partition("e+")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def table(times: Times, memory: Mapping[str, float], large: str) -> str:
+    """Share of the limit in percent by size, ± half the distance of the quartiles; times; memory."""
+    problems = curve_problems(times)
+    head = ["method", "contender", *(_power(Problem.parse(x).size) for x in problems)]
+    head += [_power(Problem.parse(large).size), "one of 1,000", "100 of 1,000", "memory"]
+    rows = [head, ["---", "---", *["--:"] * (len(head) - 2)]]
+    for method in ARRAYS:
+        for contender in (x for x in ALL if x.method == method):
+            name = f"**{contender.name}**" if contender.ours else contender.name
+            row = [method, name]
+            for problem in problems:
+                ratio = share(times[method, problem], contender.key, method)
+                spread = 50 * (ratio.high - ratio.low)
+                row.append(f"{100 * ratio.median:.0f}" + (f" ±{spread:.0f}" if spread >= 0.5 else ""))
+            for problem in (large, SMALL, LEAVES):
+                found = times.get((method, problem))
+                row.append("" if found is None else _duration(median(found[contender.key])))
+            row.append(f"{100 * memory[contender.key]:.1f}" if contender.key in memory else "")
+            rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+
+
+def bars(times: Times, memory: Mapping[str, float], large: str) -> str:
+    """A line a bar."""
+    rows = [("what", "bar", "measured", "met"), ("---", "---", "---", "---")]
+    rows += [
+        (text, bar, measured, "yes" if met else "**no**") for text, bar, measured, met in verdicts(times, memory, large)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+
+
+def page(times: Times, memory: Mapping[str, float], large: str) -> str:
+    """What docs/performance.md includes: machine, table, bars."""
+    rounds = {len(next(iter(found.values()))) for found in times.values()}
+    return "\n\n".join(
+        [
+            f"Taken on {machine()} Medians of {min(rounds)} to {max(rounds)} rounds.",
+            table(times, memory, large),
+            "The ratios that the library is held to, "
+            f"for {Problem.parse(large).size:,} parameters unless said; median, and quartiles in brackets:",
+            bars(times, memory, large),
+        ]
+    )
