@@ -155,24 +155,22 @@ def _compiled(text: Source) -> Any:
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf in one launch on its own device and that device's current stream, or eagerly."""
-    new: list[Sequence[Any]] = [()] * len(work.params)
-    rest: list[int] = []
+    params, slots = [], []
     scalars: dict[Any, list[Any]] = {}
     for i, (which, p, g, kept) in enumerate(zip(work.which, work.params, work.grads, work.slots, strict=True)):
         storage = dtype_name(p)
-        kernel, constants, slots = _kernel(work.method, storage, dtype_name(g), work.pairs[which][1] is not None)
-        if kernel is None or [dtype_name(x) for x in kept] != slots:
-            rest.append(i)
-            continue
-        key = which, COMPUTE_DTYPE[storage]
+        kernel, constants, dtypes = _kernel(work.method, storage, dtype_name(g), work.pairs[which][1] is not None)
         with p.device:
-            if key not in scalars:
-                scalars[key] = _scalars(work, *key)
-            new[i] = _launch(kernel, g, (p, *kept), (*scalars[key], *constants), donate)
-    if rest:
-        for i, p, kept in zip(rest, *eager.run(work.subset(rest), donate), strict=True):
-            new[i] = (p, *kept)
-    return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
+            if kernel is None or [dtype_name(x) for x in kept] != dtypes:
+                (p_new,), (kept_new,) = eager.run(work.subset([i]), donate)
+            else:
+                key = which, COMPUTE_DTYPE[storage]
+                if key not in scalars:
+                    scalars[key] = _scalars(work, *key)
+                p_new, *kept_new = _launch(kernel, g, (p, *kept), (*scalars[key], *constants), donate)
+        params.append(p_new)
+        slots.append(kept_new)
+    return params, slots
 
 
 def _scalars(work: Work, which: int, dtype: str) -> list[Any]:
