@@ -46,8 +46,11 @@ def test_bounds_and_engines_are_of_the_backend(name: str) -> None:
     assert set(table["tags"]) <= {"cpu", "cuda"} and len(table["tags"]) == 1
 
 
-def test_extras_are_named_like_backends() -> None:
-    assert sorted(PROJECT["optional-dependencies"]) == NAMES
+COMPILERS = {"numba"}
+
+
+def test_extras_are_the_backends_and_the_compilers() -> None:
+    assert set(PROJECT["optional-dependencies"]) == {*NAMES, *COMPILERS}
 
 
 @pytest.mark.parametrize("name", NAMES)
