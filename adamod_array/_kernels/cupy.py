@@ -50,7 +50,10 @@ _TEXT = {
     "ne": "{} != {}",
 }
 _COMPLEX = ("add", "sub", "mul", "div", "neg", "abs", "real", "imag", "where", "eq", "ne")
-"""What kernels do to complex numbers; rules that need more are stepped eagerly."""
+"""What kernels do to complex numbers; rules that need more are stepped eagerly.
+
+Quotients, ``abs`` and products of two complex arrays may differ from NumPy's in the last bit.
+"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def run(work: Work, donate: bool) -> Result:
             if kernel is None or [dtype_name(x) for x in kept] != dtypes:
                 (p_new,), (kept_new,) = eager.run(work.subset([i]), donate)
             else:
-                key = which, COMPUTE_DTYPE[storage]
+                key = which, COMPUTE_DTYPE[storage], p.device.id
                 if key not in scalars:
                     scalars[key] = _scalars(work, *key)
                 p_new, *kept_new = _launch(kernel, g, (p, *kept), (*scalars[key], *constants), donate)
@@ -173,11 +176,16 @@ def run(work: Work, donate: bool) -> Result:
     return params, slots
 
 
-def _scalars(work: Work, which: int, dtype: str) -> list[Any]:
-    """Rate, decay where there is one, and coefficients: arguments of a kernel, or arrays of its real dtype."""
+def _scalars(work: Work, which: int, dtype: str, device: int) -> list[Any]:
+    """Rate, decay where there is one, and coefficients: numbers, or arrays of the real dtype on the current device."""
     real = work.kind.dtype(REAL_DTYPE.get(dtype, dtype))
-    values = [x for x in (*work.pairs[which], *work.c) if x is not None]
-    return [float(x) if isinstance(x, (int, float)) else eager.cast(work.kind, x, real) for x in values]
+    values = []
+    for x in (*work.pairs[which], *work.c):
+        if isinstance(x, (int, float)):
+            values.append(float(x))  # rounded once, to the type of the kernel's parameter
+        elif x is not None:
+            values.append(eager.cast(work.kind, x if x.device.id == device else x.copy(), real))
+    return values
 
 
 def _launch(kernel: Any, g: Any, old: Sequence[Any], scalars: Sequence[Any], donate: bool) -> Sequence[Any]:
