@@ -287,7 +287,7 @@ def test_a_schedule_may_be_any_callable(backend: Backend) -> None:
     for _ in range(3):
         state = momentum_step(state, backend.array([1.0]))
     assert asked == [1, 2, 3]
-    assert_close(backend.numpy(state.params), np.float32([-0.5 - 0.25 - np.float32(0.5 / 3)]))
+    assert_close(backend.numpy(state.params), np.asarray([-0.75 - np.float32(0.5 / 3)], np.float32))
 
 
 def alone(backend: Backend, path: tuple[Any, ...], lr: Any, weight_decay: float = 0.0) -> State:

@@ -33,15 +33,16 @@ def flatten(block: Any) -> Any:
 
 def unflatten(name: Any, children: Any) -> Any:
     """The inverse."""
-    return Block(*children, name)
+    w, b = children
+    return Block(w, b, name)
 
 
 optree.register_pytree_node(
-    Block,  # type: ignore[arg-type]
+    Block,
     flatten,
     unflatten,
     path_entry_type=optree.GetAttrEntry,
-    namespace=optree.registry.__GLOBAL_NAMESPACE,  # type: ignore[attr-defined]
+    namespace=optree.registry.__GLOBAL_NAMESPACE,
 )
 
 

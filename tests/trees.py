@@ -30,7 +30,8 @@ METHODS: dict[str, Method] = {
 def values(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
     """Numbers of both signs and of different size, none of them zero, each one exact in 8 bits."""
     rng = np.random.default_rng(seed)
-    return np.ldexp(rng.integers(16, 32, shape) * rng.choice([-1.0, 1.0], shape), rng.integers(-8, 0, shape))
+    signed = rng.integers(16, 32, shape) * rng.choice([-1.0, 1.0], shape)
+    return np.asarray(np.ldexp(signed, rng.integers(-8, 0, shape)))
 
 
 def tree(backend: Backend, dtype: str = "float32", seed: int = 0) -> dict[str, Any]:

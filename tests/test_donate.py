@@ -1,0 +1,209 @@
+"""A donated state: its arrays are written, its numbers are those of any other step, and it is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optree
+import pytest
+
+from adamod_array import Method, adamod_init, adamod_step, init, momentum_init, momentum_step, step
+from tests.backend import Backend
+from tests.trees import METHODS, assert_same, bits, leaves, tree, values
+
+in_place = pytest.mark.only("numpy", "torch", "cupy")
+
+
+def arrays(*trees: Any) -> list[Any]:
+    """All arrays of some trees."""
+    return [x for x in leaves(list(trees)) if x is not None]
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_the_numbers_are_the_same(backend: Backend, method: Method) -> None:
+    """In every dtype: what is computed in float32 is rounded to 16 bits in place as it is out of place."""
+    dtypes = backend.table["dtypes"]
+
+    def start() -> Any:
+        return init(method, {d: backend.array(values(5), d) for d in dtypes}, lr=0.1, weight_decay=0.1)
+
+    kept, donated = start(), start()
+    for seed in (1, 2):
+        grads = {d: backend.array(values(5, seed=seed), d) for d in dtypes}
+        kept, donated = step(kept, grads), step(donated, grads, donate=True)
+        assert_same(backend, donated, kept)
+
+
+@in_place
+def test_the_old_arrays_are_written(backend: Backend) -> None:
+    state = adamod_init(tree(backend))
+    expected = adamod_step(state, tree(backend, seed=1))
+    kept = arrays(state.params, state.slots)
+    new = adamod_step(state, tree(backend, seed=1), donate=True)
+    assert all(a is b for a, b in zip(arrays(new.params, new.slots), kept, strict=True))
+    assert_same(backend, new, expected)
+
+
+@pytest.mark.only("jax")
+def test_buffers_are_given_away(backend: Backend) -> None:
+    if backend.engine == "eager":
+        pytest.skip("nothing is given away operation by operation")
+    state, grads = adamod_init(tree(backend)), tree(backend, seed=1)
+    adamod_step(state, grads, donate=True)
+    assert all(x.is_deleted() for x in arrays(state.params, state.slots))
+    assert not any(x.is_deleted() for x in arrays(grads))
+
+
+@pytest.mark.only("strict", "dask")
+def test_frameworks_that_cannot_give_away(backend: Backend) -> None:
+    state, grads = adamod_init(tree(backend)), tree(backend, seed=1)
+    expected, before = adamod_step(state, grads), bits(backend, state)
+    assert_same(backend, adamod_step(state, grads, donate=True), expected)
+    assert bits(backend, state) == before
+
+
+def test_the_old_state_is_spent(backend: Backend) -> None:
+    state, grads = adamod_init(tree(backend)), tree(backend, seed=1)
+    new = adamod_step(state, grads, donate=True)
+    for donate in (False, True):
+        with pytest.raises(ValueError, match=r"spent.*donated to step 1"):
+            adamod_step(state, grads, donate=donate)
+    assert adamod_step(new, grads, donate=True).step == 2
+
+
+def test_gradients_are_not_donated(backend: Backend) -> None:
+    state, grads = adamod_init(tree(backend)), tree(backend, seed=1)
+    before = bits(backend, grads)
+    adamod_step(state, grads, donate=True)
+    assert bits(backend, grads) == before
+
+
+def test_leaves_without_a_gradient_are_neither_written_nor_given_away(backend: Backend) -> None:
+    state = adamod_init({"a": backend.array(values(3)), "b": backend.array(values(3)), "c": None})
+    before = bits(backend, {"p": state.params["b"], "v": state.slots["v"]["b"]})
+    new = adamod_step(state, {"a": backend.array(values(3, seed=1)), "b": None, "c": None}, donate=True)
+    assert new.params["b"] is state.params["b"]
+    assert bits(backend, {"p": new.params["b"], "v": new.slots["v"]["b"]}) == before
+
+
+# gradients that are the state's own arrays
+
+
+def test_a_gradient_that_is_its_own_parameter(backend: Backend) -> None:
+    """The gradient of |p|^2/2."""
+    expected = momentum_step(s := momentum_init(tree(backend), lr=0.1), s.params)
+    state = momentum_init(tree(backend), lr=0.1)
+    assert_same(backend, momentum_step(state, state.params, donate=True), expected)
+
+
+def test_a_gradient_that_is_another_parameter(backend: Backend) -> None:
+    """The gradient of p*q: neither parameter may be written before both have been read."""
+
+    def start() -> Any:
+        return momentum_init({"p": backend.array(values(3)), "q": backend.array(values(3, seed=1))}, lr=0.1)
+
+    def grads(state: Any) -> Any:
+        return {"p": state.params["q"], "q": state.params["p"]}
+
+    kept, donated = start(), start()
+    expected = momentum_step(kept, grads(kept))
+    assert_same(backend, momentum_step(donated, grads(donated), donate=True), expected)
+
+
+@in_place
+def test_a_gradient_that_is_a_view_of_its_parameter(backend: Backend) -> None:
+    """The other way round, so that writing the first element spoils the last."""
+
+    def start() -> Any:
+        return momentum_init(backend.array(values(4, 4)), lr=0.1)
+
+    kept, donated = start(), start()
+    expected = momentum_step(kept, kept.params.T)
+    assert_same(backend, momentum_step(donated, donated.params.T, donate=True), expected)
+
+
+def test_a_gradient_that_is_a_slot(backend: Backend) -> None:
+    def start() -> Any:
+        return momentum_step(momentum_init(tree(backend), lr=0.1), tree(backend, seed=1))
+
+    kept, donated = start(), start()
+    expected = momentum_step(kept, kept.slots["m"])
+    assert_same(backend, momentum_step(donated, donated.slots["m"], donate=True), expected)
+
+
+# layouts
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "C": lambda x: x[:4, :3],
+    "whole": lambda x: x,
+    "Fortran": lambda x: x.T,
+    "columns": lambda x: x[:, 1:3],
+    "every other": lambda x: x[::2, 1::2],
+    "one row": lambda x: x[2],
+    "one column": lambda x: x[:, 2],
+    "one number": lambda x: x[2:3, 3:4],
+}
+BACKWARDS: dict[str, Callable[[Any], Any]] = {
+    "backwards": lambda x: x[::-1],
+    "backwards twice": lambda x: x[::-1, ::-2],
+    "Fortran backwards": lambda x: x.T[:, ::-1],
+}
+
+
+def check_layout(backend: Backend, view: Callable[[Any], Any]) -> None:
+    """A step of a view equals that of a copy and writes nothing beside the view."""
+    whole = backend.array(values(8, 6))
+    state = adamod_init({"w": view(whole)}, lr=0.1)
+    grads = {"w": view(backend.array(values(8, 6, seed=1)))}
+    copied = adamod_init({"w": backend.array(view(values(8, 6)))}, lr=0.1)
+    # PyTorch's root of a few strided numbers need not be that of a row of them: see test_properties
+    ulp = 0
+    expected = adamod_step(copied, {"w": backend.array(view(values(8, 6, seed=1)))})
+    host = backend.numpy(whole).copy()
+    view(host)[...] = backend.numpy(adamod_step(state, grads).params["w"])
+    new = adamod_step(state, grads, donate=True)
+    assert new.params["w"] is state.params["w"]
+    assert_same(backend, new.params, expected.params, ulp=ulp)
+    assert_same(backend, whole, backend.array(host))
+
+
+@in_place
+@pytest.mark.parametrize("view", LAYOUTS.values(), ids=LAYOUTS)
+def test_any_layout_is_written(backend: Backend, view: Callable[[Any], Any]) -> None:
+    check_layout(backend, view)
+
+
+@pytest.mark.only("numpy", "cupy")
+@pytest.mark.parametrize("view", BACKWARDS.values(), ids=BACKWARDS)
+def test_any_direction_is_written(backend: Backend, view: Callable[[Any], Any]) -> None:
+    check_layout(backend, view)
+
+
+@in_place
+def test_layouts_of_gradients_and_slots_may_differ(backend: Backend) -> None:
+    grad = backend.array(values(3, 4, seed=1)).T
+    plain = backend.array(values(3, 4, seed=1).T)
+    state = adamod_init(backend.array(values(4, 3)))
+    expected = adamod_step(state, plain)
+    assert_same(backend, adamod_step(state, grad, donate=True), expected, ulp=0)
+
+
+@pytest.mark.only("torch")
+def test_parameters_that_require_grad_stay_what_they_are(backend: Backend) -> None:
+    import torch
+
+    module = torch.nn.Linear(3, 2)
+    params = dict(module.named_parameters())
+    module(torch.ones(5, 3)).square().sum().backward()
+    grads = {name: p.grad for name, p in params.items()}
+    expected = adamod_step(adamod_init({name: p.detach().clone() for name, p in params.items()}), grads)
+    pointers = {name: p.data_ptr() for name, p in params.items()}
+    new = adamod_step(adamod_init(params), grads, donate=True)
+    for name, p in module.named_parameters():
+        assert new.params[name] is p
+        assert isinstance(p, torch.nn.Parameter)
+        assert p.requires_grad
+        assert p.is_leaf
+        assert p.data_ptr() == pointers[name]
+    assert_same(backend, optree.tree_map(lambda p: p.detach(), new.params), expected.params)
