@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import picture, report
+from benchmarks.bars import MEMORY_BARS
 from benchmarks.contenders import ALL, ARRAYS, THREADS
 from benchmarks.problem import Problem
 
@@ -58,10 +59,10 @@ def fits(problem: Problem) -> bool:
     return problem.elements * 4 * 60 < free  # ten contenders of five arrays, and the largest's temporaries
 
 
-def measure(problems: list[Problem], large: str, seconds: float) -> dict[str, Any]:
+def measure(problems: list[Problem], large: str, seconds: float, keys: list[str]) -> dict[str, Any]:
     """All heats, then all peaks of memory."""
-    keys = [x.key for x in ALL if x.expected is not None]
-    races, memory = [], []
+    races: list[Any] = []
+    memory: list[Any] = []
     with tqdm(total=len(ARRAYS) * len(problems) + len(keys), unit="case", smoothing=0) as progress:
         for method in ARRAYS:
             progress.set_description(f"{method}, timed in turn")
@@ -95,12 +96,16 @@ def main() -> None:
         problems = [x for x in problems if str(x) not in too_large]
         large = QUICK_LARGE if arguments.quick else LARGE
         seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else SECONDS)
-        raw.write_text(json.dumps(measure(problems, large, seconds)))
+        keys = [x.key for x in ALL if x.expected is not None]
+        if arguments.quick:
+            keys = [key for key in keys if key in MEMORY_BARS]
+        raw.write_text(json.dumps(measure(problems, large, seconds, keys)))
 
     result = json.loads(raw.read_text())
     times = {(each["heat"], each["problem"]): each["times"] for each in result["races"]}
     memory = {each["key"]: each["extra"] / each["state"] for each in result["memory"]}
-    text = report.page(times, memory, result["large"])
+    quiet = sum(each["quiet"] for each in result["races"]) / len(result["races"])
+    text = report.page(times, memory, result["large"], quiet)
     print(text)
     (out / "performance_table.md").write_text(text + "\n", encoding="utf-8")
     picture.draw(out / "performance.png", times)

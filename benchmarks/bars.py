@@ -77,6 +77,7 @@ SPEED = (
     Bar("one small leaf, NumPy + Numba AdaMod: times as fast as naive", "AdaMod", NUMBA, NAIVE, 0.5, SMALL),
 )
 
+MEMORY_BARS = [f"{method} | {name}" for method in ("AdaMod", "Adam") for name in (NUMBA, ALONE, TORCH, JAX, FRESH)]
 DONATED_MEMORY = 0.02
 FRESH_MEMORY = 1.005
 """The new state and, of each array, the page that it does not fill."""
@@ -87,10 +88,13 @@ def verdicts(times: Times, memory: Mapping[str, float], large: str) -> Iterator[
     for bar in SPEED:
         if (ratio := bar.measured(times, large)) is not None:
             yield bar.text, f"at least {bar.bound:.3g}", str(ratio), ratio.median >= bar.bound
-    for method in ("AdaMod", "Adam"):
-        for name in (NUMBA, ALONE, TORCH, JAX, FRESH):
-            if (share := memory.get(f"{method} | {name}")) is None:
-                continue
+    for key in MEMORY_BARS:
+        if (share := memory.get(key)) is not None:
+            method, _, name = key.partition(" | ")
             bound = FRESH_MEMORY if name == FRESH else DONATED_MEMORY
-            text = f"{name}, {method}: peak memory beyond the state, as a share of it"
-            yield text, f"at most {bound:.3g}", f"{share:.3f}", share <= bound
+            yield (
+                f"{name}, {method}: peak memory beyond the state",
+                f"at most {bound:.0%}",
+                f"{share:.1%}",
+                share <= bound,
+            )

@@ -52,7 +52,7 @@ def table(times: Times, memory: Mapping[str, float], large: str) -> str:
     """Share of the limit in percent by size, ± half the distance of the quartiles; times; memory."""
     problems = curve_problems(times)
     head = ["method", "contender", *(_power(Problem.parse(x).size) for x in problems)]
-    head += [_power(Problem.parse(large).size), "one of 1,000", "100 of 1,000", "memory"]
+    head += [f"time of {_power(Problem.parse(large).size)}", "time of 1e3", "time of 100 of 1e3", "memory"]
     rows = [head, ["---", "---", *["--:"] * (len(head) - 2)]]
     for method in ARRAYS:
         for contender in (x for x in ALL if x.method == method):
@@ -85,12 +85,13 @@ def bars(times: Times, memory: Mapping[str, float], large: str) -> str:
     )
 
 
-def page(times: Times, memory: Mapping[str, float], large: str) -> str:
+def page(times: Times, memory: Mapping[str, float], large: str, quiet: float) -> str:
     """What docs/performance.md includes: machine, table, bars."""
     rounds = {len(next(iter(found.values()))) for found in times.values()}
     return "\n\n".join(
         [
-            f"Taken on {machine()} Medians of {min(rounds)} to {max(rounds)} rounds.",
+            f"Taken on {machine()} Medians of {min(rounds)} to {max(rounds)} rounds;"
+            f" {quiet:.0%} of the turns were not disturbed by another program.",
             table(times, memory, large),
             "The ratios that the library is held to, "
             f"for {Problem.parse(large).size:,} parameters unless said; median, and quartiles in brackets:",
