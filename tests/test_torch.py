@@ -21,6 +21,7 @@ from adamod_array import (
     adam_step,
     adamod_init,
     adamod_step,
+    engine,
     global_norm,
     init,
     schedules,
@@ -413,10 +414,12 @@ def test_the_users_default_dtype_changes_nothing() -> None:
         torch.set_default_dtype(before)
 
 
-def test_the_users_default_device_changes_nothing() -> None:
+@pytest.mark.parametrize("name", ["auto", "eager"])
+def test_the_users_default_device_changes_nothing(name: str) -> None:
     p, g = torch.ones(3), torch.ones(3)
-    expected = adamod_step(adamod_init(p), g)
-    with torch.device("meta"):
+    with engine(name):
+        expected = adamod_step(adamod_init(p), g)
+    with torch.device("meta"), engine(name):
         state = adamod_step(adamod_init(p, 1e-3 * schedules.constant(1.0), weight_decay=0.0), g)
         norm = global_norm([p, g])
     assert_same(state.params, expected.params)
