@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from adamod_array import _tree
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name, is_tracer, namespace_of
+
+WRITABLE = ("numpy", "cupy", "torch")
+"""The frameworks whose arrays a donated step writes in place."""
 
 Paths = Callable[[int], str]
 """The path of leaf i: a call, because paths are spelled out for errors only."""
@@ -91,32 +94,60 @@ def structure(expected: Any, got: Any, root: str) -> None:
 
 
 def writable(kind: Namespace, arrays: list[tuple[Any, Callable[[], str]]]) -> None:
-    """Arrays that may be written in place: not read-only, not deleted, and no two of them share memory."""
+    """Arrays that may be written in place: not read-only, and no two of them share memory."""
     spans = []
     for x, path in arrays:
-        if x is None or is_tracer(x):
-            continue
-        if kind.name == "jax":
-            spans.append((id(x), id(x) + 1, x, path))
-            continue
-        view = _view(kind, x)
-        if view is None or view.size == 0:
-            continue
         if kind.name == "numpy" and not x.flags.writeable:
             raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
-        if any(n > 1 and stride == 0 for n, stride in zip(view.shape, view.strides, strict=True)):
-            raise ValueError(f"{path()} repeats elements (a broadcast view) and cannot be donated")
-        low, high = np.lib.array_utils.byte_bounds(view)
-        spans.append((low, high, view, path))
-    spans.sort(key=lambda span: span[0])
+        span = _span(kind, x)
+        if span is not None:
+            if any(stride == 0 and n > 1 for n, stride in zip(x.shape, _strides(kind, x), strict=True)):
+                raise ValueError(f"{path()} repeats elements (a broadcast view) and cannot be donated")
+            spans.append((*span, x, path))
+    spans.sort(key=lambda each: each[0])
     open_spans: list[Any] = []
-    for span in spans:
-        low, _, x, path = span
+    for each in spans:
+        low, _, x, path = each
         open_spans = [other for other in open_spans if other[1] > low]
         for _, _, y, other_path in open_spans:
-            if kind.name == "jax" or _shares(x, y):
+            if kind.name == "jax" or _shares(_view(kind, x), _view(kind, y)):
                 raise ValueError(f"{other_path()} and {path()} share memory and cannot both be donated")
-        open_spans.append(span)
+        open_spans.append(each)
+
+
+def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], written: Sequence[Any]) -> set[int]:
+    """Which gradients share memory with an array that a donated step writes, other than as their parameter itself.
+
+    A step reads and writes element by element, so a gradient may be its own parameter. It may not
+    be another's (the gradient of x * y with respect to x is y): that one may be written first.
+    """
+    spans = [(span, x) for x in written if (span := _span(kind, x))]
+    clashes = set()
+    for i, (g, p) in enumerate(zip(grads, params, strict=True)):
+        own = _span(kind, g)
+        if own is None or (own == _span(kind, p) and kind.layout(g) == kind.layout(p)):
+            continue
+        if any(low < own[1] and own[0] < high and _shares(_view(kind, g), _view(kind, x)) for (low, high), x in spans):
+            clashes.add(i)
+    return clashes
+
+
+def _strides(kind: Namespace, x: Any) -> Any:
+    if kind.name == "jax":
+        return x.shape  # never 0 where the shape is not
+    return x.stride() if kind.name == "torch" else x.strides
+
+
+def _span(kind: Namespace, x: Any) -> tuple[int, int] | None:
+    """First address and the one after the last; of JAX's arrays, their identity; None of what is not written."""
+    if kind.name == "jax":
+        return None if is_tracer(x) else (id(x), id(x) + 1)
+    if kind.name not in WRITABLE or 0 in x.shape:
+        return None
+    if kind.name == "torch" and x.is_contiguous():
+        return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
+    low, high = np.lib.array_utils.byte_bounds(_view(kind, x))
+    return low, high
 
 
 def _shares(x: Any, y: Any) -> bool:
@@ -130,17 +161,12 @@ def _view(kind: Namespace, x: Any) -> Any:
     """The array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
     if kind.name == "numpy":
         return x
-    if kind.name == "torch":
-        pointer, strides = x.data_ptr(), [n * x.itemsize for n in x.stride()]
-    elif kind.name == "cupy":
-        pointer, strides = x.data.ptr, x.strides
-    else:
-        return None  # nothing is written in place
+    torch = kind.name == "torch"
     interface = {
         "version": 3,
-        "data": (pointer, True),
+        "data": (x.data_ptr() if torch else x.data.ptr, True),
         "shape": tuple(x.shape),
-        "strides": tuple(strides),
+        "strides": tuple(n * x.itemsize for n in x.stride()) if torch else tuple(x.strides),
         "typestr": f"|V{x.dtype.itemsize}",
     }
     return np.asarray(type("Memory", (), {"__array_interface__": interface})())

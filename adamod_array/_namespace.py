@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from dataclasses import dataclass
@@ -59,6 +60,18 @@ class Namespace:
         if self.name == "jax":
             return None if is_tracer(x) else x.devices()
         return array_api_compat.device(x)
+
+    def on_device(self, x: Any) -> Any:
+        """A context in which new arrays are made on the device of ``x``: CuPy's are made on the current one."""
+        return x.device if self.name == "cupy" else contextlib.nullcontext()
+
+    def layout(self, x: Any) -> Any:
+        """Equal for arrays that lie alike in memory, of one dtype, shape and device; None where that costs too much."""
+        if type(x) is np.ndarray:
+            return x.shape, x.dtype, x.strides
+        if self.name == "torch" and x.layout is self.xp.strided:
+            return x.shape, x.dtype, x.stride(), x.device
+        return None
 
     def scalar(self, value: Any, dtype: str, device: Any) -> Any:
         """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied to it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def decay_rate(value: Tree, spec: Any) -> Any:
 
 def rates_at(
     t: Any, lr: Any, override: Tree | None, weight_decay: Any, spec: Any, beside: str
-) -> tuple[list[tuple[Any, Any]], Sequence[int]]:
+) -> tuple[list[tuple[Any, Any]], tuple[int, ...]]:
     """Rate and decay factor of every leaf at step ``t``: the distinct pairs, and which of them each leaf has.
 
     The decay factor is ``1 - lr * weight_decay``, or None where there is no decay.

@@ -9,8 +9,25 @@ from typing import Any, cast
 import optree
 
 from adamod_array._method import Method
-from adamod_array._namespace import dtype_name, namespace_of
-from adamod_array._tree import Tree
+from adamod_array._namespace import Namespace, dtype_name, namespace_of
+from adamod_array._tree import Tree, unflatten
+
+
+@dataclass
+class Flat:
+    """The arrays of a state as lists, known to fit together; the next step looks at its gradients alone."""
+
+    spec: Any
+    leaves: list[Any]
+    slots: list[list[Any]]
+    """In the order of ``method.slots``."""
+    kind: Namespace | None
+    layouts: list[Any]
+    """``kind.layout`` of each parameter, to compare its gradient's with."""
+    plan: Any = None
+    """What the engine worked out about them."""
+    apart: bool = False
+    """Whether they are known to be writable and to share no memory."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,9 +71,31 @@ class State:
     lr: Any = 1e-3
     weight_decay: Any = 0.0
     _spent: list[int] = field(default_factory=list)  # the step that the arrays were donated to
+    _flat: Flat | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         _register()
+
+    @classmethod
+    def of(cls, flat: Flat, **fields: Any) -> State:
+        """A state whose trees are built when they are asked for: most steps never do."""
+        self = object.__new__(cls)
+        self.__dict__.update(fields, _spent=[], _flat=flat)
+        _register()
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        flat = self._flat
+        if flat is not None and name == "params":
+            return unflatten(flat.spec, flat.leaves)
+        if flat is not None and name == "slots":
+            return {name: unflatten(flat.spec, slot) for name, slot in zip(self.method.slots, flat.slots, strict=True)}
+        raise AttributeError(f"State has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: getattr(self, name) for name in ("params", "slots", "step", "method", "lr", "weight_decay", "_spent")
+        }
 
     def __setstate__(self, fields: dict[str, Any]) -> None:
         self.__dict__.update(fields)
@@ -104,6 +143,8 @@ _registered: set[str] = set()
 
 def _register() -> None:
     """Make State a pytree of whichever framework has been imported since the last state was made."""
+    if len(_registered) == 2:
+        return
     if "jax" not in _registered and (jax := sys.modules.get("jax")) and hasattr(jax, "tree_util"):
         _registered.add("jax")
         keys = [jax.tree_util.GetAttrKey(name) for name in _FIELDS]

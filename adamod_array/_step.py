@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from adamod_array import _check, _kernels, _tree
-from adamod_array._math import number
+from adamod_array._coefficients import coefficients_at
+from adamod_array._kernels.trace import trace
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._rate import constant_rate, decay_rate, rates_at
-from adamod_array._state import State
+from adamod_array._state import Flat, State
 from adamod_array._tree import Tree
 
 
@@ -50,41 +51,25 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     """
     if not isinstance(method, Method):
         raise TypeError(f"init: expected a method such as AdaMod(), got {method!r}; the order is init(method, params)")
+    trace(method)  # a rule that no kernel could follow is an error now, and everywhere
     leaves, spec = _tree.flatten(params)
     kind = _check.params(leaves, lambda i: _tree.paths(spec, "params")[i])
     lr, weight_decay = constant_rate(lr, spec, "lr"), decay_rate(weight_decay, spec)
-    if any(isinstance(p, np.generic) for p in leaves):
-        leaves = [np.asarray(p) if isinstance(p, np.generic) else p for p in leaves]
-        params = _tree.unflatten(spec, leaves)
-    slots = {
-        name: _tree.unflatten(spec, [None if p is None else _zeros(method, kind, p, i) for p in leaves])
-        for i, name in enumerate(method.slots)
-    }
-    return State(params, slots, 0, method, lr, weight_decay)
+    leaves = [np.asarray(p) if isinstance(p, np.generic) else p for p in leaves]
+    slots = [[None if p is None else _zeros(method, kind, p, i) for p in leaves] for i in range(len(method.slots))]
+    flat = Flat(spec, leaves, slots, kind, _layouts(kind, leaves))
+    return State.of(flat, step=0, method=method, lr=lr, weight_decay=weight_decay)
 
 
 def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
     """Slot ``i`` of a parameter before the first step."""
     assert kind is not None
     dtype = COMPUTE_DTYPE[dtype_name(p)]
-    if dtype in REAL_DTYPE and not _complex_slots(method)[i]:
+    if dtype in REAL_DTYPE and trace(method, complex_parameter=True).arrays[2 + i][1] == "real":
         dtype = REAL_DTYPE[dtype]
         p = kind.xp.real(p)
-    return kind.xp.zeros_like(p, dtype=kind.dtype(dtype))
-
-
-@functools.cache
-def _complex_slots(method: Method) -> tuple[bool, ...]:
-    """Which slots a complex parameter makes complex: those that the rule itself does, from real zeros."""
-    kind = namespace_of(np.empty(0))
-    assert kind is not None
-    one = np.ones(1, np.complex128)
-    slots = [np.zeros(1) for _ in method.slots]
-    c = method.coefficients(*number(1))
-    for _ in range(len(slots) + 1):  # a slot may become complex through another
-        with np.errstate(all="ignore"):
-            slots = list(_kernels.apply_rule(method, kind.xp, 1.0, None, c, one, one, slots)[1:])
-    return tuple(np.iscomplexobj(slot) for slot in slots)
+    with kind.on_device(p):
+        return kind.xp.zeros_like(p, dtype=kind.dtype(dtype))
 
 
 def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
@@ -141,78 +126,89 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
         raise ValueError(
             f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
         )
-    leaves, spec = _tree.flatten(state.params)
-    gradients, slots = _checked(state, leaves, spec, grads, donate)
+    flat = state._flat or _flatten(state)
+    gradients, uniform = _gradients(flat, grads)
     at = [i for i, g in enumerate(gradients) if g is not None]
+    every = len(at) == len(gradients)
+    if donate and flat.kind is not None and not flat.apart:
+        _check.writable(flat.kind, _written(flat, at, state.method.slots))
+    new = Flat(flat.spec, [*flat.leaves], [[*slot] for slot in flat.slots], flat.kind, flat.layouts)
+    new.apart = donate or every or flat.apart  # new arrays share nothing
     if at:
-        kind = namespace_of(leaves[at[0]])
-        assert kind is not None
-        t, math = number(state.step + 1)
-        pairs, which = rates_at(state.step + 1, state.lr, lr, state.weight_decay, spec, kind.name)
+        assert flat.kind is not None
+        pairs, which = rates_at(state.step + 1, state.lr, lr, state.weight_decay, flat.spec, flat.kind.name)
         work = _kernels.Work(
             state.method,
-            kind,
-            state.method.coefficients(t, math),
+            flat.kind,
+            coefficients_at(state.method, state.step + 1),
             pairs,
-            tuple(which[i] for i in at),
-            [leaves[i] for i in at],
+            which if every else tuple([which[i] for i in at]),
+            [flat.leaves[i] for i in at],
             [gradients[i] for i in at],
-            [[slot[i] for slot in slots] for i in at],
+            [[slot[i] for slot in flat.slots] for i in at],
+            flat.plan if every and uniform else None,
         )
-        new_params, new_slots = _kernels.run(work, donate)
-        for i, p, kept in zip(at, new_params, new_slots, strict=True):
-            leaves[i] = p
-            for slot, array in zip(slots, kept, strict=True):
+        params, slots = _kernels.run(work, donate)
+        for i, p, kept in zip(at, params, slots, strict=True):
+            new.leaves[i] = p
+            for slot, array in zip(new.slots, kept, strict=True):
                 slot[i] = array
-    new = State(
-        _tree.unflatten(spec, leaves),
-        {name: _tree.unflatten(spec, slot) for name, slot in zip(state.method.slots, slots, strict=True)},
-        state.step + 1,
-        state.method,
-        state.lr,
-        state.weight_decay,
-    )
+        if every and uniform:
+            new.plan = work.plan
+    step = state.step + 1
     if donate:
-        state._spent.append(new.step)
-    return new
+        state._spent.append(step)
+    return State.of(new, step=step, method=state.method, lr=state.lr, weight_decay=state.weight_decay)
 
 
-def _checked(
-    state: State, leaves: list[Any], spec: Any, grads: Tree, donate: bool
-) -> tuple[list[Any], list[list[Any]]]:
-    """Gradients and slots as lists beside the parameters' leaves, once everything is known to fit."""
-
-    def path(root: str, i: int) -> str:
-        return _tree.paths(spec, root)[i]
-
+def _flatten(state: State) -> Flat:
+    """The arrays of a state that was put together elsewhere (by JAX, pickle or a user), checked."""
     names = state.method.slots  # their order decides; JAX sorts the keys of a dict
     if set(state.slots) != set(names):
         raise TypeError(f"the state keeps {tuple(state.slots)} and is not one of {state.method}")
-    kind = _check.params(leaves, functools.partial(path, "params"))
-    gradients, grad_spec = _tree.flatten_like(spec, grads)
-    _check.structure(spec, grad_spec, "grads")
+    leaves, spec = _tree.flatten(state.params)
+    kind = _check.params(leaves, functools.partial(_path, spec, "params"))
     slots = []
     for name in names:
         slot, slot_spec = _tree.flatten_like(spec, state.slots[name])
         _check.structure(spec, slot_spec, f"slots[{name!r}]")
         slots.append(slot)
-    written: list[tuple[Any, Callable[[], str]]] = []
-    for i, (p, g) in enumerate(zip(leaves, gradients, strict=True)):
+        for i, (p, x) in enumerate(zip(leaves, slot, strict=True)):
+            if p is not None and kind is not None:
+                _check.beside(kind, p, x, functools.partial(_path, spec, f"slots[{name!r}]", i))
+    return Flat(spec, leaves, slots, kind, _layouts(kind, leaves))
+
+
+def _layouts(kind: Namespace | None, leaves: list[Any]) -> list[Any]:
+    return [None if kind is None or p is None else kind.layout(p) for p in leaves]
+
+
+def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], bool]:
+    """One gradient or None a leaf, known to fit; and whether each lies in memory as its parameter does."""
+    gradients, spec = _tree.flatten_like(flat.spec, grads)
+    _check.structure(flat.spec, spec, "grads")
+    kind, uniform = flat.kind, True
+    for i, (p, g, layout) in enumerate(zip(flat.leaves, gradients, flat.layouts, strict=True)):
         if p is None:
             if g is not None:
-                raise ValueError(f"{path('grads', i)} must be None like its parameter")
-            continue
-        assert kind is not None
-        for name, slot in zip(names, slots, strict=True):
-            _check.beside(kind, p, slot[i], functools.partial(path, f"slots[{name!r}]", i))
-        if g is not None:
-            _check.beside(kind, p, g, functools.partial(path, "grads", i))
-            if donate:
-                written.append((p, functools.partial(path, "params", i)))
-                written += [
-                    (slot[i], functools.partial(path, f"slots[{name!r}]", i))
-                    for name, slot in zip(names, slots, strict=True)
-                ]
-    if donate and kind is not None:
-        _check.writable(kind, written)
-    return gradients, slots
+                raise ValueError(f"{_path(spec, 'grads', i)} must be None like its parameter")
+        elif g is not None:
+            assert kind is not None
+            if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
+                uniform = False
+                _check.beside(kind, p, g, functools.partial(_path, spec, "grads", i))
+    return gradients, uniform
+
+
+def _path(spec: Any, root: str, i: int) -> str:
+    return _tree.paths(spec, root)[i]
+
+
+def _written(flat: Flat, at: list[int], names: tuple[str, ...]) -> list[tuple[Any, Callable[[], str]]]:
+    """The arrays that a donated step writes, with their paths."""
+    roots = ["params", *(f"slots[{name!r}]" for name in names)]
+    return [
+        (arrays[i], functools.partial(_path, flat.spec, root, i))
+        for i in at
+        for root, arrays in zip(roots, [flat.leaves, *flat.slots], strict=True)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method, abs_sq, bias_correction
+from adamod_array._method import Array, Method, abs_sq, bias_correction, corrected_weights
 from adamod_array._state import State
 from adamod_array._step import init, take_step
 from adamod_array._tree import Tree
@@ -60,19 +60,26 @@ class Adam(Method):
         return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """``1 / (1 - beta1**t)`` and ``1 / (1 - beta2**t)``."""
-        return bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math)
+        """Corrected weights of m and v; with ``amsgrad``, ``1 / (1 - beta2**t)`` in place of v's."""
+        weights = corrected_weights(self.beta1, t, math)
+        if self.amsgrad:
+            return *weights, bias_correction(self.beta2, t, math)
+        return *weights, *corrected_weights(self.beta2, t, math)
 
     def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
         """Algorithm 1, lines 4 to 9."""
-        c1, c2 = c
         m, v, *v_max = slots
+        b1, a1, *of_v = c
+        m_last, v_last, g_sq = m, v, abs_sq(xp, g)
         m = self.beta1 * m + (1 - self.beta1) * g
-        v = self.beta2 * v + (1 - self.beta2) * abs_sq(xp, g)
+        v = self.beta2 * v + (1 - self.beta2) * g_sq
+        m_hat = b1 * m_last + a1 * g
         if self.amsgrad:
             v_max = [xp.maximum(v_max[0], v)]
-        m_hat = m * c1
-        v_hat = (v_max[0] if self.amsgrad else v) * c2
+            v_hat = v_max[0] * of_v[0]
+        else:
+            b2, a2 = of_v
+            v_hat = b2 * v_last + a2 * g_sq
         root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
         eta = lr / (root + self.eps)
         p = p - eta * m_hat

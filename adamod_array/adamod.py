@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method, abs_sq, bias_correction, one_of
+from adamod_array._method import Array, Method, abs_sq, bias_correction, corrected_weights, one_of
 from adamod_array._state import State
 from adamod_array._step import init, take_step
 from adamod_array._tree import Tree
@@ -71,18 +71,21 @@ class AdaMod(Method):
         one_of(self, "variant", "paper", "reference")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """``1/(1 - beta1**t), 1/(1 - beta2**t)``; of the reference, ``(1 - beta1**t) / sqrt(1 - beta2**t)``."""
-        c1, c2 = (bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math))
-        return (c1, c2) if self.variant == "paper" else (math.sqrt(c2) / c1,)
+        """Corrected weights of m and v; of the reference, ``(1 - beta1**t) / sqrt(1 - beta2**t)``."""
+        if self.variant == "paper":
+            return *corrected_weights(self.beta1, t, math), *corrected_weights(self.beta2, t, math)
+        return (math.sqrt(bias_correction(self.beta2, t, math)) / bias_correction(self.beta1, t, math),)
 
     def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
         """Algorithm 2, lines 4 to 11."""
         m, v, s = slots
+        m_last, v_last, g_sq = m, v, abs_sq(xp, g)
         m = self.beta1 * m + (1 - self.beta1) * g
-        v = self.beta2 * v + (1 - self.beta2) * abs_sq(xp, g)
+        v = self.beta2 * v + (1 - self.beta2) * g_sq
         if self.variant == "paper":
-            m_hat = m * c[0]
-            v_hat = v * c[1]
+            b1, a1, b2, a2 = c
+            m_hat = b1 * m_last + a1 * g
+            v_hat = b2 * v_last + a2 * g_sq
             eta = lr / (xp.sqrt(v_hat) + self.eps)
         else:
             m_hat = m

@@ -6,7 +6,7 @@ import math as _math
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method, abs_sq, bias_correction, one_of
+from adamod_array._method import Array, Method, abs_sq, bias_correction, corrected_weights, langevin, one_of
 from adamod_array._state import State
 from adamod_array._step import init, take_step
 from adamod_array._tree import Tree
@@ -29,17 +29,9 @@ def rho(t: Any, beta2: float, math: Any) -> Any:
         return 1.0
     x = -_math.log(beta2)
     y = t * (x / 2)
-    early = t + _langevin(x / 2) - t * _langevin(math.minimum(y, 1.0))
+    early = t + langevin(x / 2) - t * langevin(math.minimum(y, 1.0))
     late = rho_infinity(beta2) + 2 * t * math.exp(-2 * y) / math.expm1(-2 * y)
     return math.where(y < 1, early, late)
-
-
-def _langevin(y: Any) -> Any:
-    """``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
-    f = 19.0
-    for k in range(17, 1, -2):
-        f = k + y * y / f
-    return y / f
 
 
 def rectification(t: Any, beta2: float, math: Any, threshold: float = 4.0) -> Any:
@@ -115,20 +107,27 @@ class RAdam(Method):
             raise ValueError(f"RAdam: threshold must be at least 4 (below, omega is not real), got {self.threshold}")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """``1/(1 - beta1**t), 1/(1 - beta2**t), omega``; of the reference, omega scaled by ``sqrt(1 - beta2**t)``."""
+        """Corrected weights of m and v, and omega; of the reference, omega times ``sqrt(1 - beta2**t)``, none of v."""
         assert self.threshold is not None
-        c1, c2 = bias_correction(self.beta1, t, math), bias_correction(self.beta2, t, math)
         omega = rectification(t, self.beta2, math, self.threshold)
-        return (c1, c2, omega) if self.variant == "paper" else (c1, omega / math.sqrt(c2))
+        weights = corrected_weights(self.beta1, t, math)
+        if self.variant == "paper":
+            return (*weights, *corrected_weights(self.beta2, t, math), omega)
+        return (*weights, omega / math.sqrt(bias_correction(self.beta2, t, math)))
 
     def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
         """Equations 9 to 11."""
         m, v = slots
-        omega = c[-1]
+        b1, a1, *of_v, omega = c
+        m_last, v_last, g_sq = m, v, abs_sq(xp, g)
         m = self.beta1 * m + (1 - self.beta1) * g
-        v = self.beta2 * v + (1 - self.beta2) * abs_sq(xp, g)
-        m_hat = m * c[0]
-        root = xp.sqrt(v * c[1] + self.eps) if self.variant == "paper" else xp.sqrt(v) + self.eps
+        v = self.beta2 * v + (1 - self.beta2) * g_sq
+        m_hat = b1 * m_last + a1 * g
+        if self.variant == "paper":
+            b2, a2 = of_v
+            root = xp.sqrt(b2 * v_last + a2 * g_sq + self.eps)
+        else:
+            root = xp.sqrt(v) + self.eps
         r = xp.where(omega > 0, omega / root, 1.0 if self.below == "momentum" else 0.0)
         p = p - lr * (r * m_hat)
         return p, m, v

@@ -17,7 +17,7 @@ from adamod_array._namespace import Namespace
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
-ENGINES = ("auto", "eager", "numba", "jit")
+ENGINES = ("auto", "eager", "numba", "jit", "cupy")
 
 
 @dataclass
@@ -33,11 +33,11 @@ class Work:
     which: tuple[int, ...]
     """Which pair each leaf has."""
     params: Sequence[Array]
-    grads: Sequence[Array]
+    grads: list[Array]
     slots: Sequence[Sequence[Array]]
     """Of each leaf, in the order of ``method.slots``."""
-    storages: list[str | None] | None = None
-    """What kernels found of parameters and slots; kept from step to step for arrays that stay in layout."""
+    plan: Any = None
+    """What an engine worked out, kept from step to step while arrays and gradients stay in layout."""
 
     def subset(self, leaves: Sequence[int]) -> Work:
         """The same step for some of the leaves."""
@@ -47,7 +47,7 @@ class Work:
             params=[self.params[i] for i in leaves],
             grads=[self.grads[i] for i in leaves],
             slots=[self.slots[i] for i in leaves],
-            storages=None,
+            plan=None,
         )
 
 
@@ -72,7 +72,7 @@ def apply_rule(
 
 def run(work: Work, donate: bool) -> Result:
     """Take the step by the engine in force."""
-    from adamod_array._kernels import eager, jax, torch
+    from adamod_array._kernels import cupy, eager, jax, torch
 
     name, choice = work.kind.name, _choice.get()
     if name == "torch":
@@ -81,6 +81,8 @@ def run(work: Work, donate: bool) -> Result:
         return eager.run(work, donate)
     if name == "jax":
         return jax.run(work, donate)
+    if name == "cupy":
+        return cupy.run(work, donate)
     runner: Any = (name == "numpy" and compiled()) or eager
     result: Result = runner.run(work, donate)
     return result

@@ -1,26 +1,211 @@
-"""JAX: one jitted call for the whole tree."""
+"""JAX: a rule's straight line under one jitted call for the whole tree, with the bits of IEEE arithmetic.
+
+XLA rewrites arithmetic in the last bit: it contracts multiply-adds, takes reciprocals of divisors,
+joins constants. A *fence* stops it: the bits of a value are combined by exclusive or with a zero
+that XLA cannot know.
+"""
 
 from __future__ import annotations
 
 import functools
+import operator
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from adamod_array._kernels import Result, Work, eager
+import numpy as np
+
+from adamod_array._kernels import Result, Work
+from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
 
 def run(work: Work, donate: bool) -> Result:
     """Compile the rule over all leaves once, for every step, rate and coefficient to come."""
-    arguments = (work.c, work.pairs, work.params, work.grads, work.slots)
-    result: Result = _compiled(donate)(work.method, work.kind, work.which, *arguments)
+    jax = sys.modules["jax"]
+    arguments = (work.method, work.which, work.c, work.pairs, work.params, work.grads, work.slots)
+    secret = _secret(work, jax.core.Tracer)
+    result: Result
+    if secret is not None:
+        result = _compiled(False, False)(secret, *arguments)  # a part of the user's program
+    else:
+        with jax.ensure_compile_time_eval():  # a program of its own, even in the midst of a user's
+            result = _compiled(donate, True)(_NOT_TRACED, *arguments)
     return result
 
 
+def _secret(work: Work, tracer: type) -> Any:
+    """Numbers of a user's program that XLA cannot know, for zeros to be made from; None outside of one.
+
+    A scalar that is traced, such as a coefficient; where none is, an array of each leaf.
+    """
+    for x in (*work.c, *(x for pair in work.pairs for x in pair)):
+        if isinstance(x, tracer):
+            return x
+    arrays = [
+        next((x for x in (g, p, *kept) if isinstance(x, tracer)), None)
+        for p, g, kept in zip(work.params, work.grads, work.slots, strict=True)
+    ]
+    return None if all(x is None for x in arrays) else arrays
+
+
+_NOT_TRACED = np.uint32(0)
+"""Of the library's own programs: known here, but an argument there."""
+
+
 @functools.cache
-def _compiled(donate: bool) -> Any:
+def _compiled(donate: bool, own: bool) -> Any:
+    jax = sys.modules["jax"]
+    leaf = jax.jit(_step_leaf, static_argnums=(0, 1))  # traced once for all leaves of one shape
+
+    def step(secret: Any, method: Any, which: Any, c: Any, pairs: Any, params: Any, grads: Any, slots: Any) -> Result:
+        new = []
+        for i, (at, p, g, kept) in enumerate(zip(which, params, grads, slots, strict=True)):
+            lr, decay = pairs[at]
+            scalars = (lr, *(() if decay is None else (decay,)), *c)
+            unknown = secret[i] if isinstance(secret, list) else secret
+            new.append(leaf(method, decay is not None, unknown, scalars, g, p, *kept))
+        return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
+
+    return jax.jit(
+        step,
+        static_argnums=(1, 2),
+        donate_argnums=(5, 7) if donate else (),
+        compiler_options=_options() if own else None,
+    )
+
+
+@functools.cache
+def _options() -> dict[str, Any] | None:
+    """What lets XLA write into donated arrays in the order that needs no copy of them, where it knows how."""
+    jax = sys.modules["jax"]
+    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
+
+
+def _step_leaf(method: Any, decay: bool, secret: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
+    """The new parameter and slots of one leaf."""
+    jnp = sys.modules["jax"].numpy
+    compute = COMPUTE_DTYPE[dtype_name(old[0])]
+    real = REAL_DTYPE.get(compute, compute)
+    line = trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE)
+    given = {name: jnp.asarray(x, real) for name, x in zip(line.scalars, scalars, strict=True)}
+    for (name, kind), x in zip(line.arrays, (g, *old), strict=True):
+        given[name] = x.astype(compute if kind == "complex" else real)
+    zero = functools.partial(_zero, np.uint32(0) if secret is None else secret)
+    new = _Evaluation(line, given, np.dtype(real).type, zero).outputs()
+    return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero(0)) for x, y in zip(old, new, strict=True)]
+
+
+def _stored(x: Any, dtype: Any, zero: Any) -> Any:
+    """``x`` in the dtype of the array it replaces; if that is narrower, XLA may not skip the rounding."""
+    return x if x.dtype == dtype else _fenced(x.astype(dtype), zero)
+
+
+class _Evaluation:
+    """The outputs of a line, each computed from the arrays and from other outputs alone.
+
+    XLA writes each output by a loop of its own, and an expensive intermediate value of two outputs,
+    such as AdaMod's eta, by one more into an array that nobody asked for. It is computed for each
+    of them instead, behind a fence of that output, without which XLA would see that they are one.
+    """
+
+    def __init__(self, line: Line, given: dict[str, Any], constant: Callable[[float], Any], zero: Any) -> None:
+        self.line, self.given, self.constant, self.zero = line, given, constant, zero
+        self.operations = {x.result: x for x in line.operations}
+        self.kept = {x: given[x] for x in line.outputs if x in given}
+        needed = [self._needed(x) for x in dict.fromkeys(line.outputs)]
+        self.shared = {x for x in self.operations if sum(x in each for each in needed) > 1}
+
+    def _needed(self, output: Operand) -> set[Operand]:
+        """Intermediate values that an output is computed from, other outputs taken as given."""
+        found: set[Operand] = set()
+        left = [output]
+        while left:
+            for x in self.operations[y].operands if (y := left.pop()) in self.operations else ():
+                if x in self.operations and x not in self.line.outputs and x not in found:
+                    found.add(x)
+                    left.append(x)
+        return found
+
+    def outputs(self) -> list[Any]:
+        """The new parameter and slots."""
+        return [self._output(x) for x in self.line.outputs]
+
+    def _output(self, x: Operand) -> Any:
+        if isinstance(x, float):
+            return self.constant(x)
+        if x not in self.kept:
+            self.kept[x] = self._apply(self.operations[x], self.zero(self.line.outputs.index(x)), {})
+        return self.kept[x]
+
+    def _apply(self, operation: Operation, zero: Any, values: dict[str, Any]) -> Any:
+        """One operation; ``values`` holds the intermediate ones of the output that ``zero`` belongs to."""
+        operands = []
+        for x in operation.operands:
+            if isinstance(x, float):
+                operands.append(self.constant(x))
+            elif x in self.operations and x not in self.line.outputs:
+                if x not in values:
+                    values[x] = self._apply(self.operations[x], zero, values)
+                operands.append(values[x])
+            else:
+                y = self.given[x] if x in self.given else self._output(x)
+                operands.append(_fenced(y, zero) if operation.result in self.shared else y)
+        if operation.name == "mul":
+            return _product(operands[0], operands[1], zero)
+        if operation.name == "div":
+            return _fenced(operands[0] / _fenced(operands[1], zero), zero)
+        return _function(operation.name)(*operands)
+
+
+def _function(name: str) -> Any:
+    if name in ("add", "sub", "neg", *COMPARISONS):
+        return getattr(operator, name)
+    return getattr(sys.modules["jax"].numpy, name)
+
+
+def _product(a: Any, b: Any, zero: Any) -> Any:
+    """``a * b``, fenced. A complex number times a real one is two products, as it is to IEEE's rounding."""
+    if a.dtype.kind != "c" and b.dtype.kind != "c":
+        return _fenced(a * b, zero)
+    if a.dtype.kind == "c" and b.dtype.kind == "c":
+        return a * b  # no two frameworks agree on its bits
+    real, z = (b, a) if a.dtype.kind == "c" else (a, b)
+    return sys.modules["jax"].lax.complex(_fenced(real * z.real, zero), _fenced(real * z.imag, zero))
+
+
+def _fenced(x: Any, zero: Any) -> Any:
+    """``x``, of which XLA cannot tell how it was computed."""
+    return x if x.dtype.kind in "cb" else _fence()(x, zero)
+
+
+@functools.cache
+def _fence() -> Any:
     jax = sys.modules["jax"]
 
-    def step(method: Any, kind: Any, which: Any, c: Any, pairs: Any, params: Any, grads: Any, slots: Any) -> Result:
-        return eager.run(Work(method, kind, c, pairs, which, params, grads, slots), donate=False)
+    @jax.custom_jvp  # an identity to derivatives, which end at integers
+    def fence(x: Any, zero: Any) -> Any:
+        bits = _BITS[x.dtype.itemsize]
+        return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) ^ zero.astype(bits), x.dtype)
 
-    return jax.jit(step, static_argnums=(0, 1, 2), donate_argnums=(5, 7) if donate else ())
+    fence.defjvp(lambda primals, tangents: (fence(*primals), tangents[0]))
+    return fence
+
+
+_BITS = {2: "uint16", 4: "uint32", 8: "uint64"}
+
+
+def _zero(secret: Any, k: int) -> Any:
+    """The ``k``-th zero: a square is 0, 1 or 4 modulo 8, which compilers have not heard of."""
+    if secret.dtype.kind == "c":
+        secret = secret.real
+    if secret.dtype.kind not in "iu":
+        secret = sys.modules["jax"].lax.bitcast_convert_type(secret, _BITS[secret.dtype.itemsize])
+    n = secret.astype("uint32") + np.uint32(k)
+    square = n * n
+    return square & (square >> np.uint32(2)) & np.uint32(1)

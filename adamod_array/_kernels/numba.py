@@ -7,14 +7,16 @@ arrays never overlap, each may be rewritten in place), without which the loop do
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import inspect
+import math
 import os
 import sys
 import threading
 import types
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from adamod_array._check import overlapping
 from adamod_array._kernels import Result, Work, eager
 from adamod_array._kernels.trace import Line, trace
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
@@ -31,6 +34,8 @@ STORAGE = ("float16", "bfloat16", "float32", "float64")
 """Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
+SERIAL = 1 << 17
+"""Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
 
 _HALF, _WORD = ir.IntType(16), ir.IntType(32)
 _ELEMENT = {"float16": ir.HalfType(), "bfloat16": _HALF, "float32": ir.FloatType(), "float64": ir.DoubleType()}
@@ -137,10 +142,10 @@ def source(line: Line, storage: str, gradient_storage: str, *, donate: bool) -> 
     arrays = [name for name, _ in line.arrays]
     written = ["p", *arrays[2:]]
     columns = arrays if donate else [*arrays, *(f"{name}_new" for name in written)]
-    constants: dict[float, str] = {}
+    constants: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
 
     def text(x: str | float) -> str:
-        return x if isinstance(x, str) else constants.setdefault(x, f"k{len(constants)}")
+        return x if isinstance(x, str) else constants.setdefault(repr(x), f"k{len(constants)}")
 
     body = [f"{x.result} = {_TEXT[x.name].format(*map(text, x.operands))}" for x in line.operations]
     stores = [
@@ -174,14 +179,17 @@ def source(line: Line, storage: str, gradient_storage: str, *, donate: bool) -> 
         *(f"        {statement}" for statement in [*body, *stores]),
     ]
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
-    return "\n".join([*head, "", "", *kernel, ""]), tuple(constants)
+    return "\n".join([*head, "", "", *kernel, ""]), tuple(map(float, constants))
+
+
+_VERSION = numba.__version__.encode() + Path(__file__).read_bytes()
 
 
 @functools.cache
-def _kernel(text: str, compute: str) -> Any:
+def _kernel(text: str, compute: str, threads: bool) -> Any:
     """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
-    stamp = hashlib.sha256((text + numba.__version__ + inspect.getsource(sys.modules[__name__])).encode()).hexdigest()
-    path = _cache_folder() / f"kernel_{stamp[:20]}.py"
+    stamp = hashlib.sha256(_VERSION + text.encode()).hexdigest()
+    path = _cache_folder() / f"kernel_{stamp[:20]}{'' if threads else '_serial'}.py"
     cached = True
     try:
         if not path.exists():  # rewriting it would make Numba compile again
@@ -196,7 +204,7 @@ def _kernel(text: str, compute: str) -> Any:
     exec(compile(text, str(path), "exec"), module.__dict__)
     vector, number = numba.types.int64[::1], getattr(numba.types, compute)
     signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
-    compiler = numba.njit(signature, parallel=True, error_model="numpy", nogil=True, boundscheck=False, cache=cached)
+    compiler = numba.njit(signature, parallel=threads, error_model="numpy", nogil=True, boundscheck=False, cache=cached)
     return compiler(module.kernel)
 
 
@@ -216,91 +224,150 @@ def _blocks(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
     return np.asarray(sizes, np.int64), leaf_of, start_of
 
 
-_lock = threading.Lock()  # Numba's fallback thread pool may not be entered twice
+class _Pool:
+    """One caller at a time: Numba's fallback thread pool may not be entered twice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
-def _reset_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
+_pool = _Pool()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_lock)
+@dataclass
+class _Group:
+    """Leaves of one storage dtype, and all that stays the same from step to step."""
+
+    leaves: list[int]
+    kernel: Any
+    constants: tuple[float, ...]
+    compute: str
+    layout: tuple[Any, ...]
+    """The kernel's arguments from ``sizes`` to ``start_of``."""
+    addresses: Any
+    """Of gradient, parameter and slots, a row a leaf."""
+    lock: Any
+    apart: bytes = b""
+    """Addresses of gradients that were seen to share no memory with what a donated step writes."""
+
+
+@dataclass
+class Plan:
+    """How a tree is stepped; handed from state to state while arrays and gradients stay in layout."""
+
+    donate: bool
+    decay: bool
+    which: tuple[int, ...]
+    groups: list[_Group]
+    rest: list[int]
 
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf: those that a kernel takes in one call a storage dtype, the rest eagerly."""
-    if work.storages is None:
-        work.storages = [_storage(p, kept) for p, kept in zip(work.params, work.slots, strict=True)]
-    groups: dict[tuple[str, str], list[int]] = {}
-    rest: list[int] = []
-    for i, (storage, p, g) in enumerate(zip(work.storages, work.params, work.grads, strict=True)):
-        key = storage and _gradient_storage(storage, p, g)
-        (groups.setdefault(key, []) if key else rest).append(i)
-    new: list[Sequence[Any]] = [()] * len(work.params)
-    for key, leaves in groups.items():
-        old = [(work.params[i], *work.slots[i]) for i in leaves]
-        results = old if donate else [[_empty_like(x) for x in arrays] for arrays in old]
-        _step(work, leaves, key, old, None if donate else results)
-        for i, arrays in zip(leaves, results, strict=True):
-            new[i] = arrays
-    if rest:
-        params, slots = eager.run(work.subset(rest), donate)
-        for i, p, kept in zip(rest, params, slots, strict=True):
-            new[i] = (p, *kept)
-    return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
-
-
-def _step(work: Work, leaves: list[int], key: tuple[str, str], old: Sequence[Any], new: Sequence[Any] | None) -> None:
-    """Step leaves of one kind: from ``old`` (parameter and slots) into ``new``, or in place."""
     decay = any(factor is not None for _, factor in work.pairs)
-    text, constants = _source(work.method, *key, decay, new is None)
-    rows = [
-        (lr, *((1.0 if factor is None else factor,) if decay else ()), *work.c, *constants) for lr, factor in work.pairs
-    ]
-    arrays: list[Any] = []
-    for k, i in enumerate(leaves):
-        arrays.append(work.grads[i])
-        arrays += old[k]
-        if new is not None:
-            arrays += new[k]
-    sizes, leaf_of, start_of = _blocks(tuple([_size(x[0]) for x in old]))
+    plan: Plan = work.plan
+    if plan is None or (plan.donate, plan.decay, plan.which) != (donate, decay, work.which):
+        plan = work.plan = _plan(work, donate, decay)
+    params: list[Any] = [*work.params]
+    slots: list[Any] = [*work.slots]
+    after = []
+    for group in plan.groups:
+        gradients = _addresses(work.kind.name, [work.grads[i] for i in group.leaves])
+        if donate:
+            addresses = group.addresses  # the old state is spent: nobody else needs them
+            addresses[:, 0] = gradients
+            _part(work, group)
+        else:
+            new = [[_empty_like(x) for x in (params[i], *slots[i])] for i in group.leaves]
+            results = _addresses(work.kind.name, [x for arrays in new for x in arrays]).reshape(len(new), -1)
+            addresses = np.column_stack([gradients, group.addresses[:, 1:], results])
+            after.append(replace(group, addresses=np.column_stack([gradients, results])))
+            for i, (p, *kept) in zip(group.leaves, new, strict=True):
+                params[i], slots[i] = p, kept
+        rows = [
+            (lr, 1.0 if factor is None else factor, *work.c, *group.constants)
+            if decay
+            else (lr, *work.c, *group.constants)
+            for lr, factor in work.pairs
+        ]
+        with group.lock:
+            group.kernel(addresses, *group.layout, np.asarray(rows, group.compute))
+    if not donate:
+        work.plan = replace(plan, groups=after)
+    if plan.rest:
+        for i, p, kept in zip(plan.rest, *eager.run(work.subset(plan.rest), donate), strict=True):
+            params[i], slots[i] = p, kept
+    return params, slots
+
+
+def _part(work: Work, group: _Group) -> None:
+    """Copy gradients that share memory with an array that may be written before they are read."""
+    seen = group.addresses[:, 0].tobytes()
+    if seen == group.apart:
+        return
+    params = [work.params[i] for i in group.leaves]
+    written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
+    clashes = overlapping(work.kind, [work.grads[i] for i in group.leaves], params, written)
+    copies = {k: work.kind.xp.asarray(work.grads[group.leaves[k]], copy=True) for k in clashes}
+    for k, copy in copies.items():
+        work.grads[group.leaves[k]] = copy
+        group.addresses[k, 0] = _addresses(work.kind.name, [copy])[0]
+    group.apart = b"" if clashes else seen
+
+
+def _plan(work: Work, donate: bool, decay: bool) -> Plan:
+    """Sort the leaves by what can be done with them."""
+    by_dtype: dict[tuple[str, str], list[int]] = {}
+    rest: list[int] = []
+    for i, (p, g, kept) in enumerate(zip(work.params, work.grads, work.slots, strict=True)):
+        key = _storage(p, g, kept)
+        (rest if key is None else by_dtype.setdefault(key, [])).append(i)
+    groups = [_group(work, donate, decay, key, leaves) for key, leaves in by_dtype.items()]
+    return Plan(donate, decay, work.which, groups, rest)
+
+
+def _group(work: Work, donate: bool, decay: bool, key: tuple[str, str], leaves: list[int]) -> _Group:
+    text, constants = source(trace(work.method, decay=decay), *key, donate=donate)
+    sizes, leaf_of, start_of = _blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
     row_of = np.asarray([work.which[i] for i in leaves], np.int64)
-    scalars = np.asarray(rows, COMPUTE_DTYPE[key[0]])
-    kernel = _kernel(text, COMPUTE_DTYPE[key[0]])
+    arrays = [x for i in leaves for x in (work.grads[i], work.params[i], *work.slots[i])]
     addresses = _addresses(work.kind.name, arrays).reshape(len(leaves), -1)
-    with _lock:
-        kernel(addresses, sizes, row_of, leaf_of, start_of, scalars)
-
-
-@functools.lru_cache(maxsize=1024)
-def _source(
-    method: Any, storage: str, gradient_storage: str, decay: bool, donate: bool
-) -> tuple[str, tuple[float, ...]]:
-    return source(trace(method, decay=decay), storage, gradient_storage, donate=donate)
-
-
-def _size(x: Any) -> int:
-    size: int = x.size if isinstance(x, np.ndarray) else x.numel()
-    return size
+    threads = bool(sizes.sum() > SERIAL)
+    compute = COMPUTE_DTYPE[key[0]]
+    return _Group(
+        leaves,
+        _kernel(text, compute, threads),
+        constants,
+        compute,
+        (sizes, row_of, leaf_of, start_of),
+        addresses,
+        _pool if threads else contextlib.nullcontext(),
+    )
 
 
 def _empty_like(x: Any) -> Any:
     return np.empty_like(x, subok=False) if isinstance(x, np.ndarray) else sys.modules["torch"].empty_like(x)
 
 
-def _storage(p: Any, slots: Sequence[Any]) -> str | None:
-    """The storage dtype of a parameter that a kernel can take with its slots, or None."""
-    storage = dtype_name(p)
-    if storage not in STORAGE or any(dtype_name(x) != COMPUTE_DTYPE[storage] for x in slots):
+def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
+    """The storage dtypes of a parameter and gradient that a kernel can take with these slots, or None."""
+    storage, gradient_storage = dtype_name(p), dtype_name(g)
+    compute = COMPUTE_DTYPE[storage]
+    if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
         return None
-    return storage if all(_alike(p, x) for x in (p, *slots)) else None
-
-
-def _gradient_storage(storage: str, p: Any, g: Any) -> tuple[str, str] | None:
-    """Both dtypes, where the gradient lies in memory as its parameter does."""
-    name = storage if g.dtype == p.dtype else dtype_name(g)
-    return (storage, name) if COMPUTE_DTYPE[name] == COMPUTE_DTYPE[storage] and _alike(p, g) else None
+    fits = COMPUTE_DTYPE[gradient_storage] == compute and all(_alike(p, x) for x in (p, g, *slots))
+    return (storage, gradient_storage) if fits else None
 
 
 def _alike(p: Any, x: Any) -> bool:

@@ -40,10 +40,19 @@ class Line:
     scalars: tuple[str, ...]
     """``lr``, ``decay`` where there is one, and the coefficients ``c0``, ``c1``, ..."""
     arrays: tuple[tuple[str, str], ...]
-    """``g``, ``p`` and the slots, each with its kind."""
+    """``g``, ``p`` and the slots (``slot_m``, ...), each with its kind."""
     operations: tuple[Operation, ...]
     outputs: tuple[Operand, ...]
     """The new ``p`` and slots."""
+
+    @functools.cached_property
+    def passed_on(self) -> tuple[bool, ...]:
+        """Which outputs are an input, or part of one, under another name."""
+        parts = {name for name, _ in self.arrays}
+        for operation in self.operations:
+            if operation.name in ("real", "imag") and operation.operands[0] in parts:
+                parts.add(operation.result)
+        return tuple(output in parts for output in self.outputs)
 
 
 class _Recorder:
@@ -140,7 +149,7 @@ def trace(method: Method, *, decay: bool = False, complex_parameter: bool = Fals
         The rule uses something outside of :data:`FUNCTIONS`; the message names it.
     """
     kind = "complex" if complex_parameter else "real"
-    slots = dict.fromkeys(method.slots, "real")
+    slots = dict.fromkeys([f"slot_{name}" for name in method.slots], "real")  # no other name starts so
     scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
     while True:  # a slot is complex where the rule makes it so, perhaps through another slot
         recorder = _Recorder()
@@ -156,13 +165,13 @@ def trace(method: Method, *, decay: bool = False, complex_parameter: bool = Fals
                 tuple(symbols[name] for name in scalars if name.startswith("c")),
                 symbols["g"],
                 symbols["p"],
-                [symbols[name] for name in method.slots],
+                [symbols[name] for name in slots],
             )
             kinds = [x.kind if isinstance(x, Symbol) else "real" for x in new]
             outputs = tuple(x.name if isinstance(x, Symbol) else recorder._constant("return", x) for x in new)
         except TypeError as error:
             raise TypeError(f"{type(method).__name__}.rule: {error}") from None
-        found = dict(zip(method.slots, kinds[1:], strict=True))
+        found = dict(zip(slots, kinds[1:], strict=True))
         if found == slots:
             return Line(scalars, tuple(arrays.items()), _live(tuple(recorder.operations.values()), outputs), outputs)
         slots = {name: "complex" if "complex" in (slots[name], found[name]) else "real" for name in slots}

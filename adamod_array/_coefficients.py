@@ -1,0 +1,91 @@
+"""The coefficients of step t: the host's, also where t is traced by JAX."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adamod_array._math import host_math, number
+from adamod_array._method import Method
+from adamod_array._namespace import namespace_of
+
+LONGEST = 2**16
+"""Steps that a table may hold: 0.999 saturates after 17,000 steps in float32 and after 37,000 in float64."""
+
+
+def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
+    """``method.coefficients`` of step ``t``.
+
+    Of an int, in double precision. Of a JAX array, out of a table of the host's numbers, so that a
+    step in a user's jit has the bits of one outside; past the table's end by the formula, which is
+    then within an ulp or so.
+    """
+    kind = namespace_of(t)
+    if kind is None or kind.name != "jax":
+        return tuple(method.coefficients(*number(t)))
+    found: tuple[Any, ...] = _lookup()(method, t)
+    return found
+
+
+@functools.cache
+def _lookup() -> Any:
+    jax = sys.modules["jax"]
+    jnp = jax.numpy
+
+    def coefficients(method: Method, t: Any) -> tuple[Any, ...]:
+        dtype = jnp.result_type(float)
+        columns = table(method, dtype.name)
+        row = jnp.asarray(t, "int32") - 1
+        return tuple(
+            jnp.where(row < len(column), jnp.asarray(column).at[row].get(mode="clip"), jnp.asarray(c, dtype))
+            for column, c in zip(columns, method.coefficients(*number(t)), strict=True)
+        )
+
+    return jax.jit(coefficients, static_argnums=0)
+
+
+@functools.lru_cache(maxsize=256)
+def table(method: Method, dtype: str) -> tuple[np.ndarray[Any, Any], ...]:
+    """Each coefficient of steps 1, 2, ..., rounded once, until it changes no more."""
+
+    def row(t: float) -> tuple[Any, ...]:
+        return tuple(method.coefficients(float(t), host_math))
+
+    def is_last(t: int) -> bool:
+        return all(np.array_equal(rounded, np.asarray(row(t * 2**k), dtype)) for k in (0, 1, 3, 7))
+
+    rounded = np.asarray(row(2**31), dtype)
+    # coefficients settle: all that bisection does where they do not is to end a column early
+    end, longest = 0, LONGEST
+    while longest - end > 1:
+        middle = (end + longest) // 2
+        end, longest = (end, middle) if is_last(middle) else (middle, longest)
+    if dtype == "float32":
+        rows = _rows_at_once(method, row, longest)
+    else:
+        rows = np.asarray([row(t) for t in range(1, longest + 1)], dtype).reshape(longest, -1)
+    columns = rows.astype(dtype).T
+    return tuple(np.ascontiguousarray(column[: _settled(column)]) for column in columns)
+
+
+def _rows_at_once(method: Method, row: Callable[[float], tuple[Any, ...]], longest: int) -> np.ndarray[Any, Any]:
+    """All rows by NumPy's functions, which are not the C library's: rows that could round otherwise are the host's."""
+    steps = np.arange(1.0, longest + 1)
+    with np.errstate(all="ignore"):
+        columns = [np.broadcast_to(np.asarray(c, np.float64), steps.shape) for c in method.coefficients(steps, np)]
+        rows = np.stack(columns, axis=1) if columns else np.empty((longest, 0))
+        slack = np.abs(rows) * 1e-13
+        doubtful = (rows - slack).astype(np.float32) != (rows + slack).astype(np.float32)
+    for i in np.flatnonzero(doubtful.any(axis=1)):
+        rows[i] = row(steps[i])
+    return rows
+
+
+def _settled(column: np.ndarray[Any, Any]) -> int:
+    """How many numbers there are up to the first of the equal ones at the end."""
+    changes = np.flatnonzero(column[:-1] != column[1:])
+    return int(changes[-1]) + 2 if changes.size else 1
