@@ -165,6 +165,20 @@ def demo(session: nox.Session) -> None:
     session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
+@nox.session(python=PYTHON, default=False)
+def bench(session: nox.Session) -> None:
+    """Time steps against the machine's memory and against peers; writes docs/performance* (``-- --quick``: a minute).
+
+    ``nox -s bench -- pytest -k RAdam``: one contender at a time, by pytest-benchmark.
+    """
+    install(session, *requirements("numpy", "torch", "jax"), *group("bench"))
+    command, *rest = [*session.posargs, ""]
+    if command == "pytest":
+        session.run("pytest", "benchmarks", *rest[:-1])
+    else:
+        session.run("python", "-m", "benchmarks", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
 @nox.session(python=PYTHON)
 def build(session: nox.Session) -> None:
     """Build wheel and sdist, check what is in them, and use the wheel from elsewhere."""

@@ -16,6 +16,9 @@ from benchmarks.problem import Problem
 
 PACKAGES = ("numpy", "numba", "torch", "jax", "optax", "adamod", "pytorch_optimizer")
 
+QUIET_ENOUGH = 0.9
+BUSY = " **The machine was busy: these figures are preliminary and say little.**"
+
 
 def machine() -> str:
     """Cores, processor, memory and versions, in a sentence or two."""
@@ -91,7 +94,8 @@ def page(times: Times, memory: Mapping[str, float], large: str, quiet: float) ->
     return "\n\n".join(
         [
             f"Taken on {machine()} Medians of {min(rounds)} to {max(rounds)} rounds;"
-            f" {quiet:.0%} of the turns were not disturbed by another program.",
+            f" {quiet:.0%} of the turns were not disturbed by another program."
+            + (BUSY if quiet < QUIET_ENOUGH else ""),
             table(times, memory, large),
             "The ratios that the library is held to, "
             f"for {Problem.parse(large).size:,} parameters unless said; median, and quartiles in brackets:",
