@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array._kernels import Result, Work
-from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
+from adamod_array._kernels.trace import COMPARISONS, Line, Operand, trace
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
 
@@ -27,26 +27,26 @@ def run(work: Work, donate: bool) -> Result:
     secret = _secret(work, jax.core.Tracer)
     result: Result
     if secret is not None:
-        result = _compiled(False, False)(secret, *arguments)  # a part of the user's program
+        result = _compiled(False, own=False)(secret, *arguments)  # a part of the user's program
+    elif isinstance(jax.lax.bitwise_not(_NOT_TRACED), jax.core.Tracer):
+        with jax.ensure_compile_time_eval():  # constants of the user's program
+            result = _compiled(donate, own=True)(_NOT_TRACED, *arguments)
     else:
-        with jax.ensure_compile_time_eval():  # a program of its own, even in the midst of a user's
-            result = _compiled(donate, True)(_NOT_TRACED, *arguments)
+        result = _compiled(donate, own=True)(_NOT_TRACED, *arguments)
     return result
 
 
 def _secret(work: Work, tracer: type) -> Any:
     """Numbers of a user's program that XLA cannot know, for zeros to be made from; None outside of one.
 
-    A scalar that is traced, such as a coefficient; where none is, an array of each leaf.
+    All scalars that are traced, such as coefficients; where none is, the traced arrays of each leaf.
     """
-    for x in (*work.c, *(x for pair in work.pairs for x in pair)):
-        if isinstance(x, tracer):
-            return x
-    arrays = [
-        next((x for x in (g, p, *kept) if isinstance(x, tracer)), None)
-        for p, g, kept in zip(work.params, work.grads, work.slots, strict=True)
-    ]
-    return None if all(x is None for x in arrays) else arrays
+    scalars = [x for x in (*work.c, *(x for pair in work.pairs for x in pair)) if isinstance(x, tracer)]
+    if scalars:
+        return tuple(scalars)
+    leaves = zip(work.params, work.grads, work.slots, strict=True)
+    arrays = [tuple([x for x in (p, g, *kept) if isinstance(x, tracer)]) for p, g, kept in leaves]
+    return arrays if any(arrays) else None
 
 
 _NOT_TRACED = np.uint32(0)
@@ -96,7 +96,7 @@ def _step_leaf(method: Any, decay: bool, secret: Any, scalars: Any, g: Any, *old
     given = {name: jnp.asarray(x, real) for name, x in zip(line.scalars, scalars, strict=True)}
     for (name, kind), x in zip(line.arrays, (g, *old), strict=True):
         given[name] = x.astype(compute if kind == "complex" else real)
-    zero = functools.partial(_zero, np.uint32(0) if secret is None else secret)
+    zero = functools.partial(_zero, _mixed(secret))
     new = _Evaluation(line, given, np.dtype(real).type, zero).outputs()
     return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero(0)) for x, y in zip(old, new, strict=True)]
 
@@ -117,50 +117,63 @@ class _Evaluation:
     def __init__(self, line: Line, given: dict[str, Any], constant: Callable[[float], Any], zero: Any) -> None:
         self.line, self.given, self.constant, self.zero = line, given, constant, zero
         self.operations = {x.result: x for x in line.operations}
-        self.kept = {x: given[x] for x in line.outputs if x in given}
-        needed = [self._needed(x) for x in dict.fromkeys(line.outputs)]
-        self.shared = {x for x in self.operations if sum(x in each for each in needed) > 1}
+        self.old = dict(zip(line.outputs, [name for name, _ in line.arrays[1:]], strict=True))
+        self.own = {x: self._own(x) for x in self.old if x in self.operations}
+        self.shared = {x for x in self.operations if sum(x in each for each in self.own.values()) > 1}
+        self.kept: dict[Operand, Any] = {}
 
-    def _needed(self, output: Operand) -> set[Operand]:
-        """Intermediate values that an output is computed from, other outputs taken as given."""
-        found: set[Operand] = set()
-        left = [output]
-        while left:
-            for x in self.operations[y].operands if (y := left.pop()) in self.operations else ():
-                if x in self.operations and x not in self.line.outputs and x not in found:
-                    found.add(x)
-                    left.append(x)
-        return found
+    def _own(self, output: Operand) -> set[Operand]:
+        """The operations done for an output.
+
+        Another output is taken as given, unless the array it replaces is needed too: of arrays that
+        are written in place, only one of the two is there.
+        """
+        own = {output}
+        while True:
+            read: set[Operand] = set()
+            left = [*own]
+            while left:
+                for x in self.operations[left.pop()].operands:
+                    read.add(x)
+                    if x in self.operations and x not in self.old and x not in own:
+                        own.add(x)
+                        left.append(x)
+            both = {x for x in read if x in self.operations and x not in own and self.old[x] in read}
+            if not both:
+                return own
+            own |= both
 
     def outputs(self) -> list[Any]:
         """The new parameter and slots."""
         return [self._output(x) for x in self.line.outputs]
 
     def _output(self, x: Operand) -> Any:
-        if isinstance(x, float):
-            return self.constant(x)
         if x not in self.kept:
-            self.kept[x] = self._apply(self.operations[x], self.zero(self.line.outputs.index(x)), {})
+            zero = self.zero(self.line.outputs.index(x))
+            self.kept[x] = self._value(x, zero, self.own[x], {}) if x in self.own else self._input(x)
         return self.kept[x]
 
-    def _apply(self, operation: Operation, zero: Any, values: dict[str, Any]) -> Any:
-        """One operation; ``values`` holds the intermediate ones of the output that ``zero`` belongs to."""
-        operands = []
-        for x in operation.operands:
-            if isinstance(x, float):
-                operands.append(self.constant(x))
-            elif x in self.operations and x not in self.line.outputs:
-                if x not in values:
-                    values[x] = self._apply(self.operations[x], zero, values)
-                operands.append(values[x])
+    def _input(self, x: Operand) -> Any:
+        return self.constant(x) if isinstance(x, float) else self.given[x]
+
+    def _value(self, x: Operand, zero: Any, own: set[Operand], values: dict[Operand, Any]) -> Any:
+        """An operation of the output that ``zero``, ``own`` and ``values`` belong to."""
+        if x in values:
+            return values[x]
+        operation, operands = self.operations[x], []  # type: ignore[index]
+        for y in operation.operands:
+            if y in own:
+                operands.append(self._value(y, zero, own, values))
             else:
-                y = self.given[x] if x in self.given else self._output(x)
-                operands.append(_fenced(y, zero) if operation.result in self.shared else y)
+                value = self._output(y) if y in self.own else self._input(y)
+                operands.append(_fenced(value, zero) if x in self.shared and isinstance(y, str) else value)
         if operation.name == "mul":
-            return _product(operands[0], operands[1], zero)
-        if operation.name == "div":
-            return _fenced(operands[0] / _fenced(operands[1], zero), zero)
-        return _function(operation.name)(*operands)
+            values[x] = _product(operands[0], operands[1], zero)
+        elif operation.name == "div":
+            values[x] = _quotient(operands[0], operands[1], zero)
+        else:
+            values[x] = _function(operation.name)(*operands)
+        return values[x]
 
 
 def _function(name: str) -> Any:
@@ -177,6 +190,15 @@ def _product(a: Any, b: Any, zero: Any) -> Any:
         return a * b  # no two frameworks agree on its bits
     real, z = (b, a) if a.dtype.kind == "c" else (a, b)
     return sys.modules["jax"].lax.complex(_fenced(real * z.real, zero), _fenced(real * z.imag, zero))
+
+
+def _quotient(a: Any, b: Any, zero: Any) -> Any:
+    """``a / b``, fenced, where XLA cannot tell that ``b`` is one number for all of ``a`` and take its reciprocal."""
+    if "c" in (a.dtype.kind, b.dtype.kind):
+        return a / b
+    bits = _BITS[a.dtype.itemsize]
+    each = sys.modules["jax"].lax.bitcast_convert_type(a, bits) & zero.astype(bits)
+    return _fenced(a / _fenced(b, each), zero)
 
 
 def _fenced(x: Any, zero: Any) -> Any:
@@ -200,12 +222,17 @@ def _fence() -> Any:
 _BITS = {2: "uint16", 4: "uint32", 8: "uint64"}
 
 
+def _mixed(secret: Any) -> Any:
+    """One number of 32 bits out of all that XLA cannot know: some of them may be constants to it after all."""
+    if not isinstance(secret, tuple):
+        return secret
+    lax = sys.modules["jax"].lax
+    reals = [x.real if x.dtype.kind == "c" else x for x in secret]
+    return sum((lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize]).astype("uint32") for x in reals), _NOT_TRACED)
+
+
 def _zero(secret: Any, k: int) -> Any:
     """The ``k``-th zero: a square is 0, 1 or 4 modulo 8, which compilers have not heard of."""
-    if secret.dtype.kind == "c":
-        secret = secret.real
-    if secret.dtype.kind not in "iu":
-        secret = sys.modules["jax"].lax.bitcast_convert_type(secret, _BITS[secret.dtype.itemsize])
-    n = secret.astype("uint32") + np.uint32(k)
+    n = secret + np.uint32(k)
     square = n * n
     return square & (square >> np.uint32(2)) & np.uint32(1)
