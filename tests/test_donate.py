@@ -8,7 +8,7 @@ from typing import Any
 import optree
 import pytest
 
-from adamod_array import Method, adamod_init, adamod_step, init, momentum_init, momentum_step, step
+from adamod_array import adamod_init, adamod_step, init, momentum_init, momentum_step, step
 from tests.backend import Backend
 from tests.trees import METHODS, assert_same, bits, leaves, tree, values
 
@@ -20,13 +20,13 @@ def arrays(*trees: Any) -> list[Any]:
     return [x for x in leaves(list(trees)) if x is not None]
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_the_numbers_are_the_same(backend: Backend, method: Method) -> None:
+@pytest.mark.parametrize("name", ["adam-amsgrad", "adamod-hold_idle", "radam", "momentum-nesterov"])
+def test_the_numbers_are_the_same(backend: Backend, name: str) -> None:
     """In every dtype: what is computed in float32 is rounded to 16 bits in place as it is out of place."""
     dtypes = backend.table["dtypes"]
 
     def start() -> Any:
-        return init(method, {d: backend.array(values(5), d) for d in dtypes}, lr=0.1, weight_decay=0.1)
+        return init(METHODS[name], {d: backend.array(values(5), d) for d in dtypes}, lr=0.1, weight_decay=0.1)
 
     kept, donated = start(), start()
     for seed in (1, 2):

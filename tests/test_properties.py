@@ -17,7 +17,7 @@ from tests.backend import Backend
 from tests.trees import assert_same, values
 
 law = settings(
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     derandomize=True,  # the same examples in every run: a failure in CI is a failure here
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # a backend is the same for all examples
@@ -41,7 +41,7 @@ trees = st.recursive(
         st.dictionaries(st.text("abc", min_size=1, max_size=2), below, max_size=3),
         st.tuples(below, below),
     ),
-    max_leaves=4,
+    max_leaves=3,
 )
 
 
