@@ -24,6 +24,8 @@ def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
     step in a user's jit has the bits of one outside; past the table's end by the formula, which is
     then within an ulp or so.
     """
+    if type(t) is int:
+        return method.coefficients(float(t), host_math)
     kind = namespace_of(t)
     if kind is None or kind.name != "jax":
         return tuple(method.coefficients(*number(t)))

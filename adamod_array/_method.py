@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math as _math
 import struct
 from typing import Any, ClassVar
@@ -15,18 +16,17 @@ Array = Any
 class Method:
     """Base class of every update rule; subclass it to write your own.
 
-    A method is a frozen dataclass of hyperparameters with two pure functions. Its fields are
-    checked on construction: numbers must be finite and become Python floats (a NumPy float64
-    would turn float32 arrays into float64), fields whose names start with ``beta`` must lie in
-    [0, 1), and fields whose names start with ``eps`` must not be negative.
+    A method is a frozen dataclass of hyperparameters with two pure functions. Fields annotated
+    ``float`` are checked on construction: they must be finite and become Python floats (a NumPy
+    float64 would turn float32 arrays into float64); where the name starts with ``beta`` they must
+    lie in [0, 1), where it starts with ``eps`` they must not be negative.
 
     Raises
     ------
     ValueError
         A hyperparameter is out of its range.
     TypeError
-        A hyperparameter is not a number (fields that are strings, booleans or None are left to
-        the subclass).
+        A hyperparameter annotated ``float`` is not a number, or one annotated ``bool`` no boolean.
 
     Examples
     --------
@@ -51,11 +51,15 @@ class Method:
             if not (isinstance(name, str) and name.isidentifier()):
                 raise ValueError(f"{type(self).__name__}: slots must be Python names, got {name!r}")
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is None or isinstance(value, (bool, str)):
-                continue
+            value, kind = getattr(self, field.name), str(field.type)
             name = f"{type(self).__name__}: {field.name}"
+            if kind in ("bool", "<class 'bool'>") and not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {value!r}")
+            if "float" not in kind or (value is None and "None" in kind):
+                continue
             try:
+                if isinstance(value, (bool, str, bytes)):
+                    raise TypeError
                 number = float(value)
             except (TypeError, ValueError):
                 raise TypeError(f"{name} must be a number, got {value!r}") from None
@@ -109,10 +113,9 @@ def bias_correction(beta: float, t: Any, math: Any) -> Any:
     """
     if beta == 0:
         return 1.0
-    x = -_math.log(beta)
+    x, high, low = _logarithm(beta)
     y = t * x
-    high = _upper_half(1 / x)  # 1/x in two parts, the first exact in float32
-    early = high / t + (0.5 + ((1 / x - high) / t + 0.5 * langevin(math.minimum(y, 2.0) / 2)))
+    early = high / t + (0.5 + (low / t + 0.5 * langevin(math.minimum(y, 2.0) / 2)))
     return math.where(y < 2, early, 1 / (1 - math.exp(-y)))
 
 
@@ -128,17 +131,16 @@ def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:
 
 def langevin(y: Any) -> Any:
     """``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
-    square = y * y
-    f = 19.0
-    for k in (17, 15, 13, 11, 9, 7, 5, 3):
-        f = k + square / f
-    return y / f
+    q = y * y
+    return y / (3 + q / (5 + q / (7 + q / (9 + q / (11 + q / (13 + q / (15 + q / (17 + q / 19))))))))
 
 
-def _upper_half(x: float) -> float:
-    """The float32 nearest to a float."""
-    value: float = struct.unpack("f", struct.pack("f", x))[0]
-    return value
+@functools.cache
+def _logarithm(beta: float) -> tuple[float, float, float]:
+    """``x = -ln(beta)``, and ``1/x`` in two parts of which the first is exact in float32."""
+    x = -_math.log(beta)
+    high = struct.unpack("f", struct.pack("f", 1 / x))[0]
+    return x, high, 1 / x - high
 
 
 def abs_sq(xp: Any, g: Array) -> Array:

@@ -126,7 +126,9 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
         raise ValueError(
             f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
         )
-    flat = state._flat or _flatten(state)
+    flat = state._flat
+    if flat is None or (flat.kind and flat.layouts != _layouts(flat.kind, flat.leaves)):
+        flat = _flatten(state)  # put together elsewhere, or given other memory since (Module.half() does that)
     gradients, uniform = _gradients(flat, grads)
     at = [i for i, g in enumerate(gradients) if g is not None]
     every = len(at) == len(gradients)
@@ -194,6 +196,8 @@ def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], bool]:
                 raise ValueError(f"{_path(spec, 'grads', i)} must be None like its parameter")
         elif g is not None:
             assert kind is not None
+            if isinstance(g, np.generic):
+                g = gradients[i] = np.asarray(g)
             if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
                 uniform = False
                 _check.beside(kind, p, g, functools.partial(_path, spec, "grads", i))

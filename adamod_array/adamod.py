@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +115,10 @@ def adamod_init(
     if len_memory is not None:
         if "beta3" in hyperparameters:
             raise TypeError("adamod_init: give beta3 or len_memory, not both")
-        if not len_memory >= 1:
-            raise ValueError(f"adamod_init: len_memory must be at least 1 step, got {len_memory}")
+        if isinstance(len_memory, (bool, str, bytes)):
+            raise TypeError(f"adamod_init: len_memory must be a number of steps, got {len_memory!r}")
+        if not 1 <= float(len_memory) < math.inf:
+            raise ValueError(f"adamod_init: len_memory must be at least 1 step and finite, got {len_memory}")
         hyperparameters["beta3"] = 1 - 1 / len_memory
     return init(AdaMod(**hyperparameters), params, lr, weight_decay=weight_decay)
 

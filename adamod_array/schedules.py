@@ -15,10 +15,12 @@ Examples
 from __future__ import annotations
 
 import math as _math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any
 
-from adamod_array._math import number
+from adamod_array._math import host_math, number
 from adamod_array.radam import rectification
 
 __all__ = [
@@ -39,9 +41,36 @@ __all__ = [
 ]
 
 
+# What a field must be: its metadata.
+_POSITIVE = {"must": ("be positive", lambda x: x > 0)}
+_NOT_NEGATIVE = {"must": ("not be negative", lambda x: x >= 0)}
+_BETA = {"must": ("be in [0, 1)", lambda x: 0 <= x < 1)}
+_FRACTION = {"must": ("be in [0, 1]", lambda x: 0 <= x <= 1)}
+_DECAY = {"must": ("be in (0, 1]", lambda x: 0 < x <= 1)}
+_ASCENDING = {"must": ("ascend", lambda x: all(a <= b for a, b in zip(x, x[1:], strict=False)))}
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """Base class: a function of t that multiplies. Subclass it and define ``at(t, math)`` to write your own."""
+    """Base class: a function of t that multiplies. Subclass it and define ``at(t, math)`` to write your own.
+
+    Numbers among the fields must be finite and become Python floats (a NumPy float32 would take
+    the schedule down to float32); sequences of them become tuples.
+    """
+
+    __array_ufunc__ = None  # or a NumPy scalar on the left of * would make an array of this
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            what = f"{type(self).__name__}: {each.name}"
+            value = _plain(getattr(self, each.name), what)
+            object.__setattr__(self, each.name, value)
+            if "must" in each.metadata:
+                if not isinstance(value, (float, tuple)):
+                    raise TypeError(f"{what} must be a number, got {value!r}")
+                must, holds = each.metadata["must"]
+                if not holds(value):
+                    raise ValueError(f"{what} must {must}, got {value}")
 
     def __call__(self, t: Any) -> Any:
         """The value at step ``t``, in the namespace of ``t``."""
@@ -55,15 +84,27 @@ class Schedule:
     def __mul__(self, other: Any) -> Schedule:
         if isinstance(other, Schedule):
             return _product(self, other)
-        if not isinstance(other, bool) and isinstance(other, (int, float)):
+        return self.__rmul__(other)
+
+    def __rmul__(self, other: Any) -> Schedule:
+        if isinstance(other, Real) and not isinstance(other, bool):
             return _product(constant(float(other)), self)
         return NotImplemented
 
-    __rmul__ = __mul__
 
-    def _require(self, condition: bool, what: str) -> None:
-        if not condition:
-            raise ValueError(f"{self!r}: {what}")
+def _plain(value: Any, what: str) -> Any:
+    """Finite floats, and tuples of them; words, flags, None and functions as they are."""
+    if value is None or isinstance(value, (bool, str)) or callable(value):
+        return value
+    if isinstance(value, Iterable) and getattr(value, "ndim", 1):
+        return tuple(_plain(x, what) for x in value)
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} must be a number, got {value!r}") from None
+    if not _math.isfinite(x):
+        raise ValueError(f"{what} must be finite, got {x}")
+    return x
 
 
 @dataclass(frozen=True)
@@ -75,7 +116,9 @@ class _product(Schedule):
         return self.a.at(t, math) * self.b.at(t, math)
 
     def __repr__(self) -> str:
-        return f"{self.a} * {self.b}"
+        a = self.a.value if type(self.a) is constant else self.a
+        b = f"({self.b})" if isinstance(self.b, _product) else self.b
+        return f"{a} * {b}"
 
 
 @dataclass(frozen=True)
@@ -86,18 +129,11 @@ class constant(Schedule):
     0.1
     """
 
-    value: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", float(self.value))
-        self._require(_math.isfinite(self.value), "value must be finite")
+    value: float = field(metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
         """``value``, in the shape of t."""
         return self.value + 0 * t
-
-    def __repr__(self) -> str:
-        return repr(self.value) if type(self) is constant else super().__repr__()
 
 
 @dataclass(frozen=True)
@@ -110,12 +146,8 @@ class linear_warmup(Schedule):
     [0.25, 0.5, 1.0, 1.0]
     """
 
-    steps: float
-    start: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._require(self.steps > 0, "steps must be positive")
-        self._require(0 <= self.start <= 1, "start must be in [0, 1]")
+    steps: float = field(metadata=_POSITIVE)
+    start: float = field(default=0.0, metadata=_FRACTION)
 
     def at(self, t: Any, math: Any) -> Any:
         """Equation 5."""
@@ -132,10 +164,7 @@ class untuned_linear(Schedule):
     0.5000000000000004
     """
 
-    beta2: float = 0.999
-
-    def __post_init__(self) -> None:
-        self._require(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+    beta2: float = field(default=0.999, metadata=_BETA)
 
     def at(self, t: Any, math: Any) -> Any:
         """Equation 14. Its period is not truncated to an int: 2/(1 - 0.999) is 2000 and a little."""
@@ -150,10 +179,7 @@ class exponential_warmup(Schedule):
     0.6321
     """
 
-    tau: float
-
-    def __post_init__(self) -> None:
-        self._require(self.tau > 0, "tau must be positive")
+    tau: float = field(metadata=_POSITIVE)
 
     def at(self, t: Any, math: Any) -> Any:
         """Equation 12."""
@@ -168,10 +194,7 @@ class untuned_exponential(Schedule):
     0.6321
     """
 
-    beta2: float = 0.999
-
-    def __post_init__(self) -> None:
-        self._require(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+    beta2: float = field(default=0.999, metadata=_BETA)
 
     def at(self, t: Any, math: Any) -> Any:
         """Equation 13."""
@@ -186,19 +209,16 @@ class radam_warmup(Schedule):
     [0.0, 0.0173, 0.6453]
     """
 
-    beta2: float = 0.999
-
-    def __post_init__(self) -> None:
-        self._require(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+    beta2: float = field(default=0.999, metadata=_BETA)
 
     def at(self, t: Any, math: Any) -> Any:
         """Equation 8."""
         return rectification(t, self.beta2, math) + 0 * t
 
 
-def _fraction(t: Any, steps: float, math: Any) -> Any:
-    """How much of a decay is over before step t: 0 at t = 1, 1 after ``steps`` steps."""
-    return math.where(t - 1 < steps, (t - 1) / steps, 1.0)
+def _left(t: Any, steps: float, math: Any) -> Any:
+    """How much of a decay is left at step t: 1 at t = 1, 0 after ``steps`` steps."""
+    return math.where(t - 1 < steps, (steps - (t - 1)) / steps, 0.0)
 
 
 @dataclass(frozen=True)
@@ -209,15 +229,12 @@ class linear_decay(Schedule):
     [1.0, 0.75, 0.25, 0.0]
     """
 
-    steps: float
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._require(self.steps > 0, "steps must be positive")
+    steps: float = field(metadata=_POSITIVE)
+    final: float = field(default=0.0, metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """1 - (1 - final) (t - 1)/steps."""
-        return 1 - (1 - self.final) * _fraction(t, self.steps, math)
+        """final + (1 - final) (steps - (t - 1))/steps."""
+        return self.final + (1 - self.final) * _left(t, self.steps, math)
 
 
 @dataclass(frozen=True)
@@ -228,15 +245,12 @@ class cosine_decay(Schedule):
     [1.0, 0.5, 0.0, 0.0]
     """
 
-    steps: float
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._require(self.steps > 0, "steps must be positive")
+    steps: float = field(metadata=_POSITIVE)
+    final: float = field(default=0.0, metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """final + (1 - final) (1 + cos(pi (t - 1)/steps))/2."""
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(_math.pi * _fraction(t, self.steps, math)))
+        """final + (1 - final) (1 - cos(pi (steps - (t - 1))/steps))/2."""
+        return self.final + (1 - self.final) * 0.5 * (1 - math.cos(_math.pi * _left(t, self.steps, math)))
 
 
 @dataclass(frozen=True)
@@ -247,16 +261,14 @@ class exponential_decay(Schedule):
     [1.0, 0.5, 0.25]
     """
 
-    factor: float
-    steps: float = 1
-
-    def __post_init__(self) -> None:
-        self._require(0 < self.factor <= 1, "factor must be in (0, 1]")
-        self._require(self.steps > 0, "steps must be positive")
+    factor: float = field(metadata=_DECAY)
+    steps: float = field(default=1, metadata=_POSITIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """factor**((t - 1)/steps)."""
-        return self.factor ** ((t - 1) / self.steps)
+        """factor**((t - 1)/steps); of an array by exp, or float32 would round the factor before it is raised."""
+        if math is host_math:
+            return self.factor ** ((t - 1) / self.steps)
+        return math.exp((t - 1) * (_math.log(self.factor) / self.steps))
 
 
 @dataclass(frozen=True)
@@ -269,10 +281,7 @@ class inverse_sqrt(Schedule):
     [1.0, 1.0, 0.5]
     """
 
-    steps: float = 1
-
-    def __post_init__(self) -> None:
-        self._require(self.steps > 0, "steps must be positive")
+    steps: float = field(default=1, metadata=_POSITIVE)
 
     def at(self, t: Any, math: Any) -> Any:
         """sqrt(steps / max(t, steps))."""
@@ -287,12 +296,8 @@ class step_decay(Schedule):
     [1.0, 0.5, 0.5, 0.25]
     """
 
-    milestones: tuple[float, ...]
-    factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        self._require(list(self.milestones) == sorted(self.milestones), "milestones must ascend")
+    milestones: tuple[float, ...] = field(metadata=_ASCENDING)
+    factor: float = field(default=0.1, metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
         """One comparison a milestone."""
@@ -312,15 +317,15 @@ class join(Schedule):
     """
 
     schedules: tuple[Schedule, ...]
-    boundaries: tuple[float, ...]
+    boundaries: tuple[float, ...] = field(metadata=_ASCENDING)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedules", tuple(self.schedules))
-        object.__setattr__(self, "boundaries", tuple(self.boundaries))
-        self._require(
-            len(self.schedules) == len(self.boundaries) + 1, "there must be one boundary between two schedules"
-        )
-        self._require(list(self.boundaries) == sorted(self.boundaries), "boundaries must ascend")
+        super().__post_init__()
+        for schedule in self.schedules:
+            if not isinstance(schedule, Schedule):
+                raise TypeError(f"join: schedules must be instances of Schedule, got {schedule!r}")
+        if len(self.schedules) != len(self.boundaries) + 1:
+            raise ValueError(f"join: there must be one boundary between two schedules, got {self.boundaries}")
 
     def at(self, t: Any, math: Any) -> Any:
         """Each schedule is asked only for steps of its own, so that none is taken out of its domain."""
@@ -357,12 +362,9 @@ def effective_warmup_period(schedule: Schedule) -> float:
 
     total, start, length = 0.0, 1, 1 << 10
     while start < 10**8:
-        omitted = 1 - schedule(np.arange(start, start + length))
-        part = float(np.sum(omitted))
+        part = float(np.sum(1 - schedule(np.arange(start, start + length))))
         total += part
-        if not np.isfinite(total):
-            break
-        if abs(part) <= 1e-15 * max(total, 1.0) * length or abs(part) <= 1e-14 * total:
+        if abs(part) <= 2**-50 * length:  # a few ulp of 1 a step: what is left is rounding
             return total
         start, length = start + length, min(2 * length, 1 << 20)
     raise ValueError(f"{schedule!r} does not tend to 1: its effective warmup period is infinite")

@@ -71,13 +71,25 @@ def fresh(backend: Backend, method: Method, n: int, dtype: str, lr: Any, t: int)
     return dataclasses.replace(init(method, backend.array(np.zeros(n), dtype), lr), step=t - 1)
 
 
+def cancelled(method: Method, t: int) -> float:
+    """What RAdam's omega loses where rho is just above 4: rho is a double, known to an ulp, and rho - 4 is what counts.
+
+    Coefficients are doubles, so float32 does not notice.
+    """
+    if not isinstance(method, RAdam):
+        return 0.0
+    rho = oracle.rho(t, oracle.mpf(method.beta2))
+    return float(rho / (rho - 4)) if 4 < rho < 5 else 0.0
+
+
 def assert_step(backend: Backend, method: Method, dtype: str, lr: Any, t: int, g: np.ndarray[Any, Any]) -> None:
     """Step ``t`` from a state of zeros: parameters and slots against the oracle."""
     state = step(fresh(backend, method, len(g), dtype, lr, t), backend.array(g, dtype))
     (expected,) = oracle.trajectory(method, np.zeros_like(g), [g], lr, start=t)
     update = backend.numpy(state.params)
     assert update.dtype == g.dtype
-    assert_close(update, oracle.rounded(expected["params"], dtype), ulp=oracle.allowed(backend, dtype))
+    bound = oracle.allowed(backend, dtype) + (cancelled(method, t) if dtype == "float64" else 0)
+    assert_close(update, oracle.rounded(expected["params"], dtype), ulp=bound)
     for name in method.slots:
         slot = backend.numpy(state.slots[name])
         assert_close(slot, expected[name], ulp=oracle.allowed(backend, slot.dtype.name))

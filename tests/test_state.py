@@ -31,7 +31,8 @@ def test_fields(backend: Backend) -> None:
     state = some_steps(backend, lr=0.25, weight_decay=0.5)
     assert (state.step, state.method, state.lr, state.weight_decay) == (2, AdaMod(), 0.25, 0.5)
     assert list(state.slots) == ["m", "v", "s"]
-    assert adamod_init(state.params).params is state.params
+    again = adamod_init(state.params)
+    assert all(a is b for a, b in zip(optree.tree_leaves(again.params), optree.tree_leaves(state.params), strict=True))
 
 
 # immutable
@@ -50,7 +51,7 @@ def test_replace_makes_a_changed_copy(backend: Backend) -> None:
     state, grads = some_steps(backend), tree(backend, seed=5)
     faster = dataclasses.replace(state, lr=0.1)
     assert (faster.lr, state.lr) == (0.1, 1e-3)
-    assert faster.params is state.params
+    assert all(a is b for a, b in zip(optree.tree_leaves(faster.params), optree.tree_leaves(state.params), strict=True))
     assert_same(backend, adamod_step(faster, grads).params, adamod_step(state, grads, lr=0.1).params)
 
 

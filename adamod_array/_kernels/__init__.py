@@ -72,32 +72,32 @@ def apply_rule(
 
 def run(work: Work, donate: bool) -> Result:
     """Take the step by the engine in force."""
-    from adamod_array._kernels import cupy, eager, jax, torch
-
-    name, choice = work.kind.name, _choice.get()
+    name = work.kind.name
     if name == "torch":
-        return torch.run(work, donate)
-    if choice == "eager":
-        return eager.run(work, donate)
-    if name == "jax":
-        return jax.run(work, donate)
-    if name == "cupy":
-        return cupy.run(work, donate)
-    runner: Any = (name == "numpy" and compiled()) or eager
-    result: Result = runner.run(work, donate)
+        engine = "torch"  # which chooses further, once autograd is served
+    elif name in ("jax", "cupy") and _choice.get() != "eager":
+        engine = name
+    elif name == "numpy" and compiled():
+        engine = "numba"
+    else:
+        engine = "eager"
+    result: Result = _module(engine).run(work, donate)
     return result
 
 
 @functools.cache
-def _numba() -> Any:
-    if importlib.util.find_spec("numba") is None:
-        return None
-    return importlib.import_module("adamod_array._kernels.numba")
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 def compiled() -> Any:
     """The module of Numba's kernels where it is installed and in force, else None."""
-    return _numba() if _choice.get() in ("auto", "numba") else None
+    return _module("numba") if _has_numba() and _choice.get() in ("auto", "numba") else None
 
 
 @contextlib.contextmanager

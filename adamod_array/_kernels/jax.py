@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array._kernels import Result, Work
-from adamod_array._kernels.trace import COMPARISONS, Line, Operand, trace
+from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
 
@@ -116,11 +116,35 @@ class _Evaluation:
 
     def __init__(self, line: Line, given: dict[str, Any], constant: Callable[[float], Any], zero: Any) -> None:
         self.line, self.given, self.constant, self.zero = line, given, constant, zero
-        self.operations = {x.result: x for x in line.operations}
+        self.operations: dict[Operand, Operation] = {x.result: x for x in line.operations}
         self.old = dict(zip(line.outputs, [name for name, _ in line.arrays[1:]], strict=True))
         self.own = {x: self._own(x) for x in self.old if x in self.operations}
         self.shared = {x for x in self.operations if sum(x in each for each in self.own.values()) > 1}
+        self.fenced, self.divisors = self._fences()
         self.kept: dict[Operand, Any] = {}
+
+    def _fences(self) -> tuple[set[Operand], set[Operand]]:
+        """The results and the divisors that XLA would rewrite, contract or join with others."""
+        users: dict[Operand, set[str]] = {x: set() for x in self.operations}
+        one: set[Operand] = set(self.line.scalars)  # numbers, the same for a whole array
+        for x in self.line.operations:
+            for y in x.operands:
+                users.setdefault(y, set()).add(x.name)
+            if all(isinstance(y, float) or y in one for y in x.operands):
+                one.add(x.result)
+        fenced: set[Operand] = set()
+        divisors: set[Operand] = set()
+        for x in self.line.operations:
+            single = any(isinstance(y, float) or y in one for y in x.operands)
+            if x.name == "mul" and (single or users[x.result] - {"mul"}):
+                fenced.add(x.result)
+            elif x.name == "div":
+                if "div" in users[x.result]:
+                    fenced.add(x.result)
+                y = x.operands[1]
+                if isinstance(y, float) or y in one or (y in self.operations and self.operations[y].name in _EXPENSIVE):
+                    divisors.add(y)
+        return fenced, divisors
 
     def _own(self, output: Operand) -> set[Operand]:
         """The operations done for an output.
@@ -160,20 +184,24 @@ class _Evaluation:
         """An operation of the output that ``zero``, ``own`` and ``values`` belong to."""
         if x in values:
             return values[x]
-        operation, operands = self.operations[x], []  # type: ignore[index]
+        operation, operands = self.operations[x], []
         for y in operation.operands:
             if y in own:
                 operands.append(self._value(y, zero, own, values))
             else:
-                value = self._output(y) if y in self.own else self._input(y)
-                operands.append(_fenced(value, zero) if x in self.shared and isinstance(y, str) else value)
-        if operation.name == "mul":
-            values[x] = _product(operands[0], operands[1], zero)
-        elif operation.name == "div":
-            values[x] = _quotient(operands[0], operands[1], zero)
-        else:
-            values[x] = _function(operation.name)(*operands)
+                operands.append(self._output(y) if y in self.own else self._input(y))
+        if operation.name in _EXPENSIVE and x in self.shared:
+            operands[-1] = _fenced(operands[-1], zero)
+        if operation.name == "div" and operation.operands[1] in self.divisors:
+            operands[1] = _divisor(*operands, zero)
+        values[x] = (_product if operation.name == "mul" else _function(operation.name))(*operands)
+        if x in self.fenced:
+            values[x] = _fenced(values[x], zero)
         return values[x]
+
+
+_EXPENSIVE = ("div", "sqrt", "exp")
+"""What XLA would rather keep in memory than compute twice."""
 
 
 def _function(name: str) -> Any:
@@ -182,28 +210,27 @@ def _function(name: str) -> Any:
     return getattr(sys.modules["jax"].numpy, name)
 
 
-def _product(a: Any, b: Any, zero: Any) -> Any:
-    """``a * b``, fenced. A complex number times a real one is two products, as it is to IEEE's rounding."""
-    if a.dtype.kind != "c" and b.dtype.kind != "c":
-        return _fenced(a * b, zero)
-    if a.dtype.kind == "c" and b.dtype.kind == "c":
-        return a * b  # no two frameworks agree on its bits
+def _product(a: Any, b: Any) -> Any:
+    """``a * b``. A complex number times a real one is two products, as it is to IEEE's rounding."""
+    if (a.dtype.kind == "c") == (b.dtype.kind == "c"):
+        return a * b
     real, z = (b, a) if a.dtype.kind == "c" else (a, b)
-    return sys.modules["jax"].lax.complex(_fenced(real * z.real, zero), _fenced(real * z.imag, zero))
+    return sys.modules["jax"].lax.complex(real * z.real, real * z.imag)
 
 
-def _quotient(a: Any, b: Any, zero: Any) -> Any:
-    """``a / b``, fenced, where XLA cannot tell that ``b`` is one number for all of ``a`` and take its reciprocal."""
-    if "c" in (a.dtype.kind, b.dtype.kind):
-        return a / b
+def _divisor(a: Any, b: Any, zero: Any) -> Any:
+    """``b`` of ``a / b``, where XLA cannot tell that it is one number for all of ``a``, and take its reciprocal."""
+    if a.dtype.kind == "c":
+        return b
     bits = _BITS[a.dtype.itemsize]
-    each = sys.modules["jax"].lax.bitcast_convert_type(a, bits) & zero.astype(bits)
-    return _fenced(a / _fenced(b, each), zero)
+    return _fenced(b, sys.modules["jax"].lax.bitcast_convert_type(a, bits) & zero.astype(bits))
 
 
 def _fenced(x: Any, zero: Any) -> Any:
     """``x``, of which XLA cannot tell how it was computed."""
-    return x if x.dtype.kind in "cb" else _fence()(x, zero)
+    if x.dtype.kind == "c":
+        return sys.modules["jax"].lax.complex(_fence()(x.real, zero), _fence()(x.imag, zero))
+    return _fence()(x, zero)
 
 
 @functools.cache

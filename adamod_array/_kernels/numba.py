@@ -16,7 +16,7 @@ import sys
 import threading
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +255,6 @@ class _Group:
     compute: str
     layout: tuple[Any, ...]
     """The kernel's arguments from ``sizes`` to ``start_of``."""
-    addresses: Any
-    """Of gradient, parameter and slots, a row a leaf."""
     lock: Any
     apart: bytes = b""
     """Addresses of gradients that were seen to share no memory with what a donated step writes."""
@@ -280,21 +278,16 @@ def run(work: Work, donate: bool) -> Result:
     if plan is None or (plan.donate, plan.decay, plan.which) != (donate, decay, work.which):
         plan = work.plan = _plan(work, donate, decay)
     params: list[Any] = [*work.params]
-    slots: list[Any] = [*work.slots]
-    after = []
+    slots: list[Any] = [[*kept] for kept in work.slots]
     for group in plan.groups:
-        gradients = _addresses(work.kind.name, [work.grads[i] for i in group.leaves])
-        if donate:
-            addresses = group.addresses  # the old state is spent: nobody else needs them
-            addresses[:, 0] = gradients
-            _part(work, group)
-        else:
-            new = [[_empty_like(x) for x in (params[i], *slots[i])] for i in group.leaves]
-            results = _addresses(work.kind.name, [x for arrays in new for x in arrays]).reshape(len(new), -1)
-            addresses = np.column_stack([gradients, group.addresses[:, 1:], results])
-            after.append(replace(group, addresses=np.column_stack([gradients, results])))
-            for i, (p, *kept) in zip(group.leaves, new, strict=True):
-                params[i], slots[i] = p, kept
+        arrays = []
+        for i in group.leaves:
+            arrays += (work.grads[i], params[i], *slots[i])
+            if not donate:
+                params[i], *slots[i] = new = [_empty_like(x) for x in (params[i], *slots[i])]
+                arrays += new
+        addresses = _addresses(work.kind.name, arrays).reshape(len(group.leaves), -1)
+        copies = _copies(work, group, addresses) if donate else ()  # named, to live until the kernel is done
         rows = [
             (lr, 1.0 if factor is None else factor, *work.c, *group.constants)
             if decay
@@ -303,27 +296,26 @@ def run(work: Work, donate: bool) -> Result:
         ]
         with group.lock:
             group.kernel(addresses, *group.layout, np.asarray(rows, group.compute))
-    if not donate:
-        work.plan = replace(plan, groups=after)
+        del copies
     if plan.rest:
         for i, p, kept in zip(plan.rest, *eager.run(work.subset(plan.rest), donate), strict=True):
             params[i], slots[i] = p, kept
     return params, slots
 
 
-def _part(work: Work, group: _Group) -> None:
-    """Copy gradients that share memory with an array that may be written before they are read."""
-    seen = group.addresses[:, 0].tobytes()
+def _copies(work: Work, group: _Group, addresses: Any) -> list[Any]:
+    """Copies, put in their place, of gradients that share memory with what may be written before they are read."""
+    seen = addresses[:, 0].tobytes()
     if seen == group.apart:
-        return
-    params = [work.params[i] for i in group.leaves]
+        return []
+    grads, params = [work.grads[i] for i in group.leaves], [work.params[i] for i in group.leaves]
     written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
-    clashes = overlapping(work.kind, [work.grads[i] for i in group.leaves], params, written)
-    copies = {k: work.kind.xp.asarray(work.grads[group.leaves[k]], copy=True) for k in clashes}
-    for k, copy in copies.items():
-        work.grads[group.leaves[k]] = copy
-        group.addresses[k, 0] = _addresses(work.kind.name, [copy])[0]
+    clashes = sorted(overlapping(work.kind, grads, params, written))
+    copies = [work.kind.xp.asarray(grads[k], copy=True) for k in clashes]
+    if clashes:
+        addresses[clashes, 0] = _addresses(work.kind.name, copies)
     group.apart = b"" if clashes else seen
+    return copies
 
 
 def _plan(work: Work, donate: bool, decay: bool) -> Plan:
@@ -341,8 +333,6 @@ def _group(work: Work, donate: bool, decay: bool, key: tuple[str, str], leaves: 
     text, constants = source(trace(work.method, decay=decay), *key, donate=donate)
     sizes, leaf_of, start_of = _blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
     row_of = np.asarray([work.which[i] for i in leaves], np.int64)
-    arrays = [x for i in leaves for x in (work.grads[i], work.params[i], *work.slots[i])]
-    addresses = _addresses(work.kind.name, arrays).reshape(len(leaves), -1)
     threads = bool(sizes.sum() > SERIAL)
     compute = COMPUTE_DTYPE[key[0]]
     return _Group(
@@ -351,7 +341,6 @@ def _group(work: Work, donate: bool, decay: bool, key: tuple[str, str], leaves: 
         constants,
         compute,
         (sizes, row_of, leaf_of, start_of),
-        addresses,
         _pool if threads else contextlib.nullcontext(),
     )
 
