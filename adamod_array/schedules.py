@@ -42,12 +42,12 @@ __all__ = [
 
 
 # What a field must be: its metadata.
-_POSITIVE = {"must": ("be positive", lambda x: x > 0)}
-_NOT_NEGATIVE = {"must": ("not be negative", lambda x: x >= 0)}
-_BETA = {"must": ("be in [0, 1)", lambda x: 0 <= x < 1)}
-_FRACTION = {"must": ("be in [0, 1]", lambda x: 0 <= x <= 1)}
-_DECAY = {"must": ("be in (0, 1]", lambda x: 0 < x <= 1)}
-_ASCENDING = {"must": ("ascend", lambda x: all(a <= b for a, b in zip(x, x[1:], strict=False)))}
+_POSITIVE = {"must": (float, "be positive", lambda x: x > 0)}
+_NOT_NEGATIVE = {"must": (float, "not be negative", lambda x: x >= 0)}
+_BETA = {"must": (float, "be in [0, 1)", lambda x: 0 <= x < 1)}
+_FRACTION = {"must": (float, "be in [0, 1]", lambda x: 0 <= x <= 1)}
+_DECAY = {"must": (float, "be in (0, 1]", lambda x: 0 < x <= 1)}
+_ASCENDING = {"must": (tuple, "ascend", lambda x: list(x) == sorted(x))}
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Schedule:
             value = _plain(getattr(self, each.name), what)
             object.__setattr__(self, each.name, value)
             if "must" in each.metadata:
-                if not isinstance(value, (float, tuple)):
-                    raise TypeError(f"{what} must be a number, got {value!r}")
-                must, holds = each.metadata["must"]
+                kind, must, holds = each.metadata["must"]
+                if not isinstance(value, kind):
+                    raise TypeError(f"{what} must be a {kind.__name__}, got {value!r}")
                 if not holds(value):
                     raise ValueError(f"{what} must {must}, got {value}")
 
@@ -96,7 +96,7 @@ def _plain(value: Any, what: str) -> Any:
     """Finite floats, and tuples of them; words, flags, None and functions as they are."""
     if value is None or isinstance(value, (bool, str)) or callable(value):
         return value
-    if isinstance(value, Iterable) and getattr(value, "ndim", 1):
+    if isinstance(value, Iterable) and getattr(value, "ndim", None) != 0:
         return tuple(_plain(x, what) for x in value)
     try:
         x = float(value)
@@ -367,4 +367,4 @@ def effective_warmup_period(schedule: Schedule) -> float:
         if abs(part) <= 2**-50 * length:  # a few ulp of 1 a step: what is left is rounding
             return total
         start, length = start + length, min(2 * length, 1 << 20)
-    raise ValueError(f"{schedule!r} does not tend to 1: its effective warmup period is infinite")
+    raise ValueError(f"{schedule!r}: the effective warmup period is infinite, or too long to add up")
