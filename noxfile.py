@@ -129,7 +129,7 @@ def peers(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, tags=["cpu"])
 def minimums(session: nox.Session) -> None:
-    """Run the NumPy and JAX tests on the lowest releases that pyproject.toml allows."""
+    """Run the NumPy and JAX tests on the lowest releases that pyproject.toml allows, and without Numba."""
     project = PROJECT["project"]
     lowest = {}
     for text in [*project["dependencies"], *project["optional-dependencies"]["jax"]]:
@@ -138,7 +138,7 @@ def minimums(session: nox.Session) -> None:
         if bound.operator != ">=":
             session.error(f"{text} has no lower bound")
         lowest[requirement.name] = f"{requirement.name}=={bound.version}"
-    others = [text for text in requirements("numpy", "jax") if Requirement(text).name not in lowest]
+    others = [text for text in requirements("numpy", "jax") if Requirement(text).name not in {*lowest, "numba"}]
     install(session, *lowest.values(), *others, *group("test"))
     for backend in ("numpy", "jax"):
         session.run("pytest", "tests", "--backend", backend, *session.posargs)

@@ -27,12 +27,17 @@ def flatten(tree: Tree) -> tuple[list[Any], Any]:
     return leaves, spec
 
 
+def _jax_of(spec: Any) -> Any:
+    """jax.tree_util where it made ``spec``; None where optree did (or what stands in for it inside torch.compile)."""
+    jax = sys.modules.get("jax")
+    return jax.tree_util if jax is not None and isinstance(spec, jax.tree_util.PyTreeDef) else None
+
+
 def flatten_like(spec: Any, tree: Tree) -> tuple[list[Any], Any]:
     """Flatten by the library that made ``spec``."""
-    if isinstance(spec, optree.PyTreeSpec):
-        return optree.tree_flatten(tree, none_is_leaf=True)
-    flat: tuple[list[Any], Any] = sys.modules["jax"].tree_util.tree_flatten(tree, is_leaf=_none)
-    return flat
+    jax = _jax_of(spec)
+    leaves, spec = jax.tree_flatten(tree, is_leaf=_none) if jax else optree.tree_flatten(tree, none_is_leaf=True)
+    return leaves, spec
 
 
 def unflatten(spec: Any, leaves: Any) -> Tree:
@@ -40,24 +45,64 @@ def unflatten(spec: Any, leaves: Any) -> Tree:
     return spec.unflatten(leaves)
 
 
+def root_type(spec: Any) -> Any:
+    """The class of the outermost container; None of a bare leaf."""
+    if _jax_of(spec):
+        return (spec.node_data() or (None,))[0]
+    return spec.type
+
+
 def paths(spec: Any, root: str) -> list[str]:
     """What a user would type to reach each leaf: ``params['layers'][0]['w']``."""
-    if isinstance(spec, optree.PyTreeSpec):
-        return [accessor.codify(root) for accessor in spec.accessors()]
-    tree_util = sys.modules["jax"].tree_util
-    keyed, _ = tree_util.tree_flatten_with_path(spec.unflatten([0] * spec.num_leaves))
-    return [root + tree_util.keystr(path) for path, _ in keyed]
+    if jax := _jax_of(spec):
+        keyed, _ = jax.tree_flatten_with_path(_numbered(spec))
+        return [root + jax.keystr(path) for path, _ in keyed]
+    return [accessor.codify(root) for accessor in spec.accessors()]
+
+
+def _numbered(spec: Any) -> Tree:
+    return unflatten(spec, range(spec.num_leaves))
 
 
 def mismatch(expected: Any, got: Any, root: str) -> str:
     """Where the structure ``got`` first differs from that of the parameters."""
-    for want, have in itertools.zip_longest(paths(expected, root), paths(got, root)):
-        if want != have:
-            there = set(paths(got, root))
-            if want is not None and want not in there:
-                return f"{want} is missing" + (f" (there is {have})" if have else "")
+    wanted, there = paths(expected, root), paths(got, root)
+    for want, have in itertools.zip_longest(wanted, there):
+        if want is not None and want not in there:
+            return f"{want} is missing" + (f" (there is {have})" if have else "")
+        if have is not None and have not in wanted:
             return f"{have} has no parameter beside it"
-    return f"{root} has the leaves of params in other containers: expected {expected}, got {got}"
+    found = _other_container(_numbered(expected), _numbered(got), root, _jax_of(expected))
+    return found or f"expected {expected}, got {got}"
+
+
+def _other_container(want: Tree, have: Tree, path: str, jax: Any) -> str:
+    """Where two trees of the same leaves have different containers, and which; empty if nowhere."""
+    if type(want) is not type(have):
+        return f"{path} must be a {_name(want)}, got a {_name(have)}"
+
+    def children(tree: Tree) -> tuple[list[str], list[Tree], Any]:
+        def below(x: Any) -> bool:
+            return x is not tree
+
+        if jax:
+            keyed, spec = jax.tree_flatten_with_path(tree, is_leaf=below)
+            return [path + jax.keystr(key) for key, _ in keyed], [child for _, child in keyed], spec
+        accessors, found, spec = optree.tree_flatten_with_accessor(tree, is_leaf=below, none_is_leaf=True)
+        return [accessor.codify(path) for accessor in accessors], found, spec
+
+    names, wanted, shape = children(want)
+    _, there, other = children(have)
+    if shape != other:
+        return f"{path} must be {shape}, got {other}"
+    if names == [path]:  # a leaf
+        return ""
+    pairs = zip(wanted, there, names, strict=True)
+    return next(filter(None, (_other_container(a, b, name, jax) for a, b, name in pairs)), "")
+
+
+def _name(x: Any) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
 
 
 def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
@@ -68,13 +113,13 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
     ValueError
         ``prefix`` is not a prefix of the parameters' tree.
     """
-    full = unflatten(spec, range(spec.num_leaves))
+    full = _numbered(spec)
+    values: list[Any] = []
     try:
-        if isinstance(spec, optree.PyTreeSpec):
-            return optree.broadcast_prefix(prefix, full, none_is_leaf=True)
-        tree = sys.modules["jax"].tree
-        values: list[Any] = []
-        tree.map(lambda value, below: values.extend([value] * len(tree.leaves(below))), prefix, full)
-        return values
+        if jax := _jax_of(spec):
+            jax.tree_map(lambda value, below: values.extend([value] * len(jax.tree_leaves(below))), prefix, full)
+        else:
+            values = optree.broadcast_prefix(prefix, full, none_is_leaf=True)
     except ValueError as error:
         raise ValueError(f"{what} is neither one value nor a tree prefix of params: {error}") from None
+    return values

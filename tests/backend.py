@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,12 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 def describe(name: str) -> dict[str, Any]:
     """The table of one backend."""
     return tomllib.loads((FOLDER / f"{name}.toml").read_text())
+
+
+def engines(name: str) -> list[str]:
+    """The engines of a backend; Numba's where it is installed, so that the same tests run without it too."""
+    found: list[str] = describe(name)["engines"]
+    return [engine for engine in found if engine != "numba" or importlib.util.find_spec("numba")]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import adamod_array
-from tests.backend import NAMES, Backend, describe
+from tests.backend import NAMES, Backend, describe, engines
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,7 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     }
     names = set(metafunc.fixturenames) - own  # a test may choose dtypes of its own
     if "backend" in names:
-        backends = [Backend(name, device, engine) for device in table["devices"] for engine in table["engines"]]
+        backends = [Backend(name, device, engine) for device in table["devices"] for engine in engines(name)]
         ids = ["-".join((b.name, b.device, b.engine)) for b in backends]
         metafunc.parametrize("backend", backends, ids=ids, indirect=True)
     if "dtype" in names:

@@ -120,31 +120,25 @@ class _Evaluation:
         self.old = dict(zip(line.outputs, [name for name, _ in line.arrays[1:]], strict=True))
         self.own = {x: self._own(x) for x in self.old if x in self.operations}
         self.shared = {x for x in self.operations if sum(x in each for each in self.own.values()) > 1}
-        self.fenced, self.divisors = self._fences()
+        self.fenced = self._fences()
         self.kept: dict[Operand, Any] = {}
 
-    def _fences(self) -> tuple[set[Operand], set[Operand]]:
-        """The results and the divisors that XLA would rewrite, contract or join with others."""
-        users: dict[Operand, set[str]] = {x: set() for x in self.operations}
+    def _fences(self) -> set[Operand]:
+        """The results that XLA would contract into a sum or join with other factors; divisors are another matter."""
+        users: dict[Operand, set[str]] = {}
         one: set[Operand] = set(self.line.scalars)  # numbers, the same for a whole array
+        fenced: set[Operand] = set()
         for x in self.line.operations:
             for y in x.operands:
                 users.setdefault(y, set()).add(x.name)
             if all(isinstance(y, float) or y in one for y in x.operands):
                 one.add(x.result)
-        fenced: set[Operand] = set()
-        divisors: set[Operand] = set()
         for x in self.line.operations:
-            single = any(isinstance(y, float) or y in one for y in x.operands)
-            if x.name == "mul" and (single or users[x.result] - {"mul"}):
+            joins = any(isinstance(y, float) or y in one for y in x.operands)
+            contracts = users.get(x.result, set()) - {"mul"}
+            if (x.name == "mul" and (joins or contracts)) or (x.name == "div" and "div" in contracts):
                 fenced.add(x.result)
-            elif x.name == "div":
-                if "div" in users[x.result]:
-                    fenced.add(x.result)
-                y = x.operands[1]
-                if isinstance(y, float) or y in one or (y in self.operations and self.operations[y].name in _EXPENSIVE):
-                    divisors.add(y)
-        return fenced, divisors
+        return fenced
 
     def _own(self, output: Operand) -> set[Operand]:
         """The operations done for an output.
@@ -192,8 +186,8 @@ class _Evaluation:
                 operands.append(self._output(y) if y in self.own else self._input(y))
         if operation.name in _EXPENSIVE and x in self.shared:
             operands[-1] = _fenced(operands[-1], zero)
-        if operation.name == "div" and operation.operands[1] in self.divisors:
-            operands[1] = _divisor(*operands, zero)
+        if operation.name == "div":
+            operands[1] = _divisor(operands[0], operands[1], zero)
         values[x] = (_product if operation.name == "mul" else _function(operation.name))(*operands)
         if x in self.fenced:
             values[x] = _fenced(values[x], zero)
@@ -207,6 +201,8 @@ _EXPENSIVE = ("div", "sqrt", "exp")
 def _function(name: str) -> Any:
     if name in ("add", "sub", "neg", *COMPARISONS):
         return getattr(operator, name)
+    if name == "div":
+        return operator.truediv
     return getattr(sys.modules["jax"].numpy, name)
 
 
