@@ -2,58 +2,79 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
+from adamod_array._tree import Tree, broadcast_prefix, paths, root_type
 
-from adamod_array._namespace import Namespace, is_tracer, namespace_of
-from adamod_array._tree import Tree, broadcast_prefix
+_REAL = ("float", "bfloat", "int", "uint")
 
 
-def _as_number(value: Any, what: str, beside: str = "") -> Any:
-    """A Python float, a schedule as it is, or an array of no dimensions where reading it would cost something.
+def _as_number(value: Any, what: Callable[[], str], beside: str = "") -> Any:
+    """A Python float, or an array of no dimensions where reading it would cost something.
 
     ``beside`` names the framework of the parameters, whose arrays may stay; all others are read.
+    ``what`` is a call, because paths are spelled out for errors only.
     """
-    if callable(value) and namespace_of(value) is None:
-        return value
-    if isinstance(value, (bool, complex)):
-        raise TypeError(f"{what} must be a real number, got {value!r}")
+    if isinstance(value, (bool, str, bytes)):
+        raise TypeError(f"{what()} must be a number or a schedule, got {value!r}")
     kind = namespace_of(value)
-    if kind is not None and not isinstance(value, np.generic):
+    if kind is not None:
         if tuple(value.shape) != ():
-            raise ValueError(f"{what} must be one number, got an array of shape {tuple(value.shape)}")
+            raise ValueError(f"{what()} must be one number, got an array of shape {tuple(value.shape)}")
+        if not dtype_name(value).startswith(_REAL):
+            raise TypeError(f"{what()} must be a real number, got {value!r}")
         if kind.name == beside != "numpy" and not _is_free_to_read(kind, value):
             return value
         if is_tracer(value):
-            raise TypeError(f"{what} is traced by JAX and init keeps it as a constant: give it to step(..., lr=...)")
+            raise TypeError(
+                f"{what()} is traced by JAX: init keeps constants, and step(..., lr=...) needs JAX parameters"
+            )
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{what} must be a number or a schedule, got {value!r}") from None
+        raise TypeError(f"{what()} must be a number or a schedule, got {value!r}") from None
     if not math.isfinite(number):
-        raise ValueError(f"{what} must be finite, got {number}")
+        raise ValueError(f"{what()} must be finite, got {number}")
     if number < 0:
-        raise ValueError(f"{what} must not be negative, got {number}")
+        raise ValueError(f"{what()} must not be negative, got {number}")
     return number
 
 
 def _is_free_to_read(kind: Namespace, value: Any) -> bool:
-    """Whether float(value) neither waits for a device nor cuts a gradient."""
-    return kind.name == "torch" and value.device.type == "cpu" and not value.requires_grad
+    """Whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
+    if kind.name != "torch" or value.device.type != "cpu" or value.requires_grad:
+        return False
+    return not sys.modules["torch"]._C._functorch.is_functorch_wrapped_tensor(value)
+
+
+def _is_schedule(value: Any) -> bool:
+    return callable(value) and namespace_of(value) is None
+
+
+def _is_single(value: Any, spec: Any) -> bool:
+    """Not a tree of rates. An Equinox module can be called, and is one where the parameters are."""
+    if _is_schedule(value):
+        return type(value) is not root_type(spec)
+    return value is None or isinstance(value, (int, float, complex, str, bytes)) or namespace_of(value) is not None
 
 
 def constant_rate(value: Tree, spec: Any, what: str) -> Any:
     """What a state keeps: one float or schedule, or a tuple of one a leaf."""
-    if _is_single(value):
-        return _as_number(value, what)
-    return tuple(_as_number(x, what) for x in broadcast_prefix(value, spec, what))
+    if _is_single(value, spec):
+        return value if _is_schedule(value) else _as_number(value, lambda: what)
+    return tuple(
+        x if _is_schedule(x) else _as_number(x, functools.partial(_path, spec, what, i))
+        for i, x in enumerate(broadcast_prefix(value, spec, what))
+    )
 
 
-def _is_single(value: Any) -> bool:
-    return isinstance(value, (int, float, complex, str)) or callable(value) or namespace_of(value) is not None
+def _path(spec: Any, root: str, i: int) -> str:
+    return paths(spec, root)[i]
 
 
 def decay_rate(value: Tree, spec: Any) -> Any:
@@ -74,29 +95,27 @@ def rates_at(
     """
     n = spec.num_leaves
     if override is not None:
-        if _is_single(override):
-            lr = override
-        else:
-            lr = tuple(broadcast_prefix(override, spec, "lr"))
+        lr = override if _is_single(override, spec) else tuple(broadcast_prefix(override, spec, "lr"))
     if not isinstance(lr, tuple) and not isinstance(weight_decay, tuple):
-        return [_pair(_read(lr, t, beside), weight_decay)], (0,) * n
+        return [_pair(_read(lr, t, lambda: "lr", beside), weight_decay)], (0,) * n
     lrs = lr if isinstance(lr, tuple) else (lr,) * n
     decays = weight_decay if isinstance(weight_decay, tuple) else (weight_decay,) * n
     index: dict[tuple[int, float], int] = {}
     pairs: list[tuple[Any, Any]] = []
     which: list[int] = []
-    for each, decay in zip(lrs, decays, strict=True):
+    for i, (each, decay) in enumerate(zip(lrs, decays, strict=True)):
         key = (id(each), decay)
         if key not in index:
             index[key] = len(pairs)
-            pairs.append(_pair(_read(each, t, beside), decay))
+            pairs.append(_pair(_read(each, t, functools.partial(_path, spec, "lr", i), beside), decay))
         which.append(index[key])
     return pairs, tuple(which)
 
 
-def _read(rate: Any, t: Any, beside: str) -> Any:
-    schedule: Callable[[Any], Any] | None = rate if callable(rate) and namespace_of(rate) is None else None
-    return _as_number(schedule(t) if schedule else rate, f"lr {schedule!r} at step {t}" if schedule else "lr", beside)
+def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
+    if _is_schedule(rate):
+        return _as_number(rate(t), lambda: f"lr {rate!r} at step {t}", beside)
+    return _as_number(rate, what, beside)
 
 
 def _pair(rate: Any, weight_decay: float) -> tuple[Any, Any]:

@@ -117,7 +117,11 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
     values: list[Any] = []
     try:
         if jax := _jax_of(spec):
-            jax.tree_map(lambda value, below: values.extend([value] * len(jax.tree_leaves(below))), prefix, full)
+
+            def spread(value: Any, below: Tree) -> None:
+                values.extend([value] * len(jax.tree_leaves(below)))
+
+            jax.tree_map(spread, prefix, full, is_leaf=_none)
         else:
             values = optree.broadcast_prefix(prefix, full, none_is_leaf=True)
     except ValueError as error:
