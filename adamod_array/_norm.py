@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
+
+import numpy as np
 
 from adamod_array import _check, _tree
 from adamod_array._kernels.eager import cast
 from adamod_array._method import abs_sq
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
+from adamod_array._rate import real_number
 from adamod_array._tree import Tree
 
 
@@ -71,28 +76,42 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     >>> print(clip_by_global_norm([np.asarray([3.0]), np.asarray([4.0])], 1.0))
     [array([0.6]), array([0.8])]
     """
-    if isinstance(max_norm, (int, float)) and not max_norm > 0:
-        raise ValueError(f"clip_by_global_norm: max_norm must be positive, got {max_norm}")
     leaves, spec = _tree.flatten(grads)
     kind, norm = _norm(leaves, spec)
+    limit = real_number(max_norm, lambda: "clip_by_global_norm: max_norm", kind.name)
+    if isinstance(limit, float) and not limit > 0:
+        raise ValueError(f"clip_by_global_norm: max_norm must be positive, got {limit}")
     xp = kind.xp
-    scale = xp.where(norm <= max_norm, xp.ones_like(norm), max_norm / norm)
+    one = xp.ones_like(norm)
+    with np.errstate(all="ignore"):
+        limit = kind.scalar(limit, dtype_name(norm), kind.device(norm))
+        inside = norm <= limit
+        scale = xp.where(inside, one, limit / xp.where(inside, one, norm))  # norm may be 0
+        scale = xp.where(xp.isfinite(norm), scale, xp.full_like(norm, math.nan))
 
     def clipped(g: Any) -> Any:
         dtype = COMPUTE_DTYPE[dtype_name(g)]
         factor = cast(kind, scale, kind.dtype(REAL_DTYPE.get(dtype, dtype)))
-        return cast(kind, cast(kind, g, kind.dtype(dtype)) * factor, g.dtype)
+        with np.errstate(all="ignore"):
+            return cast(kind, cast(kind, g, kind.dtype(dtype)) * factor, g.dtype)
 
     return _tree.unflatten(spec, [None if g is None else clipped(g) for g in leaves])
 
 
 def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, Any]:
-    kind = _check.params(leaves, lambda i: _tree.paths(spec, "grads")[i])
+    kind = _check.params(leaves, functools.partial(_tree.path, spec, "grads"))
     if kind is None:
         raise ValueError("grads has no arrays to take the norm of")
     total: Any = None
-    for g in leaves:
-        if g is not None:
+    here: Any = None
+    for i, g in enumerate(leaves):
+        if g is None:
+            continue
+        there = None if kind.name == "jax" else kind.device(g)  # JAX moves what may be moved, and says what may not
+        if total is not None and here != there:
+            raise ValueError(f"{_tree.path(spec, 'grads', i)} must be on the device of the others, {here}, got {there}")
+        with np.errstate(all="ignore"):
             part = kind.xp.sum(abs_sq(kind.xp, cast(kind, g, kind.dtype(COMPUTE_DTYPE[dtype_name(g)]))))
             total = part if total is None else total + part
+        here = there
     return kind, kind.xp.sqrt(total)

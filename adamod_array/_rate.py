@@ -9,19 +9,19 @@ from collections.abc import Callable
 from typing import Any
 
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
-from adamod_array._tree import Tree, broadcast_prefix, paths, root_type
+from adamod_array._tree import Tree, broadcast_prefix, path, root_type
 
 _REAL = ("float", "bfloat", "int", "uint")
 
 
-def _as_number(value: Any, what: Callable[[], str], beside: str = "") -> Any:
+def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: str = "a number") -> Any:
     """A Python float, or an array of no dimensions where reading it would cost something.
 
     ``beside`` names the framework of the parameters, whose arrays may stay; all others are read.
     ``what`` is a call, because paths are spelled out for errors only.
     """
     if isinstance(value, (bool, str, bytes)):
-        raise TypeError(f"{what()} must be a number or a schedule, got {value!r}")
+        raise TypeError(f"{what()} must be {kinds}, got {value!r}")
     kind = namespace_of(value)
     if kind is not None:
         if tuple(value.shape) != ():
@@ -31,17 +31,20 @@ def _as_number(value: Any, what: Callable[[], str], beside: str = "") -> Any:
         if kind.name == beside != "numpy" and not _is_free_to_read(kind, value):
             return value
         if is_tracer(value):
-            raise TypeError(
-                f"{what()} is traced by JAX: init keeps constants, and step(..., lr=...) needs JAX parameters"
-            )
+            raise TypeError(f"{what()} is traced by JAX: give it to step(..., lr=...), with JAX parameters")
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{what()} must be a number or a schedule, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{what()} must be finite, got {number}")
-    if number < 0:
-        raise ValueError(f"{what()} must not be negative, got {number}")
+        raise TypeError(f"{what()} must be {kinds}, got {value!r}") from None
+
+
+def _as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
+    number = real_number(value, what, beside, "a number or a schedule")
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            raise ValueError(f"{what()} must be finite, got {number}")
+        if number < 0:
+            raise ValueError(f"{what()} must not be negative, got {number}")
     return number
 
 
@@ -66,15 +69,11 @@ def _is_single(value: Any, spec: Any) -> bool:
 def constant_rate(value: Tree, spec: Any, what: str) -> Any:
     """What a state keeps: one float or schedule, or a tuple of one a leaf."""
     if _is_single(value, spec):
-        return value if _is_schedule(value) else _as_number(value, lambda: what)
+        return value if _is_schedule(value) else _as_rate(value, lambda: what)
     return tuple(
-        x if _is_schedule(x) else _as_number(x, functools.partial(_path, spec, what, i))
+        x if _is_schedule(x) else _as_rate(x, functools.partial(path, spec, what, i))
         for i, x in enumerate(broadcast_prefix(value, spec, what))
     )
-
-
-def _path(spec: Any, root: str, i: int) -> str:
-    return paths(spec, root)[i]
 
 
 def decay_rate(value: Tree, spec: Any) -> Any:
@@ -107,15 +106,15 @@ def rates_at(
         key = (id(each), decay)
         if key not in index:
             index[key] = len(pairs)
-            pairs.append(_pair(_read(each, t, functools.partial(_path, spec, "lr", i), beside), decay))
+            pairs.append(_pair(_read(each, t, functools.partial(path, spec, "lr", i), beside), decay))
         which.append(index[key])
     return pairs, tuple(which)
 
 
 def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
     if _is_schedule(rate):
-        return _as_number(rate(t), lambda: f"lr {rate!r} at step {t}", beside)
-    return _as_number(rate, what, beside)
+        return _as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)
+    return _as_rate(rate, what, beside)
 
 
 def _pair(rate: Any, weight_decay: float) -> tuple[Any, Any]:

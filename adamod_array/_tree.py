@@ -60,6 +60,11 @@ def paths(spec: Any, root: str) -> list[str]:
     return [accessor.codify(root) for accessor in spec.accessors()]
 
 
+def path(spec: Any, root: str, i: int) -> str:
+    """The path of leaf i."""
+    return paths(spec, root)[i]
+
+
 def _numbered(spec: Any) -> Tree:
     return unflatten(spec, range(spec.num_leaves))
 

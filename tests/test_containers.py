@@ -1,0 +1,99 @@
+"""Containers that differ where the leaves do not, and containers that are themselves functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from adamod_array import momentum_init, momentum_step, schedules
+from tests.backend import Backend
+from tests.compare import assert_close
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+def tree(x: Any) -> dict[str, Any]:
+    return {"b": x, "layers": [{"w": x, "z": x}, OrderedDict(w=x, z=x)], "pair": Pair(x, (x, {}))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: OrderedDict(t), "grads must be a dict, got a collections.OrderedDict"),
+        (lambda t: defaultdict(list, t), "grads must be a dict, got a collections.defaultdict"),
+        (lambda t: {**t, "layers": tuple(t["layers"])}, "grads['layers'] must be a list, got a tuple"),
+        (
+            lambda t: {**t, "layers": [t["layers"][0], dict(t["layers"][1])]},
+            "grads['layers'][1] must be a collections.OrderedDict, got a dict",
+        ),
+        (
+            lambda t: {**t, "layers": [t["layers"][0], OrderedDict(reversed(t["layers"][1].items()))]},
+            "grads['layers'][1] must be PyTreeSpec(OrderedDict(",  # in another order
+        ),
+        (lambda t: {**t, "pair": Pair(t["b"], (t["b"], []))}, "grads['pair'].b[1] must be a dict, got a list"),
+        (lambda t: {**t, "c": ()}, "grads must be PyTreeSpec({'b': *, 'layers': *, 'pair': *}"),
+    ],
+)
+def test_the_first_container_that_differs_is_named(
+    backend: Backend, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    x = backend.array([1.0])
+    state = momentum_init(tree(x))
+    assert momentum_step(state, tree(x)).step == 1
+    with pytest.raises(ValueError, match="grads must have the structure of params: ") as error:
+        momentum_step(state, change(tree(x)))
+    assert message in str(error.value)
+
+
+@pytest.mark.only("jax")
+def test_the_first_container_that_differs_where_jax_alone_knows_them(backend: Backend) -> None:
+    import jax
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Module:
+        w: Any
+        size: int = dataclasses.field(default=1, metadata={"static": True})
+
+    x = backend.array([1.0])
+    state = momentum_init({"net": Module([x])})
+    for grads, message in [
+        (Module((x,)), r"grads\['net'\]\.w must be a list, got a tuple"),
+        (Module([x], 2), r"grads\['net'\] must be PyTreeDef.*got PyTreeDef"),
+    ]:
+        with pytest.raises(ValueError, match="grads must have the structure of params: " + message):
+            momentum_step(state, {"net": grads})
+
+
+@pytest.mark.only("jax")
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_container_that_can_be_called_is_a_schedule_unless_the_parameters_lie_in_one(
+    backend: Backend, kept: bool
+) -> None:
+    import jax
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Module:
+        w: Any
+
+        def __call__(self, t: Any) -> Any:
+            return 0.5 * t
+
+    def stepped(params: Any, lr: Any) -> Any:
+        grads = jax.tree.map(jax.numpy.ones_like, params)
+        state = momentum_init(params, lr) if kept else momentum_init(params)
+        return momentum_step(state, grads, lr=None if kept else lr).params
+
+    x = backend.array([1.0])
+    assert_close(stepped({"w": x}, Module(0.25))["w"], backend.numpy(x) - 0.5)
+    assert_close(stepped(x, jax.tree_util.Partial(schedules.constant(0.5))), backend.numpy(x) - 0.5)
+    assert_close(stepped(Module(x), Module(0.25)).w, backend.numpy(x) - 0.25)
+    assert_close(stepped(Module(x), schedules.constant(0.125)).w, backend.numpy(x) - 0.125)
