@@ -41,8 +41,7 @@ def params(leaves: list[Any], path: Paths) -> Namespace | None:
         if dtype_name(p) not in COMPUTE_DTYPE:
             raise TypeError(f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}")
         _dense(kind, p, functools.partial(path, i))
-        if kind.name == "jax" and not is_tracer(p) and p.is_deleted():
-            raise ValueError(f"{path(i)} has been deleted: the state is spent, its buffers were donated")
+        _alive(kind, p, functools.partial(path, i))
         if first is None:
             first, at = kind, i
         elif kind.name != first.name:
@@ -50,6 +49,11 @@ def params(leaves: list[Any], path: Paths) -> Namespace | None:
                 f"params mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}"
             )
     return first
+
+
+def _alive(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
+    if kind.name == "jax" and not is_tracer(x) and x.is_deleted():
+        raise ValueError(f"{path()} has been deleted: its buffer was donated, so the state it belonged to is spent")
 
 
 def _dense(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
@@ -66,6 +70,7 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
         raise TypeError(f"{path()} must be an array, got {_describe(x)}")
     if x_kind.name != kind.name:
         raise TypeError(f"{path()} must be a {kind.name} array like its parameter, got {_describe(x)}")
+    _alive(kind, x, path)
     if x.shape != p.shape and not _unknown(p.shape):
         raise ValueError(f"{path()} must have its parameter's shape {tuple(p.shape)}, got {tuple(x.shape)}")
     if x.dtype != p.dtype:

@@ -71,6 +71,8 @@ class Namespace:
             return x.shape, x.dtype, x.strides
         if self.name == "torch" and x.layout is self.xp.strided:
             return x.shape, x.dtype, x.stride(), x.device
+        if self.name == "jax" and not is_tracer(x) and not x.is_deleted():
+            return x.shape, x.dtype, x.sharding
         return None
 
     def scalar(self, value: Any, dtype: str, device: Any) -> Any:
@@ -82,7 +84,7 @@ class Namespace:
             if self.name in ("numpy", "cupy", "dask", "jax"):
                 return np.dtype(dtype).type(value)
             if self.name == "torch":
-                return self.xp.asarray(value, dtype=self.dtype(dtype))  # on the CPU: a kernel's argument
+                return self.xp.asarray(value, dtype=self.dtype(dtype), device="cpu")  # a kernel's argument
             return self.xp.asarray(value, dtype=self.dtype(dtype), device=device)
         return self.xp.astype(value, self.dtype(dtype))
 
@@ -122,7 +124,7 @@ def _compat(name: str) -> Any:
 
 def _namespace_by_protocol(x: Any) -> Namespace | None:
     """Any other array of the standard."""
-    if isinstance(x, type) or not hasattr(x, "__array_namespace__"):
+    if isinstance(x, (type, np.ndarray)) or not hasattr(x, "__array_namespace__"):
         return None
     xp = x.__array_namespace__()
     return Namespace(xp.__name__.partition(".")[0], xp)

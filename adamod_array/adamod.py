@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +116,7 @@ def adamod_init(
     if len_memory is not None:
         if "beta3" in hyperparameters:
             raise TypeError("adamod_init: give beta3 or len_memory, not both")
-        if isinstance(len_memory, (bool, str, bytes)):
+        if isinstance(len_memory, bool) or not isinstance(len_memory, numbers.Real):
             raise TypeError(f"adamod_init: len_memory must be a number of steps, got {len_memory!r}")
         if not 1 <= float(len_memory) < math.inf:
             raise ValueError(f"adamod_init: len_memory must be at least 1 step and finite, got {len_memory}")

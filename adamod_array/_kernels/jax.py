@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._kernels import Result, Work
+from adamod_array._kernels import Result, Work, compiled
 from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
@@ -23,8 +23,16 @@ from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 def run(work: Work, donate: bool) -> Result:
     """Compile the rule over all leaves once, for every step, rate and coefficient to come."""
     jax = sys.modules["jax"]
-    arguments = (work.method, work.which, work.c, work.pairs, work.params, work.grads, work.slots)
     secret = _secret(work, jax.core.Tracer)
+    if secret is None and donate:
+        spent = {id(x) for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)}
+        work.grads = [jax.numpy.array(g, copy=True) if id(g) in spent else g for g in work.grads]
+    if secret is None and compiled():
+        from adamod_array._kernels import ffi
+
+        if ffi.takes(work):
+            return ffi.run(work, donate)
+    arguments = (work.method, work.which, work.c, work.pairs, work.params, work.grads, work.slots)
     result: Result
     if secret is not None:
         result = _compiled(False, own=False)(secret, *arguments)  # a part of the user's program

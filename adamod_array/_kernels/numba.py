@@ -280,7 +280,7 @@ def run(work: Work, donate: bool) -> Result:
     params: list[Any] = [*work.params]
     slots: list[Any] = [[*kept] for kept in work.slots]
     for group in plan.groups:
-        arrays = []
+        arrays: list[Any] = []
         for i in group.leaves:
             arrays += (work.grads[i], params[i], *slots[i])
             if not donate:

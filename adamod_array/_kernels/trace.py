@@ -139,7 +139,6 @@ def _namespace(recorder: _Recorder) -> _Namespace:
     return _Namespace(**functions, isdtype=lambda dtype, kind: dtype == kind.removesuffix(" floating"))
 
 
-@functools.lru_cache(maxsize=1024)
 def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Line:
     """The straight line of a method's rule, for real or complex parameters.
 
@@ -148,6 +147,11 @@ def trace(method: Method, *, decay: bool = False, complex_parameter: bool = Fals
     TypeError
         The rule uses something outside of :data:`FUNCTIONS`; the message names it.
     """
+    return _trace(method, decay, complex_parameter)
+
+
+@functools.lru_cache(maxsize=1024)
+def _trace(method: Method, decay: bool, complex_parameter: bool) -> Line:
     kind = "complex" if complex_parameter else "real"
     slots = dict.fromkeys([f"slot_{name}" for name in method.slots], "real")  # no other name starts so
     scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
