@@ -12,7 +12,7 @@ from adamod_array import _check, _kernels, _tree
 from adamod_array._coefficients import coefficients_at
 from adamod_array._kernels.trace import trace
 from adamod_array._method import Method
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, is_tracer, namespace_of
 from adamod_array._rate import constant_rate, decay_rate, rates_at
 from adamod_array._state import Flat, State
 from adamod_array._tree import Tree
@@ -127,8 +127,8 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
             f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
         )
     flat = state._flat
-    if flat is None or (flat.kind and flat.layouts != _layouts(flat.kind, flat.leaves)):
-        flat = _flatten(state)  # put together elsewhere, or given other memory since (Module.half() does that)
+    if flat is None or _has_changed(flat):
+        flat = _flatten(state)
     gradients, uniform = _gradients(flat, grads)
     at = [i for i, g in enumerate(gradients) if g is not None]
     every = len(at) == len(gradients)
@@ -163,8 +163,19 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
     return State.of(new, step=step, method=state.method, lr=state.lr, weight_decay=state.weight_decay)
 
 
+def _has_changed(flat: Flat) -> bool:
+    """Whether arrays were given other memory since (``Module.half()`` does that), or deleted (by a user's jit)."""
+    if flat.kind is None:
+        return False
+    if flat.kind.name == "jax" and any(
+        not is_tracer(x) and x.is_deleted() for slot in flat.slots for x in slot if x is not None
+    ):
+        return True
+    return flat.layouts != _layouts(flat.kind, flat.leaves)
+
+
 def _flatten(state: State) -> Flat:
-    """The arrays of a state that was put together elsewhere (by JAX, pickle or a user), checked."""
+    """The arrays of a state, checked: one put together elsewhere (by JAX, pickle or a user), or one that changed."""
     names = state.method.slots  # their order decides; JAX sorts the keys of a dict
     if set(state.slots) != set(names):
         raise TypeError(f"the state keeps {tuple(state.slots)} and is not one of {state.method}")
