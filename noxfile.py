@@ -121,6 +121,13 @@ def agree(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
+def agree_exact(session: nox.Session) -> None:
+    """Take a thousand steps of every method on every CPU backend and engine: not one bit may differ."""
+    install(session, *requirements(*CPU), *group("test"))
+    session.run("pytest", "tests/exact", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
 def peers(session: nox.Session) -> None:
     """Compare with the optimizers of PyTorch, optax, the authors and others, in float64."""
     install(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
@@ -213,6 +220,7 @@ nox.options.sessions = [
     *(f"tests({name})" for name in BACKENDS),
     "coverage",
     "agree",
+    "agree_exact",
     "peers",
     "minimums",
     "docs",

@@ -26,7 +26,7 @@ def _describe(x: Any) -> str:
     return f"a {kind.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
 
 
-def params(leaves: list[Any], path: Paths) -> Namespace | None:
+def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | None:
     """Floating arrays of one framework; returns its namespace (None of a tree without arrays)."""
     first: Namespace | None = None
     for i, p in enumerate(leaves):
@@ -46,7 +46,7 @@ def params(leaves: list[Any], path: Paths) -> Namespace | None:
             first, at = kind, i
         elif kind.name != first.name:
             raise TypeError(
-                f"params mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}"
+                f"{root} mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}"
             )
     return first
 

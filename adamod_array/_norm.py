@@ -99,7 +99,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
 
 
 def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, Any]:
-    kind = _check.params(leaves, functools.partial(_tree.path, spec, "grads"))
+    kind = _check.params(leaves, functools.partial(_tree.path, spec, "grads"), "grads")
     if kind is None:
         raise ValueError("grads has no arrays to take the norm of")
     total: Any = None

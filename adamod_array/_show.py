@@ -35,8 +35,34 @@ def _row(name: str) -> tuple[str, str, str, str, str]:
         devices = _devices(name, module)
     except Exception as error:
         return (name, "broken", "", "", f"{type(error).__name__}: {error}".splitlines()[0])
-    engine, why = ("jit", "one compiled call for the whole tree") if name == "jax" else ("eager", "the rule as written")
-    return name, module.__version__, devices, engine, why
+    return name, module.__version__, devices, *_engine(name, module)
+
+
+def _engine(name: str, module: Any) -> tuple[str, str]:
+    """The engine that auto takes for a framework, and why no faster one."""
+    numba = importlib.util.find_spec("numba") is not None
+    get = "" if numba else "; numba is not installed (pip install 'adamod_array[numba]')"
+    if name == "numpy":
+        return ("numba", "one pass over memory") if numba else ("eager", f"in blocks that fit the cache{get}")
+    if name == "torch":
+        foreach = importlib.import_module("adamod_array._kernels.foreach")
+        devices = ["cpu", *(["cuda"] if module.cuda.is_available() else [])]
+        missing = {device: foreach.missing_compiler(device) for device in devices}
+        engines = {device: "foreach" if missing[device] else "compile" for device in devices}
+        if numba:
+            engines["cpu"], missing["cpu"] = "numba", ""
+        reasons = [get.removeprefix("; "), *missing.values()]
+        return ", ".join(f"{k}: {v}" for k, v in engines.items()), "; ".join(
+            filter(None, reasons)
+        ) or "one pass over memory"
+    if name == "jax":
+        on_cpu = module.default_backend() == "cpu"
+        if numba and on_cpu:
+            return "numba", "XLA calls one kernel for the whole tree; in a user's jit, XLA's own loops"
+        return "jit", "one compiled call for the whole tree" + (get if on_cpu else "")
+    if name == "cupy":
+        return "cupy", "one launch a leaf"
+    return "eager", "the rule as written; the framework may fuse it"
 
 
 def _devices(name: str, module: Any) -> str:

@@ -53,7 +53,7 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
         raise TypeError(f"init: expected a method such as AdaMod(), got {method!r}; the order is init(method, params)")
     trace(method)  # a rule that no kernel could follow is an error now, and everywhere
     leaves, spec = _tree.flatten(params)
-    kind = _check.params(leaves, lambda i: _tree.paths(spec, "params")[i])
+    kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
     lr, weight_decay = constant_rate(lr, spec, "lr"), decay_rate(weight_decay, spec)
     leaves = [np.asarray(p) if isinstance(p, np.generic) else p for p in leaves]
     slots = [[None if p is None else _zeros(method, kind, p, i) for p in leaves] for i in range(len(method.slots))]
@@ -180,7 +180,7 @@ def _flatten(state: State) -> Flat:
     if set(state.slots) != set(names):
         raise TypeError(f"the state keeps {tuple(state.slots)} and is not one of {state.method}")
     leaves, spec = _tree.flatten(state.params)
-    kind = _check.params(leaves, functools.partial(_path, spec, "params"))
+    kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
     slots = []
     for name in names:
         slot, slot_spec = _tree.flatten_like(spec, state.slots[name])
@@ -188,7 +188,7 @@ def _flatten(state: State) -> Flat:
         slots.append(slot)
         for i, (p, x) in enumerate(zip(leaves, slot, strict=True)):
             if p is not None and kind is not None:
-                _check.beside(kind, p, x, functools.partial(_path, spec, f"slots[{name!r}]", i))
+                _check.beside(kind, p, x, functools.partial(_tree.path, spec, f"slots[{name!r}]", i))
     return Flat(spec, leaves, slots, kind, _layouts(kind, leaves))
 
 
@@ -204,26 +204,22 @@ def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], bool]:
     for i, (p, g, layout) in enumerate(zip(flat.leaves, gradients, flat.layouts, strict=True)):
         if p is None:
             if g is not None:
-                raise ValueError(f"{_path(spec, 'grads', i)} must be None like its parameter")
+                raise ValueError(f"{_tree.path(spec, 'grads', i)} must be None like its parameter")
         elif g is not None:
             assert kind is not None
             if isinstance(g, np.generic):
                 g = gradients[i] = np.asarray(g)
             if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
                 uniform = False
-                _check.beside(kind, p, g, functools.partial(_path, spec, "grads", i))
+                _check.beside(kind, p, g, functools.partial(_tree.path, spec, "grads", i))
     return gradients, uniform
-
-
-def _path(spec: Any, root: str, i: int) -> str:
-    return _tree.paths(spec, root)[i]
 
 
 def _written(flat: Flat, at: list[int], names: tuple[str, ...]) -> list[tuple[Any, Callable[[], str]]]:
     """The arrays that a donated step writes, with their paths."""
     roots = ["params", *(f"slots[{name!r}]" for name in names)]
     return [
-        (arrays[i], functools.partial(_path, flat.spec, root, i))
+        (arrays[i], functools.partial(_tree.path, flat.spec, root, i))
         for i in at
         for root, arrays in zip(roots, [flat.leaves, *flat.slots], strict=True)
     ]

@@ -1,0 +1,100 @@
+"""A thousand steps, the same to the last bit: every method, engine and CPU framework against NumPy's eager rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adamod_array import State, engine, init, step
+from tests.backend import Backend
+from tests.oracle import METHODS
+
+SIZE, EVERY = 257, 50  # whole vectors and a remainder; the bits are compared every so many steps
+STEPS = {"dask": 100}  # a lazy step costs ten milliseconds; its arithmetic is NumPy's own
+
+CONTENDERS = {
+    "NumPy, Numba": ("numpy", "numba"),
+    "PyTorch, Numba": ("torch", "numba"),
+    "JAX, Numba": ("jax", "numba"),
+    "JAX, jitted by the library": ("jax", "jit"),
+    "JAX, jitted by the user": ("jax", "user"),
+    "array-api-strict": ("strict", "eager"),
+    "Dask": ("dask", "eager"),
+}
+MODULES = {"strict": "array_api_strict", "dask": "dask.array"}
+
+
+@pytest.fixture(autouse=True)
+def wide() -> Iterator[None]:
+    """float64 in JAX."""
+    if importlib.util.find_spec("jax") is None:
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+def gradients(dtype: str, steps: int) -> Iterator[np.ndarray[Any, Any]]:
+    """Noise over many magnitudes, none so small that its square is denormal, and a coordinate that is idle at first."""
+    rng = np.random.default_rng(7)
+    scale = 10.0 ** rng.uniform(-4, 2, SIZE)
+    for t in range(steps):
+        g = rng.normal(size=SIZE) * scale
+        g[0] = g[0] if t > 20 else 0.0
+        yield g.astype(dtype)
+
+
+def trajectory(backend: Backend, name: str, dtype: str, steps: int) -> list[tuple[int, str, str]]:
+    """Digests of all bits of the state, every few steps."""
+    start = np.random.default_rng(1).normal(size=SIZE)
+    state = init(METHODS[name], backend.array(start, dtype), lr=1e-2, weight_decay=1e-2)
+    take: Callable[[State, Any], State] = step
+    if backend.engine == "user":
+        import jax
+
+        take = jax.jit(step)
+    found = []
+    with engine("auto" if backend.engine == "user" else backend.engine):
+        for t, g in enumerate(gradients(dtype, steps), start=1):
+            state = take(state, backend.array(g, dtype))
+            if backend.name == "dask":
+                state = persisted(state)
+            if t % EVERY == 0:
+                arrays = {"params": state.params, **{slot: state.slots[slot] for slot in METHODS[name].slots}}
+                found += [(t, key, hashlib.sha256(backend.numpy(x).tobytes()).hexdigest()) for key, x in arrays.items()]
+    return found
+
+
+def persisted(state: State) -> State:
+    """Dask's arrays computed, so that a thousand steps do not become one graph."""
+    slots = {name: x.persist(scheduler="synchronous") for name, x in state.slots.items()}
+    return dataclasses.replace(state, params=state.params.persist(scheduler="synchronous"), slots=slots)
+
+
+REFERENCE: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("contender", CONTENDERS)
+def test_a_thousand_steps_have_the_same_bits(contender: str, name: str, dtype: str) -> None:
+    framework, how = CONTENDERS[contender]
+    if importlib.util.find_spec(MODULES.get(framework, framework).partition(".")[0]) is None:
+        pytest.skip(f"{framework} is not installed")
+    if (name, dtype) not in REFERENCE:
+        REFERENCE[name, dtype] = trajectory(Backend("numpy", "cpu", "eager"), name, dtype, 1000)
+    steps = STEPS.get(framework, 1000)
+    device = {"strict": "CPU_DEVICE"}.get(framework, "cpu")
+    found = trajectory(Backend(framework, device, how), name, dtype, steps)
+    expected = [each for each in REFERENCE[name, dtype] if each[0] <= steps]
+    assert found, "nothing was compared"
+    first = next(((t, key) for (t, key, a), (_, _, b) in zip(found, expected, strict=True) if a != b), None)
+    assert first is None, f"{contender} leaves NumPy by step {first[0]}, in {first[1]}" if first else ""
