@@ -17,7 +17,7 @@ from adamod_array._namespace import Namespace
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
-ENGINES = ("auto", "eager", "numba", "jit", "cupy")
+ENGINES = ("auto", "eager", "numba", "compile", "foreach", "jit", "cupy")
 
 
 @dataclass
@@ -108,7 +108,10 @@ def engine(name: str) -> Iterator[None]:
     ----------
     name : str
         ``"auto"``: the fastest for each framework, the default. ``"eager"``: the rule as written,
-        operation by operation. ``"jit"``: JAX's compiler (what auto takes for JAX).
+        operation by operation. ``"numba"``: one pass over memory. ``"jit"``: JAX's compiler.
+        ``"compile"``: PyTorch's, which takes seconds to a minute at the first step of every tree.
+        ``"foreach"``: every operation once for all of PyTorch's tensors, without compiling.
+        ``"cupy"``: one launch a leaf. What a framework does not have is stepped eagerly.
 
     Raises
     ------
