@@ -1,4 +1,4 @@
-"""README.md and docs/*.md keep their word: every block runs, alone, and prints what stands below it."""
+"""README.md and the pages below docs/ keep their word: every block runs, alone, and prints what stands below it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import contextlib
 import io
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +57,18 @@ def test_cupy_block_runs_on_numpy_arrays(block: Block) -> None:
 def test_no_block_escapes(page: Path) -> None:
     """Languages are few; an output stands below what printed it; directives are MyST's."""
     for block in blocks(page):
-        assert block.language in ("python", "sh") or re.fullmatch(r"\{[\w:-]+\}", block.language), block.name
+        assert block.language in ("python", "sh", "console") or re.fullmatch(r"\{[\w:-]+\}", block.language), block.name
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("block", [pytest.param(x, id=x.name) for x in BLOCKS if x.language == "console"])
+def test_console_command_runs(block: Block) -> None:
+    """And prints the first line that the page shows: the others are of one machine."""
+    command, header, *_ = block.text.splitlines()
+    prompt, program, *arguments = shlex.split(command)
+    assert (prompt, program) == ("$", "python")
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout.partition("\n")[0].split()) == (0, header.split()), done.stderr
 
 
 @pytest.mark.only("numpy")
