@@ -53,6 +53,10 @@ def install(session: nox.Session, *packages: str) -> None:
     session.install("--editable", ".", *packages)
 
 
+PARALLEL = ("-n", "2", "--dist", "worksteal")
+"""Two tests at a time: most of their time is compilers', and machines have two cores or more."""
+
+
 def coverage_file(name: str) -> Path:
     """Where one session of ``tests`` leaves its coverage."""
     return ROOT / f".coverage.{name}"
@@ -98,7 +102,7 @@ def tests(session: nox.Session, backend: str) -> None:
     install(session, *requirements(backend), *group("test"))
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
     env = {"COVERAGE_FILE": str(coverage_file(suffix))}
-    session.run("coverage", "run", "-m", "pytest", "tests", "--backend", backend, *session.posargs, env=env)
+    session.run("pytest", "tests", *PARALLEL, "--cov", "--cov-report=", "--backend", backend, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON)
@@ -124,7 +128,7 @@ def agree(session: nox.Session) -> None:
 def agree_exact(session: nox.Session) -> None:
     """Take a thousand steps of every method on every CPU backend and engine: not one bit may differ."""
     install(session, *requirements(*CPU), *group("test"))
-    session.run("pytest", "tests/exact", *session.posargs)
+    session.run("pytest", "tests/exact", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -136,7 +140,7 @@ def peers(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, tags=["cpu"])
 def minimums(session: nox.Session) -> None:
-    """Run the NumPy and JAX tests on the lowest releases that pyproject.toml allows, and without Numba."""
+    """Run NumPy's tests, and those of JAX and steps, on the lowest releases that pyproject.toml allows, without Numba."""
     project = PROJECT["project"]
     lowest = {}
     for text in [*project["dependencies"], *project["optional-dependencies"]["jax"]]:
@@ -147,8 +151,8 @@ def minimums(session: nox.Session) -> None:
         lowest[requirement.name] = f"{requirement.name}=={bound.version}"
     others = [text for text in requirements("numpy", "jax") if Requirement(text).name not in {*lowest, "numba"}]
     install(session, *lowest.values(), *others, *group("test"))
-    for backend in ("numpy", "jax"):
-        session.run("pytest", "tests", "--backend", backend, *session.posargs)
+    session.run("pytest", "tests", *PARALLEL, "--backend", "numpy", *session.posargs)
+    session.run("pytest", "tests/test_jax.py", "tests/test_step.py", *PARALLEL, "--backend", "jax", *session.posargs)
 
 
 @nox.session(python=PYTHON)

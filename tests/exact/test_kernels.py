@@ -1,0 +1,122 @@
+"""What a kernel must keep while it is fast: bits of every dtype and layout, gradients that share memory, threads."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adamod_array import Adam, AdaMod, Method, RAdam, State, adam_init, adam_step, engine, init, step
+from tests.backend import Backend, numpy_dtype
+
+pytest.importorskip("numba")
+
+FRAMEWORKS = ["numpy", "torch", "jax"]
+METHODS: list[Method] = [Adam(), Adam(amsgrad=True), AdaMod(), AdaMod(hold_idle=True), RAdam(variant="reference")]
+BIG = 200_003  # more than one thread, more than one block, and a remainder
+
+
+def numbers(state: State, backend: Backend) -> list[bytes]:
+    """All bits of a state of one dict of arrays."""
+    trees = [state.params, *(state.slots[name] for name in state.method.slots)]
+    return [backend.numpy(tree[name]).tobytes() for tree in trees for name in tree]
+
+
+def some_steps(backend: Backend, how: str, method: Method, dtype: str, donate: bool) -> list[bytes]:
+    rng = np.random.default_rng(3)
+
+    def values(shape: tuple[int, ...]) -> Any:
+        """Rounded by NumPy, once: PyTorch rounds float64 to float16 by way of float32."""
+        exact = np.asarray(rng.normal(size=shape)).astype(numpy_dtype(dtype)).astype(np.float64)
+        return backend.array(exact, dtype)
+
+    shapes = {"matrix": (30, 7), "number": (), "nothing": (0, 2), "big": (BIG,)}
+    with engine(how):
+        params = {name: values(shape) for name, shape in shapes.items()}
+        state = init(method, params, lr={"matrix": 0.1, "number": 0.2, "nothing": 0.3, "big": 0.1}, weight_decay=0.01)
+        for _ in range(4):
+            grads = {name: values(shape) for name, shape in shapes.items()}
+            state = step(state, grads, donate=donate)
+    return numbers(state, backend)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_storage_dtypes_have_the_bits_of_the_rule(framework: str, method: Method, dtype: str, donate: bool) -> None:
+    pytest.importorskip(framework)
+    backend, numpy = Backend(framework, "cpu", "numba"), Backend("numpy", "cpu", "eager")
+    assert some_steps(backend, "numba", method, dtype, donate) == some_steps(numpy, "eager", method, dtype, False)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_denormals_are_kept(framework: str) -> None:
+    pytest.importorskip(framework)
+    backend = Backend(framework, "cpu", "numba")
+    tiny = np.random.default_rng(0).uniform(1e-39, 1e-38, BIG).astype("float32")
+    with engine("numba"):
+        state = adam_step(adam_init(backend.array(np.zeros(BIG))), backend.array(tiny))
+    m = backend.numpy(state.slots["m"])
+    assert (m == np.float32(1 - 0.9) * tiny).all() and (m != 0).all()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_gradient_may_be_another_parameter(framework: str) -> None:
+    """The gradient of x * y: each parameter is the other's, also while both are written."""
+    pytest.importorskip(framework)
+    backend = Backend(framework, "cpu", "numba")
+    found = []
+    for donate in (False, True):
+        state = adam_init({"x": backend.array(np.arange(5.0)), "y": backend.array(np.arange(5.0) + 1)}, lr=0.1)
+        for _ in range(3):
+            state = adam_step(state, {"x": state.params["y"], "y": state.params["x"]}, donate=donate)
+        found.append(numbers(state, backend))
+    assert found[0] == found[1]
+
+
+def test_an_old_state_can_be_stepped_again() -> None:
+    """Fresh steps leave the state, and what is remembered of it, alone."""
+    g = np.ones(9, np.float32)
+    start = adam_init(np.zeros(9, np.float32), lr=0.1)
+    first = [adam_step(start, g)]
+    for _ in range(5):
+        first.append(adam_step(first[-1], g))
+    assert all((adam_step(start, g).params == first[0].params).all() for _ in range(3))
+    assert (adam_step(first[3], g).params == first[4].params).all()
+
+
+def test_threads_step_states_of_their_own() -> None:
+    def trained(seed: int) -> Any:
+        rng = np.random.default_rng(seed)
+        state = adam_init(rng.normal(size=BIG).astype(np.float32))
+        for _ in range(10):
+            state = adam_step(state, rng.normal(size=BIG).astype(np.float32), donate=True)
+        return state.params.tobytes()
+
+    alone = [trained(seed) for seed in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(trained, range(4))) == alone
+
+
+def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
+    """A second process loads what the first compiled, and does not write it again."""
+    program = (
+        "import numpy as np, adamod_array as a\n"
+        "s = a.adamod_step(a.adamod_init(np.zeros(3)), np.ones(3), donate=True)\n"
+        "print(s.params.tobytes().hex())"
+    )
+    environment = {**os.environ, "ADAMOD_ARRAY_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    runs = []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        runs.append((done.stdout, {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}))
+    assert runs[0] == runs[1]
+    assert len(runs[0][1]) == 1
