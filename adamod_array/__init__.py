@@ -12,7 +12,7 @@
 from adamod_array import schedules
 from adamod_array._kernels import engine
 from adamod_array._math import host_math
-from adamod_array._method import Method, abs_sq, bias_correction
+from adamod_array._method import Method, abs_sq, bias_correction, corrected_weights
 from adamod_array._norm import clip_by_global_norm, global_norm
 from adamod_array._show import show
 from adamod_array._state import State
@@ -38,6 +38,7 @@ __all__ = [
     "adamod_step",
     "bias_correction",
     "clip_by_global_norm",
+    "corrected_weights",
     "engine",
     "global_norm",
     "host_math",

@@ -124,6 +124,12 @@ def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:
 
     ``m_hat = b * m + a * g`` rounds twice less than ``m = beta * m + (1 - beta) * g`` times the
     correction, and not at all in the first step, where ``a`` is 1.
+
+    Examples
+    --------
+    >>> from adamod_array import corrected_weights, host_math
+    >>> corrected_weights(0.5, 1, host_math)
+    (1.0, 1.0)
     """
     c = bias_correction(beta, t, math)
     return beta * c, (1 - beta) * c

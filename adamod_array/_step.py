@@ -131,11 +131,11 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
         flat = _flatten(state)
     gradients, uniform = _gradients(flat, grads)
     at = [i for i, g in enumerate(gradients) if g is not None]
-    every = len(at) == len(gradients)
+    every = len(at) == sum([p is not None for p in flat.leaves])
     if donate and flat.kind is not None and not flat.apart:
         _check.writable(flat.kind, _written(flat, at, state.method.slots))
     new = Flat(flat.spec, [*flat.leaves], [[*slot] for slot in flat.slots], flat.kind, flat.layouts)
-    new.apart = donate or every or flat.apart  # new arrays share nothing
+    new.apart = every or flat.apart  # new arrays share nothing, and donated ones have been checked
     if at:
         assert flat.kind is not None
         pairs, which = rates_at(state.step + 1, state.lr, lr, state.weight_decay, flat.spec, flat.kind.name)

@@ -22,7 +22,8 @@ from numba.core.typing import signature
 from numba.np.ufunc.parallel import _launch_threads
 
 from adamod_array._kernels import Result, Work
-from adamod_array._kernels.numba import BLOCK, SERIAL, STORAGE, _kernel, _peek, memory, source
+from adamod_array._kernels.memory import memory, peek
+from adamod_array._kernels.numba import BLOCK, SERIAL, STORAGE, compiled_kernel, source
 from adamod_array._kernels.trace import trace
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
 
@@ -110,7 +111,7 @@ def _program(method: Any, key: tuple[str, str], decay: bool, donate: bool, leave
 def _target(text: str, compute: str, outputs: int, donate: bool, threads: bool) -> str:
     """Register a kernel with XLA; returns the name it has there."""
     jax = sys.modules["jax"]
-    handler = _handler(_kernel(text, compute, threads and _may_nest()), compute, outputs, donate)
+    handler = _handler(compiled_kernel(text, compute, threads and _may_nest()), compute, outputs, donate)
     name = f"adamod_array_{next(_count)}"
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
@@ -139,15 +140,15 @@ def _handler(kernel: Any, compute: str, outputs: int, donate: bool) -> Any:
 
     @numba.njit(error_model="numpy")
     def step(frame: int) -> int:  # pragma: no cover - compiled
-        extension = _peek(frame + _EXTENSION)
+        extension = peek(frame + _EXTENSION)
         if extension != 0:  # XLA asks which version of the interface this is
-            poke(_peek(extension + _METADATA) + _VERSION, _API_VERSION)
+            poke(peek(extension + _METADATA) + _VERSION, _API_VERSION)
             return 0
-        args, results = _peek(frame + _ARGS), _peek(frame + _RETS)
-        leaves = _size(_peek(args + 8))
-        scalars_at, rows_at = _peek(_peek(args) + _DATA), _peek(_peek(args + 8) + _DATA)
-        dims = _peek(_peek(args) + _DIMS)
-        scalars = np.empty((_peek(dims), _peek(dims + 8)), number)
+        args, results = peek(frame + _ARGS), peek(frame + _RETS)
+        leaves = _size(peek(args + 8))
+        scalars_at, rows_at = peek(peek(args) + _DATA), peek(peek(args + 8) + _DATA)
+        dims = peek(peek(args) + _DIMS)
+        scalars = np.empty((peek(dims), peek(dims + 8)), number)
         for i in range(scalars.size):
             scalars.flat[i] = load(scalars_at, i)
         row_of = np.empty(leaves, np.int64)
@@ -155,14 +156,14 @@ def _handler(kernel: Any, compute: str, outputs: int, donate: bool) -> Any:
         addresses = np.empty((leaves, columns), np.int64)
         blocks = 0
         for k in range(leaves):
-            row_of[k] = (_peek(rows_at + 8 * (k // 2)) >> (32 * (k % 2))) & 0x7FFFFFFF
+            row_of[k] = (peek(rows_at + 8 * (k // 2)) >> (32 * (k % 2))) & 0x7FFFFFFF
             inputs = args + 8 * (2 + k * (1 + outputs))
-            sizes[k] = _size(_peek(inputs))
+            sizes[k] = _size(peek(inputs))
             blocks += (sizes[k] + block - 1) // block
             for j in range(1 + outputs):
-                addresses[k, j] = _peek(_peek(inputs + 8 * j) + _DATA)
+                addresses[k, j] = peek(peek(inputs + 8 * j) + _DATA)
             for j in range(outputs):
-                addresses[k, columns - outputs + j] = _peek(_peek(results + 8 * (k * outputs + j)) + _DATA)
+                addresses[k, columns - outputs + j] = peek(peek(results + 8 * (k * outputs + j)) + _DATA)
         leaf_of = np.empty(blocks, np.int64)
         start_of = np.empty(blocks, np.int64)
         b = 0
@@ -187,8 +188,8 @@ def _handler(kernel: Any, compute: str, outputs: int, donate: bool) -> Any:
 def _size(buffer: int) -> int:  # pragma: no cover - compiled
     """How many elements a buffer has."""
     n = 1
-    for i in range(_peek(buffer + _RANK)):
-        n *= _peek(_peek(buffer + _DIMS) + 8 * i)
+    for i in range(peek(buffer + _RANK)):
+        n *= peek(peek(buffer + _DIMS) + 8 * i)
     return n
 
 

@@ -22,11 +22,10 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.extending import intrinsic
 
 from adamod_array._check import overlapping
 from adamod_array._kernels import Result, Work, eager
+from adamod_array._kernels.memory import addresses_of
 from adamod_array._kernels.trace import Line, trace
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
 
@@ -36,82 +35,6 @@ BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
 SERIAL = 1 << 17
 """Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
-
-_HALF, _WORD = ir.IntType(16), ir.IntType(32)
-_ELEMENT = {"float16": ir.HalfType(), "bfloat16": _HALF, "float32": ir.FloatType(), "float64": ir.DoubleType()}
-_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-
-
-@functools.cache
-def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
-    """``load(address, i)`` and ``store(address, i, x)`` for one of a kernel's arrays.
-
-    ``x`` is in the compute dtype: 16-bit floats widen exactly when loaded and are rounded to nearest
-    even when stored. ``array`` of ``arrays`` numbers the alias scope.
-    """
-    number = getattr(numba.types, COMPUTE_DTYPE[storage])
-    int64 = numba.types.int64
-
-    def pointer(builder: Any, address: Any, i: Any) -> Any:
-        return builder.gep(builder.inttoptr(address, _ELEMENT[storage].as_pointer()), [i])
-
-    def scoped(builder: Any, instruction: Any) -> Any:
-        module = builder.module
-        domain = module.add_metadata(["adamod_array"])
-        scopes = [module.add_metadata([f"array {k}", domain]) for k in range(arrays)]
-        instruction.set_metadata("alias.scope", module.add_metadata([scopes[array]]))
-        instruction.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != array]))
-        return instruction
-
-    def load(typing: Any, address: Any, i: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x = scoped(builder, builder.load(pointer(builder, *args), align=_SIZE[storage]))
-            if storage == "float16":
-                return builder.fpext(x, ir.FloatType())
-            return _from_bfloat16(builder, x) if storage == "bfloat16" else x
-
-        return number(int64, int64), generate
-
-    def store(typing: Any, address: Any, i: Any, x: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            address, i, x = args
-            if storage == "float16":
-                x = builder.fptrunc(x, ir.HalfType())
-            elif storage == "bfloat16":
-                x = _to_bfloat16(builder, x)
-            scoped(builder, builder.store(x, pointer(builder, address, i), align=_SIZE[storage]))
-            return context.get_dummy_value()
-
-        return numba.types.void(int64, int64, number), generate
-
-    return intrinsic(load), intrinsic(store)
-
-
-def _from_bfloat16(builder: Any, x: Any) -> Any:
-    """The upper half of a float32."""
-    return builder.bitcast(builder.shl(builder.zext(x, _WORD), _WORD(16)), ir.FloatType())
-
-
-def _to_bfloat16(builder: Any, x: Any) -> Any:
-    """Round to nearest even; a NaN stays a NaN."""
-    bits = builder.bitcast(x, _WORD)
-    odd = builder.and_(builder.lshr(bits, _WORD(16)), _WORD(1))
-    rounded = builder.lshr(builder.add(bits, builder.add(odd, _WORD(0x7FFF))), _WORD(16))
-    quiet = builder.or_(builder.lshr(bits, _WORD(16)), _WORD(0x40))
-    return builder.trunc(builder.select(builder.fcmp_unordered("uno", x, x), quiet, rounded), _HALF)
-
-
-@numba.njit(inline="always")
-def minimum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
-    """The array API's minimum: NaN where either is."""
-    return a if a < b or a != a else b
-
-
-@numba.njit(inline="always")
-def maximum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
-    """The array API's maximum: NaN where either is."""
-    return a if a > b or a != a else b
-
 
 _TEXT = {
     "add": "{} + {}",
@@ -155,7 +78,7 @@ def source(line: Line, storage: str, gradient_storage: str, *, donate: bool) -> 
     head = [
         "import numpy as np",
         "from numba import prange",
-        "from adamod_array._kernels.numba import maximum, memory, minimum",
+        "from adamod_array._kernels.memory import maximum, memory, minimum",
     ]
     for j, column in enumerate(columns):
         name = column.removesuffix("_new")
@@ -182,11 +105,13 @@ def source(line: Line, storage: str, gradient_storage: str, *, donate: bool) -> 
     return "\n".join([*head, "", "", *kernel, ""]), tuple(map(float, constants))
 
 
-_VERSION = numba.__version__.encode() + Path(__file__).read_bytes()
+_VERSION = numba.__version__.encode() + b"".join(
+    Path(__file__).with_name(name).read_bytes() for name in ("numba.py", "memory.py")
+)
 
 
 @functools.cache
-def _kernel(text: str, compute: str, threads: bool) -> Any:
+def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
     """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
     stamp = hashlib.sha256(_VERSION + text.encode()).hexdigest()
     path = _cache_folder() / f"kernel_{stamp[:20]}{'' if threads else '_serial'}.py"
@@ -227,6 +152,9 @@ def _blocks(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
 class _Pool:
     """One caller at a time: Numba's fallback thread pool may not be entered twice."""
 
+    forks = 0
+    """A child of a process that used OpenMP may not use it: it steps without threads."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
@@ -234,6 +162,7 @@ class _Pool:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
+        self.forks += 1
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -269,13 +198,14 @@ class Plan:
     which: tuple[int, ...]
     groups: list[_Group]
     rest: list[int]
+    forks: int
 
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf: those that a kernel takes in one call a storage dtype, the rest eagerly."""
     decay = any(factor is not None for _, factor in work.pairs)
     plan: Plan = work.plan
-    if plan is None or (plan.donate, plan.decay, plan.which) != (donate, decay, work.which):
+    if plan is None or (plan.donate, plan.decay, plan.which, plan.forks) != (donate, decay, work.which, _pool.forks):
         plan = work.plan = _plan(work, donate, decay)
     params: list[Any] = [*work.params]
     slots: list[Any] = [[*kept] for kept in work.slots]
@@ -286,7 +216,7 @@ def run(work: Work, donate: bool) -> Result:
             if not donate:
                 params[i], *slots[i] = new = [_empty_like(x) for x in (params[i], *slots[i])]
                 arrays += new
-        addresses = _addresses(work.kind.name, arrays).reshape(len(group.leaves), -1)
+        addresses = addresses_of(work.kind.name, arrays).reshape(len(group.leaves), -1)
         copies = _copies(work, group, addresses) if donate else ()  # named, to live until the kernel is done
         rows = [
             (lr, 1.0 if factor is None else factor, *work.c, *group.constants)
@@ -313,7 +243,7 @@ def _copies(work: Work, group: _Group, addresses: Any) -> list[Any]:
     clashes = sorted(overlapping(work.kind, grads, params, written))
     copies = [work.kind.xp.asarray(grads[k], copy=True) for k in clashes]
     if clashes:
-        addresses[clashes, 0] = _addresses(work.kind.name, copies)
+        addresses[clashes, 0] = addresses_of(work.kind.name, copies)
     group.apart = b"" if clashes else seen
     return copies
 
@@ -326,18 +256,18 @@ def _plan(work: Work, donate: bool, decay: bool) -> Plan:
         key = _storage(p, g, kept)
         (rest if key is None else by_dtype.setdefault(key, [])).append(i)
     groups = [_group(work, donate, decay, key, leaves) for key, leaves in by_dtype.items()]
-    return Plan(donate, decay, work.which, groups, rest)
+    return Plan(donate, decay, work.which, groups, rest, _pool.forks)
 
 
 def _group(work: Work, donate: bool, decay: bool, key: tuple[str, str], leaves: list[int]) -> _Group:
     text, constants = source(trace(work.method, decay=decay), *key, donate=donate)
     sizes, leaf_of, start_of = _blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
     row_of = np.asarray([work.which[i] for i in leaves], np.int64)
-    threads = bool(sizes.sum() > SERIAL)
+    threads = bool(sizes.sum() > SERIAL) and not _pool.forks
     compute = COMPUTE_DTYPE[key[0]]
     return _Group(
         leaves,
-        _kernel(text, compute, threads),
+        compiled_kernel(text, compute, threads),
         constants,
         compute,
         (sizes, row_of, leaf_of, start_of),
@@ -378,37 +308,3 @@ def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
             return False
         expected *= n
     return True
-
-
-@intrinsic
-def _peek(typing: Any, address: Any) -> Any:
-    """The pointer stored at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
-
-    return numba.types.int64(numba.types.int64), generate
-
-
-_AFTER_HEADER = object.__basicsize__
-"""NumPy's C ABI: the pointer to an array's data follows the object header."""
-
-
-@numba.njit("int64[::1](int64[::1])", cache=True)
-def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
-    addresses = np.empty_like(objects)
-    for i in range(objects.size):
-        addresses[i] = _peek(objects[i] + _AFTER_HEADER)
-    return addresses
-
-
-def _addresses(framework: str, arrays: list[Any]) -> Any:
-    """Where the data of each array is: ten times faster than ``ndarray.ctypes``, which costs more than a small step."""
-    if framework == "torch":
-        return np.asarray([x.data_ptr() for x in arrays], np.int64)
-    return _data_of(np.fromiter(map(id, arrays), np.int64, len(arrays)))
-
-
-_probe = np.zeros(1)
-if _addresses("numpy", [_probe])[0] != _probe.ctypes.data:  # pragma: no cover - no such NumPy is known
-    raise ImportError("NumPy keeps the data of its arrays where this version of adamod_array does not expect it")

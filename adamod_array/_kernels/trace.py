@@ -85,7 +85,8 @@ class _Recorder:
 class Symbol:
     """A value of the rule that is not known yet. Python's operators record what they would have done."""
 
-    __array_ufunc__ = None  # NumPy's scalars leave their operators to this class
+    def __array_ufunc__(self, ufunc: Any, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"a rule may use {', '.join(FUNCTIONS)} of its namespace xp, not numpy.{ufunc.__name__}")
 
     def __init__(self, recorder: _Recorder, name: str, kind: str) -> None:
         self._recorder, self.name, self.kind = recorder, name, kind
@@ -125,6 +126,23 @@ for _name, _op in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "
     setattr(Symbol, f"__r{_name}__", _operator(_op, swapped=True))
 for _name in COMPARISONS:
     setattr(Symbol, f"__{_name}__", _operator(_name))
+
+
+def _refused(sign: str) -> Callable[..., Any]:
+    def method(self: Symbol, *_: Any) -> Any:
+        raise TypeError(f"a rule may use + - * /, comparisons, abs and **2 of its values, not {sign}")
+
+    return method
+
+
+_REFUSED = ("floordiv", "mod", "matmul", "and", "or", "xor", "lshift", "rshift")
+for _name, _sign in zip(_REFUSED, ("//", "%", "@", "&", "|", "^", "<<", ">>"), strict=True):
+    setattr(Symbol, f"__{_name}__", _refused(_sign))
+    setattr(Symbol, f"__r{_name}__", _refused(_sign))
+for _name, _sign in (("rpow", "an array as an exponent"), ("invert", "~"), ("pos", "unary +"), ("float", "float()")):
+    setattr(Symbol, f"__{_name}__", _refused(_sign))
+for _name in ("getitem", "len", "iter"):
+    setattr(Symbol, f"__{_name}__", _refused("indexing"))
 
 
 class _Namespace(SimpleNamespace):

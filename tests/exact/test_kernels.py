@@ -120,3 +120,19 @@ def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
         runs.append((done.stdout, {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}))
     assert runs[0] == runs[1]
     assert len(runs[0][1]) == 1
+
+
+def test_a_forked_child_steps_without_threads() -> None:
+    """OpenMP ends a child that enters it after its parent did."""
+    program = (
+        "import os, numpy as np, adamod_array as a\n"
+        f"g = np.ones({BIG}, np.float32)\n"
+        "s = a.adam_step(a.adam_init(g), g)\n"
+        "child = os.fork()\n"
+        "t = a.adam_step(s, g)\n"
+        "if child == 0:\n"
+        "    os._exit(0 if t.step == 2 and np.isfinite(t.params).all() else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]

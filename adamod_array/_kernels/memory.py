@@ -1,0 +1,122 @@
+"""What Numba's kernels know of memory: loads and stores by address, in every storage dtype."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from adamod_array._namespace import COMPUTE_DTYPE
+
+_HALF, _WORD = ir.IntType(16), ir.IntType(32)
+_ELEMENT = {"float16": ir.HalfType(), "bfloat16": _HALF, "float32": ir.FloatType(), "float64": ir.DoubleType()}
+_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+@functools.cache
+def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
+    """``load(address, i)`` and ``store(address, i, x)`` for one of a kernel's arrays.
+
+    ``x`` is in the compute dtype: 16-bit floats widen exactly when loaded and are rounded to nearest
+    even when stored. ``array`` of ``arrays`` numbers the alias scope.
+    """
+    number = getattr(numba.types, COMPUTE_DTYPE[storage])
+    int64 = numba.types.int64
+
+    def pointer(builder: Any, address: Any, i: Any) -> Any:
+        return builder.gep(builder.inttoptr(address, _ELEMENT[storage].as_pointer()), [i])
+
+    def scoped(builder: Any, instruction: Any) -> Any:
+        module = builder.module
+        domain = module.add_metadata(["adamod_array"])
+        scopes = [module.add_metadata([f"array {k}", domain]) for k in range(arrays)]
+        instruction.set_metadata("alias.scope", module.add_metadata([scopes[array]]))
+        instruction.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != array]))
+        return instruction
+
+    def load(typing: Any, address: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x = scoped(builder, builder.load(pointer(builder, *args), align=_SIZE[storage]))
+            if storage == "float16":
+                return builder.fpext(x, ir.FloatType())
+            return _from_bfloat16(builder, x) if storage == "bfloat16" else x
+
+        return number(int64, int64), generate
+
+    def store(typing: Any, address: Any, i: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, i, x = args
+            if storage == "float16":
+                x = builder.fptrunc(x, ir.HalfType())
+            elif storage == "bfloat16":
+                x = _to_bfloat16(builder, x)
+            scoped(builder, builder.store(x, pointer(builder, address, i), align=_SIZE[storage]))
+            return context.get_dummy_value()
+
+        return numba.types.void(int64, int64, number), generate
+
+    return intrinsic(load), intrinsic(store)
+
+
+def _from_bfloat16(builder: Any, x: Any) -> Any:
+    """The upper half of a float32."""
+    return builder.bitcast(builder.shl(builder.zext(x, _WORD), _WORD(16)), ir.FloatType())
+
+
+def _to_bfloat16(builder: Any, x: Any) -> Any:
+    """Round to nearest even; a NaN stays a NaN."""
+    bits = builder.bitcast(x, _WORD)
+    odd = builder.and_(builder.lshr(bits, _WORD(16)), _WORD(1))
+    rounded = builder.lshr(builder.add(bits, builder.add(odd, _WORD(0x7FFF))), _WORD(16))
+    quiet = builder.or_(builder.lshr(bits, _WORD(16)), _WORD(0x40))
+    return builder.trunc(builder.select(builder.fcmp_unordered("uno", x, x), quiet, rounded), _HALF)
+
+
+@numba.njit(inline="always")
+def minimum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
+    """The array API's minimum: NaN where either is."""
+    return a if a < b or a != a else b
+
+
+@numba.njit(inline="always")
+def maximum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
+    """The array API's maximum: NaN where either is."""
+    return a if a > b or a != a else b
+
+
+@intrinsic
+def peek(typing: Any, address: Any) -> Any:
+    """The pointer stored at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+
+    return numba.types.int64(numba.types.int64), generate
+
+
+_AFTER_HEADER = object.__basicsize__
+"""NumPy's C ABI: the pointer to an array's data follows the object header."""
+
+
+@numba.njit("int64[::1](int64[::1])", cache=True)
+def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
+    addresses = np.empty_like(objects)
+    for i in range(objects.size):
+        addresses[i] = peek(objects[i] + _AFTER_HEADER)
+    return addresses
+
+
+def addresses_of(framework: str, arrays: list[Any]) -> Any:
+    """Where the data of each array is: ten times faster than ``ndarray.ctypes``, which costs more than a small step."""
+    if framework == "torch":
+        return np.asarray([x.data_ptr() for x in arrays], np.int64)
+    return _data_of(np.fromiter(map(id, arrays), np.int64, len(arrays)))
+
+
+_probe = np.zeros(1)
+if addresses_of("numpy", [_probe])[0] != _probe.ctypes.data:  # pragma: no cover - no such NumPy is known
+    raise ImportError("NumPy keeps the data of its arrays where this version of adamod_array does not expect it")
