@@ -140,7 +140,7 @@ def peers(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, tags=["cpu"])
 def minimums(session: nox.Session) -> None:
-    """Run NumPy's tests, and those of JAX and steps, on the lowest releases that pyproject.toml allows, without Numba."""
+    """Run NumPy's tests, and JAX's own, on the lowest releases that pyproject.toml allows, and without Numba."""
     project = PROJECT["project"]
     lowest = {}
     for text in [*project["dependencies"], *project["optional-dependencies"]["jax"]]:

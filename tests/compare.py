@@ -32,7 +32,8 @@ def ulps(actual: Any, expected: Any) -> np.ndarray[Any, Any]:
 
 def _bfloat16_spacing(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     _, exponent = np.frexp(np.maximum(x.astype(np.float64), 2.0**-126))
-    return np.ldexp(1.0, exponent - 8)
+    spacing: np.ndarray[Any, Any] = np.ldexp(1.0, exponent - 8)
+    return spacing
 
 
 def assert_close(actual: Any, expected: Any, *, ulp: float = 0, atol: float = 0.0) -> None:

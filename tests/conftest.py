@@ -23,6 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", True)
+    if name == "dask":
+        import dask
+
+        dask.config.set(scheduler="synchronous")  # threads cost more than arrays of this size
     if name == "strict":
         import array_api_strict
 

@@ -72,10 +72,9 @@ def fresh(backend: Backend, method: Method, n: int, dtype: str, lr: Any, t: int)
 
 
 def cancelled(method: Method, t: int) -> float:
-    """What RAdam's omega loses where rho is just above 4: a double, it is known to four ulp, and omega goes
-    with the root of rho - 4.
+    """What RAdam's omega loses where rho is just above 4, in ulp of float64; float32 does not notice.
 
-    Coefficients are doubles, so float32 does not notice.
+    As a double, rho is known to four ulp, and omega goes with the root of rho - 4.
     """
     if not isinstance(method, RAdam):
         return 0.0
