@@ -144,7 +144,7 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
             flat.kind,
             coefficients_at(state.method, state.step + 1),
             pairs,
-            which if every else tuple([which[i] for i in at]),
+            which if len(at) == len(which) else tuple([which[i] for i in at]),
             [flat.leaves[i] for i in at],
             [gradients[i] for i in at],
             [[slot[i] for slot in flat.slots] for i in at],
