@@ -1,7 +1,9 @@
 """PyTorch: a rule's straight line over lists of tensors, every operation once for all leaves.
 
 One text, written from the traced rule, is either run as it stands, where ``torch._foreach_*``
-launches few kernels for many tensors, or given to ``torch.compile``, which fuses it.
+launches few kernels for many tensors, or given to ``torch.compile``, which fuses it: on a GPU for
+all leaves of a tree at once, on the CPU, where its time grows with the square of their number and
+calls cost less, for one flat leaf of any size.
 """
 
 from __future__ import annotations
@@ -134,6 +136,10 @@ def program(line: Line, compute: str, donate: bool) -> tuple[Callable[..., Any],
     return scope["prepare"], scope["step"]
 
 
+CHUNK = 1 << 16
+"""Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""
+
+
 @dataclass
 class _Group:
     """Leaves of one device and one set of dtypes, stepped by one call."""
@@ -143,7 +149,9 @@ class _Group:
     prepare: Callable[..., Any]
     step: Callable[..., Any]
     fused: Callable[..., Any] | None
-    tried: bool = False
+    """``step`` through torch.compile."""
+    flat: bool
+    """Whether ``fused`` takes leaves without their shape."""
 
 
 @dataclass
@@ -158,8 +166,11 @@ class Plan:
     """Addresses of gradients that were seen to share no memory with what a donated step writes."""
 
 
-def run(work: Work, donate: bool, *, fuse: bool) -> Result:
-    """Step every leaf, in one call for each device and dtype; ``fuse`` them by torch.compile, where it can be."""
+def run(work: Work, donate: bool, *, fuse: float) -> Result:
+    """Step every leaf, by torch.compile where it can: a GPU's, and the CPU's of at least ``fuse`` elements.
+
+    An infinite ``fuse`` asks for no compiler at all.
+    """
     decay = tuple([factor is not None for _, factor in work.pairs])
     plan: Plan = work.plan
     if plan is None or (plan.donate, plan.which, plan.decay) != (donate, work.which, decay):
@@ -167,32 +178,57 @@ def run(work: Work, donate: bool, *, fuse: bool) -> Result:
     grads = _apart(work, plan) if donate else work.grads
     params: list[Any] = [*work.params]
     slots: list[Any] = [*work.slots]
+    scalars: dict[Any, Any] = {}
     for group in plan.groups:
         at = group.leaves
+        key = group.prepare, group.compute, work.params[at[0]].device, tuple([work.which[i] for i in at])
+        if key not in scalars:
+            scalars[key] = _scalars(work, group)
         arrays = [[grads[i] for i in at], [work.params[i] for i in at]]
         arrays += ([work.slots[i][k] for i in at] for k in range(len(work.method.slots)))
-        new_params, *new_slots = _step(group, _scalars(work, group), arrays)
-        for k, i in enumerate(at):
-            params[i], slots[i] = new_params[k], [slot[k] for slot in new_slots]
+        new_params, *new_slots = _step(group, scalars[key], arrays)
+        if not donate:
+            for k, i in enumerate(at):
+                params[i], slots[i] = new_params[k], [slot[k] for slot in new_slots]
     return params, slots
 
 
-def _groups(work: Work, donate: bool, fuse: bool) -> list[_Group]:
+def _groups(work: Work, donate: bool, fuse: float) -> list[_Group]:
     leaves: dict[Any, list[int]] = {}
-    for i, (p, g, which) in enumerate(zip(work.params, work.grads, work.which, strict=True)):
-        key = p.device, dtype_name(p), g.dtype, work.pairs[which][1] is not None
-        leaves.setdefault(key, []).append(i)
+    for i, (p, g, kept, which) in enumerate(zip(work.params, work.grads, work.slots, work.which, strict=True)):
+        fused = p.dtype.is_floating_point and fuse < math.inf and not missing_compiler(p.device.type)
+        if fused and p.device.type == "cpu":
+            fused = p.numel() >= fuse and all(x.is_contiguous() for x in (p, g, *kept))
+        leaves.setdefault((p.device, dtype_name(p), g.dtype, work.pairs[which][1] is not None, fused), []).append(i)
     groups = []
-    for (device, storage, _, decay), at in leaves.items():
+    for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
         key = work.method, compute, decay, donate
-        fused = None
-        if fuse and compute not in REAL_DTYPE and not missing_compiler(device.type):
-            arrays = [x for i in at for x in (work.grads[i], work.params[i], *work.slots[i])]
-            fused = _fused(*key, tuple([work.which[i] for i in at]), tuple(map(work.kind.layout, arrays)))
         prepare, step = _program(*key)
-        groups.append(_Group(at, compute, prepare, step, fused))
+        on_host = device.type == "cpu"
+        for at in _chunks(work, every, 0 if fused else CHUNK) if on_host else [every]:
+            compiled = None
+            if fused:
+                arrays = [x for i in at for x in (work.grads[i], work.params[i], *work.slots[i])]
+                alike = [x.dtype for x in arrays] if on_host else [*map(work.kind.layout, arrays)]
+                rates = [] if on_host else [work.which[i] for i in at]
+                compiled = _fused(*key, (*alike, *rates), dynamic=on_host)
+            groups.append(_Group(at, compute, prepare, step, compiled, on_host))
     return groups
+
+
+def _chunks(work: Work, leaves: list[int], size: int) -> list[list[int]]:
+    """Neighbours of up to ``size`` elements together, at least a leaf each."""
+    chunks: list[list[int]] = []
+    room = 0
+    for i in leaves:
+        n = work.params[i].numel()
+        if room <= 0 or n > room:
+            chunks.append([])
+            room = size
+        chunks[-1].append(i)
+        room -= n
+    return chunks
 
 
 def _apart(work: Work, plan: Plan) -> list[Any]:
@@ -224,12 +260,12 @@ def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     if group.fused is not None:
         torch = sys.modules["torch"]
         try:
-            if group.tried:
+            if not group.flat:
                 return group.fused(scalars, *arrays)
-            group.tried = True
-            with warnings.catch_warnings():  # of PyTorch about PyTorch: it imports deprecated parts of its own
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return group.fused(scalars, *arrays)
+            new = group.fused(scalars, *([x.view(-1) for x in xs] for xs in arrays))
+            return [
+                [y.view(x.shape) for x, y in zip(xs, ys, strict=True)] for xs, ys in zip(arrays[1:], new, strict=True)
+            ]
         except torch._dynamo.exc.TorchDynamoException as error:  # nothing has been written yet
             device = arrays[1][0].device.type
             _broken[device] = f"torch.compile failed: {' '.join(str(error).splitlines()[:2])}"
@@ -251,14 +287,24 @@ _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "ea
 
 
 @functools.lru_cache(maxsize=256)
-def _fused(
-    method: Method, compute: str, decay: bool, donate: bool, which: tuple[int, ...], layouts: tuple[Any, ...]
-) -> Any:
-    """``step`` compiled for one tree. PyTorch counts compilations by function and gives up after eight."""
+def _fused(method: Method, compute: str, decay: bool, donate: bool, arrays: Any, *, dynamic: bool) -> Any:
+    """A function of its own for these arrays: PyTorch counts a function's compilations and gives up after eight."""
     torch = sys.modules["torch"]
     _, step = program(trace(method, decay=decay), compute, donate)
     options = {name: True for name in _LIKE_IEEE if name in torch._inductor.list_options()}
-    return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+    compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, options=options)
+    tried = False
+
+    def call(*args: Any) -> Any:
+        nonlocal tried
+        if tried:
+            return compiled(*args)
+        tried = True
+        with warnings.catch_warnings():  # of PyTorch about PyTorch: it imports deprecated parts of its own
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return compiled(*args)
+
+    return call
 
 
 _broken: dict[str, str] = {}

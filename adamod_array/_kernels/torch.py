@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from adamod_array._kernels import Result, Work, compiled, eager, foreach
 
 _LISTS = ("cpu", "cuda", "xpu", "mps")
 """Devices whose tensors are stepped as lists; any other's one by one."""
+_FUSE = {("compile", "compile"): 0, ("compile", "auto"): foreach.CHUNK}
+"""From how many elements on a leaf of the CPU is compiled: for smaller ones the call costs more than it saves."""
 
 
 @dataclass
@@ -47,7 +50,7 @@ def run(work: Work, donate: bool) -> Result:
             if plan.engine == "numba":
                 params, slots = compiled().run(work, donate)
             else:
-                params, slots = foreach.run(work, donate, fuse=plan.engine == "compile")
+                params, slots = foreach.run(work, donate, fuse=_FUSE.get((plan.engine, choice), math.inf))
             written = None
             if donate:
                 written = plan.written or [x for arrays in (params, *slots) for x in arrays]
