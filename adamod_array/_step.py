@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,14 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
 
 def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
     """:func:`step`, for a state of one method only."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.compiler.is_compiling():  # Dynamo's version of optree fails on dicts
+        new: State = torch.compiler.disable(_take_step)(method, state, grads, lr, donate)
+        return new
+    return _take_step(method, state, grads, lr, donate)
+
+
+def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
     if not isinstance(state, State):
         raise TypeError(
             f"step: expected a State from init, got {type(state).__name__}; the order is step(state, grads)"
