@@ -24,10 +24,19 @@ class Flat:
     kind: Namespace | None
     layouts: list[Any]
     """``kind.layout`` of each parameter, to compare its gradient's with."""
+    numbered: Tree = None
+    """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
     """What the engine worked out about them."""
     apart: bool = False
     """Whether they are known to be writable and to share no memory."""
+
+    def tree(self, leaves: list[Any]) -> Tree:
+        """The tree with these leaves."""
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.compiler.is_compiling() and self.numbered is not None:
+            return torch.utils._pytree.tree_map(lambda i: leaves[i], self.numbered)
+        return unflatten(self.spec, leaves)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,9 +96,9 @@ class State:
     def __getattr__(self, name: str) -> Any:
         flat = self._flat
         if flat is not None and name == "params":
-            return unflatten(flat.spec, flat.leaves)
+            return flat.tree(flat.leaves)
         if flat is not None and name == "slots":
-            return {name: unflatten(flat.spec, slot) for name, slot in zip(self.method.slots, flat.slots, strict=True)}
+            return {name: flat.tree(slot) for name, slot in zip(self.method.slots, flat.slots, strict=True)}
         raise AttributeError(f"State has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     lr, weight_decay = constant_rate(lr, spec, "lr"), decay_rate(weight_decay, spec)
     leaves = [np.asarray(p) if isinstance(p, np.generic) else p for p in leaves]
     slots = [[None if p is None else _zeros(method, kind, p, i) for p in leaves] for i in range(len(method.slots))]
-    flat = Flat(spec, leaves, slots, kind, _layouts(kind, leaves))
+    flat = Flat(spec, leaves, slots, kind, _layouts(kind, leaves), _numbered(kind, spec))
     return State.of(flat, step=0, method=method, lr=lr, weight_decay=weight_decay)
 
 
@@ -118,8 +118,12 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
 def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
     """:func:`step`, for a state of one method only."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.compiler.is_compiling():  # Dynamo's version of optree fails on dicts
-        new: State = torch.compiler.disable(_take_step)(method, state, grads, lr, donate)
+    if torch is not None and torch.compiler.is_compiling():
+        from adamod_array._kernels import dynamo
+
+        new = dynamo.step(method, state, grads, lr, donate)
+        if new is None:
+            new = torch.compiler.disable(_take_step)(method, state, grads, lr, donate)
         return new
     return _take_step(method, state, grads, lr, donate)
 
@@ -143,7 +147,7 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
     every = len(at) == sum([p is not None for p in flat.leaves])
     if donate and flat.kind is not None and not flat.apart:
         _check.writable(flat.kind, _written(flat, at, state.method.slots))
-    new = Flat(flat.spec, [*flat.leaves], [[*slot] for slot in flat.slots], flat.kind, flat.layouts)
+    new = Flat(flat.spec, [*flat.leaves], [[*slot] for slot in flat.slots], flat.kind, flat.layouts, flat.numbered)
     new.apart = every or flat.apart  # new arrays share nothing, and donated ones have been checked
     if at:
         assert flat.kind is not None
@@ -198,11 +202,15 @@ def _flatten(state: State) -> Flat:
         for i, (p, x) in enumerate(zip(leaves, slot, strict=True)):
             if p is not None and kind is not None:
                 _check.beside(kind, p, x, functools.partial(_tree.path, spec, f"slots[{name!r}]", i))
-    return Flat(spec, leaves, slots, kind, _layouts(kind, leaves))
+    return Flat(spec, leaves, slots, kind, _layouts(kind, leaves), _numbered(kind, spec))
 
 
 def _layouts(kind: Namespace | None, leaves: list[Any]) -> list[Any]:
     return [None if kind is None or p is None else kind.layout(p) for p in leaves]
+
+
+def _numbered(kind: Namespace | None, spec: Any) -> Tree:
+    return _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
 
 
 def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], bool]:

@@ -55,7 +55,7 @@ def root_type(spec: Any) -> Any:
 def paths(spec: Any, root: str) -> list[str]:
     """What a user would type to reach each leaf: ``params['layers'][0]['w']``."""
     if jax := _jax_of(spec):
-        keyed, _ = jax.tree_flatten_with_path(_numbered(spec))
+        keyed, _ = jax.tree_flatten_with_path(numbered(spec))
         return [root + jax.keystr(path) for path, _ in keyed]
     return [accessor.codify(root) for accessor in spec.accessors()]
 
@@ -65,7 +65,8 @@ def path(spec: Any, root: str, i: int) -> str:
     return paths(spec, root)[i]
 
 
-def _numbered(spec: Any) -> Tree:
+def numbered(spec: Any) -> Tree:
+    """The tree of ``spec`` with the numbers of its leaves."""
     return unflatten(spec, range(spec.num_leaves))
 
 
@@ -77,7 +78,7 @@ def mismatch(expected: Any, got: Any, root: str) -> str:
             return f"{want} is missing" + (f" (there is {have})" if have else "")
         if have is not None and have not in wanted:
             return f"{have} has no parameter beside it"
-    found = _other_container(_numbered(expected), _numbered(got), root, _jax_of(expected))
+    found = _other_container(numbered(expected), numbered(got), root, _jax_of(expected))
     return found or f"expected {expected}, got {got}"
 
 
@@ -118,7 +119,7 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
     ValueError
         ``prefix`` is not a prefix of the parameters' tree.
     """
-    full = _numbered(spec)
+    full = numbered(spec)
     values: list[Any] = []
     try:
         if jax := _jax_of(spec):

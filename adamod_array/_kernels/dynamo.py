@@ -1,0 +1,166 @@
+"""PyTorch: a step inside a user's torch.compile, written so that it is traced without a graph break.
+
+Only what Dynamo can follow: no C++ trees, no look at numbers or memory. Coefficients and schedules
+are computed in float64 on the parameters' device, from a count that is no constant of the program
+once it has changed, so that any number of steps is compiled twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree
+
+from adamod_array._kernels import apply_rule
+from adamod_array._method import Method, _logarithm
+from adamod_array._state import Flat, State
+from adamod_array._tree import Tree
+from adamod_array.schedules import Schedule
+
+_COMPUTE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_warning", None):
+    allow(_logarithm)  # a pure function: Dynamo may go past its cache, and need not warn
+
+
+def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> State | None:
+    """The new state; None of what is wrong or out of the ordinary, which is left to a step outside of the graph."""
+    if not isinstance(state, State) or not isinstance(state.method, kind) or state._spent:
+        return None
+    method, flat = state.method, state._flat
+    if flat is not None and flat.numbered is None:
+        return None
+    if lr is not None and not (isinstance(lr, (int, float, torch.Tensor)) or callable(lr)):
+        return None
+    if flat is None:
+        old, spec = _pytree.tree_flatten(state.params)
+        order = [*range(len(old))]
+        old_slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
+        if isinstance(state.lr, tuple) or isinstance(state.weight_decay, tuple):
+            return None  # in optree's order of leaves
+    else:
+        old, old_slots = flat.leaves, flat.slots
+        order, spec = _pytree.tree_flatten(flat.numbered)
+    if not all(isinstance(i, int) for i in order):
+        return None  # a container that optree knows and PyTorch does not
+    gradients = [None] * len(old)
+    try:
+        for i, g in zip(order, spec.flatten_up_to(grads), strict=True):
+            gradients[i] = g
+    except ValueError:
+        return None
+    if not all(_fits(p, g) for p, g in zip(old, gradients, strict=True)):
+        return None
+    if not donate and any(p is not None and p.requires_grad and p.is_leaf for p in old):
+        return None  # PyTorch's compiler makes no new leaves that require grad
+    t = state.step + 1
+    scalars = _Scalars(method, t, state.lr if lr is None else lr, state.weight_decay)
+    params, slots = [*old], [[*slot] for slot in old_slots]
+    for i, (p, g) in enumerate(zip(old, gradients, strict=True)):
+        if g is None:
+            continue
+        kept = [slot[i] for slot in old_slots]
+        rate, decay, c = scalars.of(i, p)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not donate and _is_differentiated(p, g, kept, rate)):
+            compute = _COMPUTE.get(p.dtype, p.dtype)
+            new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), kept)
+            new = [x.clone() if x is g or x is p or any(x is y for y in kept) else x for x in new]
+            if donate:
+                for x, y in zip((p, *kept), new, strict=True):
+                    x.copy_(y)
+                continue
+            new = [y.to(x.dtype) for x, y in zip((p, *kept), new, strict=True)]
+        params[i] = new[0]
+        for slot, x in zip(slots, new[1:], strict=True):
+            slot[i] = x
+    if donate:
+        state._spent.append(t)
+    fields = {"step": t, "method": method, "lr": state.lr, "weight_decay": state.weight_decay}
+    if flat is None:
+        trees = {name: spec.unflatten(slot) for name, slot in zip(method.slots, slots, strict=True)}
+        return State(spec.unflatten(params), trees, **fields)
+    return State.of(Flat(flat.spec, params, slots, flat.kind, flat.layouts, flat.numbered), **fields)
+
+
+class _Functions:
+    """What rules, coefficients and schedules use of a namespace, for tensors and numbers.
+
+    array_api_compat asks for result types, which breaks the graph.
+    """
+
+    exp, expm1, log, sqrt, cos, abs, real, imag = (
+        torch.exp,
+        torch.expm1,
+        torch.log,
+        torch.sqrt,
+        torch.cos,
+        torch.abs,
+        torch.real,
+        torch.imag,
+    )
+
+    @staticmethod
+    def minimum(x: Any, y: Any) -> Any:
+        """NaN where either is."""
+        return torch.minimum(*_tensors(x, y))
+
+    @staticmethod
+    def maximum(x: Any, y: Any) -> Any:
+        """NaN where either is."""
+        return torch.maximum(*_tensors(x, y))
+
+    @staticmethod
+    def where(condition: Any, x: Any, y: Any) -> Any:
+        """``x`` or ``y``; two numbers in double precision."""
+        if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
+            x, y = _tensors(x, y)
+        else:
+            x, y = (torch.full((), z, dtype=torch.float64, device=condition.device) for z in (x, y))
+        return torch.where(condition, x, y)
+
+    @staticmethod
+    def isdtype(dtype: Any, kind: str) -> bool:
+        """Of real and complex floats."""
+        return kind == ("complex floating" if dtype.is_complex else "real floating")
+
+
+def _tensors(*xs: Any) -> list[Any]:
+    like = next(x for x in xs if isinstance(x, torch.Tensor))
+    return [x if isinstance(x, torch.Tensor) else torch.full((), x, dtype=like.dtype, device=like.device) for x in xs]
+
+
+def _read(lr: Any, t: Any) -> Any:
+    """A rate at step ``t``, a tensor."""
+    if isinstance(lr, Schedule):
+        return lr.at(t, _Functions)
+    return lr if isinstance(lr, torch.Tensor) or not callable(lr) else lr(t)
+
+
+class _Scalars:
+    """Rates and coefficients of a step, of each leaf; the compiler sees that most are the same."""
+
+    def __init__(self, method: Method, t: Any, lr: Any, weight_decay: Any) -> None:
+        self.method, self.t, self.lr, self.weight_decay = method, t, lr, weight_decay
+
+    def of(self, i: int, p: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+        lr = self.lr[i] if isinstance(self.lr, tuple) else self.lr
+        weight_decay = self.weight_decay[i] if isinstance(self.weight_decay, tuple) else self.weight_decay
+        dtype = _COMPUTE.get(p.dtype, _REAL.get(p.dtype, p.dtype))
+        t = torch.full((), self.t, dtype=torch.float64, device=p.device)
+        rate = _read(lr, t)
+        if not isinstance(rate, torch.Tensor):
+            rate = torch.full((), rate, dtype=torch.float64, device=p.device)
+        decay = None if weight_decay == 0 else (1 - rate * weight_decay).to(dtype)
+        return rate.to(dtype), decay, tuple([c.to(dtype) for c in self.method.coefficients(t, _Functions)])
+
+
+def _fits(p: Any, g: Any) -> bool:
+    if p is None or g is None:
+        return g is None
+    return isinstance(p, torch.Tensor) and isinstance(g, torch.Tensor) and g.shape == p.shape and g.device == p.device
+
+
+def _is_differentiated(p: Any, g: Any, kept: list[Any], rate: Any) -> bool:
+    return any(x.requires_grad for x in (g, *kept, rate)) or (p.requires_grad and not p.is_leaf)
