@@ -53,7 +53,9 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
         return None
     if not all(_fits(p, g) for p, g in zip(old, gradients, strict=True)):
         return None
-    if not donate and any(p is not None and p.requires_grad and p.is_leaf for p in old):
+    inputs = [x for xs in (gradients, *old_slots) for x in xs]
+    differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(old, [*inputs, lr])
+    if not donate and not differentiated and any(p is not None and p.requires_grad for p in old):
         return None  # PyTorch's compiler makes no new leaves that require grad
     t = state.step + 1
     scalars = _Scalars(method, t, state.lr if lr is None else lr, state.weight_decay)
@@ -63,7 +65,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
             continue
         kept = [slot[i] for slot in old_slots]
         rate, decay, c = scalars.of(i, p)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not donate and _is_differentiated(p, g, kept, rate)):
+        with torch.set_grad_enabled(differentiated):
             compute = _COMPUTE.get(p.dtype, p.dtype)
             new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), kept)
             new = [x.clone() if x is g or x is p or any(x is y for y in kept) else x for x in new]
@@ -139,21 +141,32 @@ def _read(lr: Any, t: Any) -> Any:
 
 
 class _Scalars:
-    """Rates and coefficients of a step, of each leaf; the compiler sees that most are the same."""
+    """Rates and coefficients of a step; each is in the program once a device and dtype."""
 
     def __init__(self, method: Method, t: Any, lr: Any, weight_decay: Any) -> None:
         self.method, self.t, self.lr, self.weight_decay = method, t, lr, weight_decay
+        self.coefficients: dict[Any, tuple[Any, ...]] = {}
+        self.rates: dict[Any, tuple[Any, Any]] = {}
 
     def of(self, i: int, p: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+        """Rate, decay and coefficients of leaf ``i``, in its compute dtype."""
         lr = self.lr[i] if isinstance(self.lr, tuple) else self.lr
         weight_decay = self.weight_decay[i] if isinstance(self.weight_decay, tuple) else self.weight_decay
         dtype = _COMPUTE.get(p.dtype, _REAL.get(p.dtype, p.dtype))
-        t = torch.full((), self.t, dtype=torch.float64, device=p.device)
-        rate = _read(lr, t)
-        if not isinstance(rate, torch.Tensor):
-            rate = torch.full((), rate, dtype=torch.float64, device=p.device)
-        decay = None if weight_decay == 0 else (1 - rate * weight_decay).to(dtype)
-        return rate.to(dtype), decay, tuple([c.to(dtype) for c in self.method.coefficients(t, _Functions)])
+        key = p.device, dtype
+        if key not in self.coefficients:
+            t = torch.full((), self.t, dtype=torch.float64, device=p.device)
+            self.coefficients[key] = tuple([c.to(dtype) for c in self.method.coefficients(t, _Functions)])
+        # of one rate for all leaves, neither number nor identity may be compiled in: it can change from step to step
+        which = *key, (id(lr) if callable(lr) else i) if isinstance(self.lr, tuple) else None, weight_decay
+        if which not in self.rates:
+            t = torch.full((), self.t, dtype=torch.float64, device=p.device)
+            rate = _read(lr, t)
+            if not isinstance(rate, torch.Tensor):
+                rate = torch.full((), rate, dtype=torch.float64, device=p.device)
+            decay = None if weight_decay == 0 else (1 - rate * weight_decay).to(dtype)
+            self.rates[which] = rate.to(dtype), decay
+        return *self.rates[which], self.coefficients[key]
 
 
 def _fits(p: Any, g: Any) -> bool:
@@ -162,5 +175,8 @@ def _fits(p: Any, g: Any) -> bool:
     return isinstance(p, torch.Tensor) and isinstance(g, torch.Tensor) and g.shape == p.shape and g.device == p.device
 
 
-def _is_differentiated(p: Any, g: Any, kept: list[Any], rate: Any) -> bool:
-    return any(x.requires_grad for x in (g, *kept, rate)) or (p.requires_grad and not p.is_leaf)
+def _are_differentiated(params: list[Any], inputs: list[Any]) -> bool:
+    """Whether the step is to be, as :mod:`adamod_array._kernels.torch` says it."""
+    return any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs) or any(
+        p is not None and p.requires_grad and not p.is_leaf for p in params
+    )

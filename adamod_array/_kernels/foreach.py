@@ -262,9 +262,9 @@ def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
         try:
             if not group.flat:
                 return group.fused(scalars, *arrays)
-            new = group.fused(scalars, *([x.view(-1) for x in xs] for xs in arrays))
+            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays))
             return [
-                [y.view(x.shape) for x, y in zip(xs, ys, strict=True)] for xs, ys in zip(arrays[1:], new, strict=True)
+                [y.resize_(x.shape) for x, y in zip(*each, strict=True)] for each in zip(arrays[1:], new, strict=True)
             ]
         except torch._dynamo.exc.TorchDynamoException as error:  # nothing has been written yet
             device = arrays[1][0].device.type
@@ -275,6 +275,12 @@ def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     # a number of the host's goes into kernels as an argument; one on a device would have to be waited for
     numbers = [x.item() if not _is_list(x) and x.device.type == "cpu" else x for x in scalars]
     return group.step(numbers, *arrays)
+
+
+def _flat(x: Any) -> Any:
+    """The memory of a contiguous tensor without its shape; not as a view, whose base's shape would be compiled in."""
+    flat = sys.modules["torch"].empty(0, dtype=x.dtype, device="cpu")
+    return flat.set_(x.untyped_storage(), x.storage_offset(), (x.numel(),))
 
 
 @functools.lru_cache(maxsize=256)
