@@ -205,8 +205,8 @@ def build(session: nox.Session) -> None:
     session.run_install("python", "-m", "build", "--outdir", str(dist), *session.posargs)
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
-    files = [path for path in ROOT.glob("adamod_array/**/*") if path.is_file() and path.suffix != ".pyc"]
-    package = {path.relative_to(ROOT).as_posix() for path in files}
+    files = [path.relative_to(ROOT) for path in ROOT.glob("adamod_array/**/*") if path.is_file()]
+    package = {path.as_posix() for path in files if "__pycache__" not in path.parts}  # Python's caches and Numba's
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     if packed != package:
         session.error(f"the wheel differs from the package: {sorted(packed ^ package)}")
