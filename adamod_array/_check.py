@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from adamod_array import _tree
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name, is_tracer, namespace_of
 
 WRITABLE = ("numpy", "cupy", "torch")
@@ -90,12 +89,6 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
 def _unknown(shape: Any) -> bool:
     """Dask's shapes hold NaN where they are not known yet."""
     return any(math.isnan(n) for n in shape)
-
-
-def structure(expected: Any, got: Any, root: str) -> None:
-    """The same tree as params."""
-    if expected != got:
-        raise ValueError(f"{root} must have the structure of params: {_tree.mismatch(expected, got, root)}")
 
 
 def writable(kind: Namespace, arrays: list[tuple[Any, Callable[[], str]]]) -> None:

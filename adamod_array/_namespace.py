@@ -92,9 +92,10 @@ class Namespace:
 def namespace_of(x: Any) -> Namespace | None:
     """The namespace of an array, or None of anything else."""
     cls = type(x)
-    if cls not in _namespaces:
-        _namespaces[cls] = _namespace_of_type(cls)
-    return _namespaces[cls] or _namespace_by_protocol(x)
+    kind = _namespaces.get(cls)
+    if kind is None and cls not in _namespaces:
+        kind = _namespaces[cls] = _namespace_of_type(cls)
+    return kind or _namespace_by_protocol(x)
 
 
 _namespaces: dict[type, Namespace | None] = {}

@@ -112,6 +112,8 @@ def rates_at(
 
 
 def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
+    if type(rate) is float and 0 <= rate < math.inf:
+        return rate
     if _is_schedule(rate):
         return _as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)
     return _as_rate(rate, what, beside)

@@ -86,10 +86,10 @@ class State:
         _register()
 
     @classmethod
-    def of(cls, flat: Flat, **fields: Any) -> State:
+    def of(cls, flat: Flat, step: Any, method: Method, lr: Any, weight_decay: Any) -> State:
         """A state whose trees are built when they are asked for: most steps never do."""
         self = object.__new__(cls)
-        self.__dict__.update(fields, _spent=[], _flat=flat)
+        self.__dict__.update(step=step, method=method, lr=lr, weight_decay=weight_decay, _spent=[], _flat=flat)
         _register()
         return self
 

@@ -59,7 +59,7 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     leaves = [np.asarray(p) if isinstance(p, np.generic) else p for p in leaves]
     slots = [[None if p is None else _zeros(method, kind, p, i) for p in leaves] for i in range(len(method.slots))]
     flat = Flat(spec, leaves, slots, kind, _layouts(kind, leaves), _numbered(kind, spec))
-    return State.of(flat, step=0, method=method, lr=lr, weight_decay=weight_decay)
+    return State.of(flat, 0, method, lr, weight_decay)
 
 
 def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
@@ -142,9 +142,8 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
     flat = state._flat
     if flat is None or _has_changed(flat):
         flat = _flatten(state)
-    gradients, uniform = _gradients(flat, grads)
-    at = [i for i, g in enumerate(gradients) if g is not None]
-    every = len(at) == sum([p is not None for p in flat.leaves])
+    gradients, at, uniform = _gradients(flat, grads)
+    every = len(at) == len(flat.leaves) or len(at) == sum([p is not None for p in flat.leaves])
     if donate and flat.kind is not None and not flat.apart:
         _check.writable(flat.kind, _written(flat, at, state.method.slots))
     new = Flat(flat.spec, [*flat.leaves], [[*slot] for slot in flat.slots], flat.kind, flat.layouts, flat.numbered)
@@ -173,7 +172,7 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
     step = state.step + 1
     if donate:
         state._spent.append(step)
-    return State.of(new, step=step, method=state.method, lr=state.lr, weight_decay=state.weight_decay)
+    return State.of(new, step, state.method, state.lr, state.weight_decay)
 
 
 def _has_changed(flat: Flat) -> bool:
@@ -196,12 +195,12 @@ def _flatten(state: State) -> Flat:
     kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
     slots = []
     for name in names:
-        slot, slot_spec = _tree.flatten_like(spec, state.slots[name])
-        _check.structure(spec, slot_spec, f"slots[{name!r}]")
+        tree, root = state.slots[name], f"slots[{name!r}]"
+        slot = _tree.leaves_like(spec, tree, root)
         slots.append(slot)
         for i, (p, x) in enumerate(zip(leaves, slot, strict=True)):
             if p is not None and kind is not None:
-                _check.beside(kind, p, x, functools.partial(_tree.path, spec, f"slots[{name!r}]", i))
+                _check_leaf(kind, p, x, spec, i, tree, root)
     return Flat(spec, leaves, slots, kind, _layouts(kind, leaves), _numbered(kind, spec))
 
 
@@ -213,23 +212,31 @@ def _numbered(kind: Namespace | None, spec: Any) -> Tree:
     return _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
 
 
-def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], bool]:
-    """One gradient or None a leaf, known to fit; and whether each lies in memory as its parameter does."""
-    gradients, spec = _tree.flatten_like(flat.spec, grads)
-    _check.structure(flat.spec, spec, "grads")
-    kind, uniform = flat.kind, True
+def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], list[int], bool]:
+    """One gradient or None a leaf, known to fit; which are there; whether each lies in memory as its parameter does."""
+    gradients = _tree.leaves_like(flat.spec, grads, "grads")
+    kind, uniform, at = flat.kind, True, []
     for i, (p, g, layout) in enumerate(zip(flat.leaves, gradients, flat.layouts, strict=True)):
         if p is None:
             if g is not None:
-                raise ValueError(f"{_tree.path(spec, 'grads', i)} must be None like its parameter")
+                _tree.check_structure(flat.spec, grads, "grads")
+                raise ValueError(f"{_tree.path(flat.spec, 'grads', i)} must be None like its parameter")
         elif g is not None:
             assert kind is not None
+            at.append(i)
             if isinstance(g, np.generic):
                 g = gradients[i] = np.asarray(g)
             if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
                 uniform = False
-                _check.beside(kind, p, g, functools.partial(_tree.path, spec, "grads", i))
-    return gradients, uniform
+                _check_leaf(kind, p, g, flat.spec, i, grads, "grads")
+    return gradients, at, uniform
+
+
+def _check_leaf(kind: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:
+    """What stands in a tree where the parameters' has leaf ``i``."""
+    if namespace_of(x) is None:  # a container, perhaps
+        _tree.check_structure(spec, tree, root)
+    _check.beside(kind, p, x, functools.partial(_tree.path, spec, root, i))
 
 
 def _written(flat: Flat, at: list[int], names: tuple[str, ...]) -> list[tuple[Any, Callable[[], str]]]:

@@ -13,7 +13,7 @@ import optree
 import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, adam_step, engine, init, schedules, step
-from adamod_array._kernels import foreach
+from adamod_array._kernels import dynamo, foreach
 from adamod_array._kernels.trace import trace
 from tests.compare import assert_close
 from tests.trees import METHODS, values
@@ -369,6 +369,48 @@ def test_a_step_is_part_of_the_graph(name: str, backend: str, compilations: Call
     assert_same(actual, expected, ulp=2)
     for a, e in zip(arrays(step(actual, actual.params)), arrays(step(expected, expected.params)), strict=True):
         assert_close(host(a), host(e), ulp=3 * _unit(a))  # and outside it goes on
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("donate", [False, True])
+def test_what_dynamo_traces_is_a_step_as_it_stands(method: Method, dtype: str, donate: bool) -> None:
+    def start() -> State:
+        return init(method, tree(dtype), WARM, weight_decay={"w": 0.1, "b": 0.0, "e": 0.0})
+
+    actual, expected = start(), start()
+    for k in range(4):
+        grads = tree(dtype, seed=10 * k)
+        grads["w"][1] = None
+        new = dynamo.step(Method, actual, grads, None, donate)
+        assert new is not None
+        assert actual._spent == ([k + 1] if donate else [])
+        with engine("eager"):
+            actual, expected = new, step(expected, grads)
+    assert_same(actual, expected, ulp=4)  # a coefficient may be an ulp off, the next steps carry it on
+
+
+def test_what_dynamo_leaves_to_a_step_outside() -> None:
+    w = torch.ones(3)
+    state = init(Momentum(), {"w": w})
+    made = State({"w": w}, {"m": {"w": w}}, 0, Momentum(), (0.1,))  # rates in optree's order of leaves
+    leaf = init(Momentum(), {"w": torch.ones(3, requires_grad=True)})
+    grads = {"w": w}
+    for arguments in [
+        (Method, "a state", grads, None),
+        (Adam, state, grads, None),
+        (Method, state, grads, "a rate"),
+        (Method, made, grads, None),
+        (Method, state, {"w": [w]}, None),
+        (Method, state, {"v": w}, None),
+        (Method, state, {"w": w[:2]}, None),
+        (Method, init(Momentum(), {"w": None}), grads, None),
+        (Method, init(Momentum(), {"w": np.ones(3)}), grads, None),
+        (Method, leaf, grads, None),
+    ]:
+        assert dynamo.step(*arguments, donate=False) is None
+    assert dynamo.step(Method, leaf, grads, None, donate=True) is not None
+    assert dynamo.step(Method, leaf, grads, None, donate=True) is None  # spent
 
 
 @pytest.mark.parametrize("kind", [float, torch.tensor])

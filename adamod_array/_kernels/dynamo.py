@@ -79,11 +79,11 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
             slot[i] = x
     if donate:
         state._spent.append(t)
-    fields = {"step": t, "method": method, "lr": state.lr, "weight_decay": state.weight_decay}
     if flat is None:
         trees = {name: spec.unflatten(slot) for name, slot in zip(method.slots, slots, strict=True)}
-        return State(spec.unflatten(params), trees, **fields)
-    return State.of(Flat(flat.spec, params, slots, flat.kind, flat.layouts, flat.numbered), **fields)
+        return State(spec.unflatten(params), trees, t, method, state.lr, state.weight_decay)
+    new = Flat(flat.spec, params, slots, flat.kind, flat.layouts, flat.numbered)
+    return State.of(new, t, method, state.lr, state.weight_decay)
 
 
 class _Functions:
