@@ -203,7 +203,7 @@ class Plan:
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf: those that a kernel takes in one call a storage dtype, the rest eagerly."""
-    decay = any([factor is not None for _, factor in work.pairs])
+    decay = any(factor is not None for _, factor in work.pairs)
     plan: Plan = work.plan
     if plan is None or (plan.donate, plan.decay, plan.which, plan.forks) != (donate, decay, work.which, _pool.forks):
         plan = work.plan = _plan(work, donate, decay)
