@@ -82,7 +82,8 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
         From :func:`init` or an earlier step.
     grads : array or tree of arrays
         Gradients in the tree of ``state.params``, each with its parameter's shape and device. A
-        leaf may be None: that parameter and its slots stay as they are, the same arrays.
+        leaf may be None: that parameter and its slots stay as they are, the same arrays. Mappings
+        (dict, OrderedDict, defaultdict) are matched by their keys.
     lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
         Overrides the state's learning rate for this step. A traced value is fine, and no new value
         compiles anything again.

@@ -102,6 +102,8 @@ def _mismatch(expected: Any, got: Any, root: str) -> str:
 
 def _other_container(want: Tree, have: Tree, path: str, jax: Any) -> str:
     """Where two trees of the same leaves have different containers, and which; empty if nowhere."""
+    if not jax and isinstance(want, dict) and isinstance(have, dict):
+        want, have = dict(want), dict(have)  # optree's mappings are matched by their keys
     if type(want) is not type(have):
         return f"{path} must be a {_name(want)}, got a {_name(have)}"
 

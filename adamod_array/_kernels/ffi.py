@@ -22,8 +22,8 @@ from numba.core.typing import signature
 from numba.np.ufunc.parallel import _launch_threads
 
 from adamod_array._kernels import Result, Work
+from adamod_array._kernels.loop import BLOCK, SERIAL, STORAGE, compiled_kernel, source
 from adamod_array._kernels.memory import memory, peek
-from adamod_array._kernels.numba import BLOCK, SERIAL, STORAGE, compiled_kernel, source
 from adamod_array._kernels.trace import trace
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
 
@@ -92,11 +92,11 @@ def _program(method: Any, key: tuple[str, str], decay: bool, donate: bool, leave
     """A jitted function of scalars, rows, gradients and old arrays, and the constants that end a row of scalars."""
     jax = sys.modules["jax"]
     line = trace(method, decay=decay)
-    text, constants = source(line, *key, donate=donate)
+    (serial, constants), (threaded, _) = (source(line, *key, donate=donate, threads=x) for x in (False, True))
 
     def step(scalars: Any, rows: Any, grads: Any, old: Any) -> Any:
-        threads = sum(p.size for p, *_ in old) > SERIAL
-        target = _target(text, COMPUTE_DTYPE[key[0]], len(line.outputs), donate, threads)
+        threads = sum(p.size for p, *_ in old) > SERIAL and _may_nest()
+        target = _target(threaded if threads else serial, COMPUTE_DTYPE[key[0]], len(line.outputs), donate, threads)
         results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for arrays in old for x in arrays]
         inputs = [x for g, arrays in zip(grads, old, strict=True) for x in (g, *arrays)]
         written = [i for i in range(len(inputs)) if i % (1 + len(line.outputs))]
@@ -111,7 +111,7 @@ def _program(method: Any, key: tuple[str, str], decay: bool, donate: bool, leave
 def _target(text: str, compute: str, outputs: int, donate: bool, threads: bool) -> str:
     """Register a kernel with XLA; returns the name it has there."""
     jax = sys.modules["jax"]
-    handler = _handler(compiled_kernel(text, compute, threads and _may_nest()), compute, outputs, donate)
+    handler = _handler(compiled_kernel(text, compute, threads), compute, outputs, donate)
     name = f"adamod_array_{next(_count)}"
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]

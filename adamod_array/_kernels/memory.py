@@ -8,13 +8,14 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from adamod_array._namespace import COMPUTE_DTYPE
 
 _HALF, _WORD = ir.IntType(16), ir.IntType(32)
 _ELEMENT = {"float16": ir.HalfType(), "bfloat16": _HALF, "float32": ir.FloatType(), "float64": ir.DoubleType()}
-_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @functools.cache
@@ -40,7 +41,7 @@ def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
 
     def load(typing: Any, address: Any, i: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x = scoped(builder, builder.load(pointer(builder, *args), align=_SIZE[storage]))
+            x = scoped(builder, builder.load(pointer(builder, *args), align=SIZE[storage]))
             if storage == "float16":
                 return builder.fpext(x, ir.FloatType())
             return _from_bfloat16(builder, x) if storage == "bfloat16" else x
@@ -54,12 +55,30 @@ def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
                 x = builder.fptrunc(x, ir.HalfType())
             elif storage == "bfloat16":
                 x = _to_bfloat16(builder, x)
-            scoped(builder, builder.store(x, pointer(builder, address, i), align=_SIZE[storage]))
+            scoped(builder, builder.store(x, pointer(builder, address, i), align=SIZE[storage]))
             return context.get_dummy_value()
 
         return numba.types.void(int64, int64, number), generate
 
     return intrinsic(load), intrinsic(store)
+
+
+@functools.cache
+def prefetch(written: bool) -> Any:
+    """``fetch(address)``: ask for the cache line there, to read it or to write it too; it need not exist."""
+
+    def fetch(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+            function = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+            call = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0i8")
+            near, data = number(3), number(1)  # into every cache; no instructions
+            builder.call(call, [builder.inttoptr(args[0], pointer), number(int(written)), near, data])
+            return context.get_dummy_value()
+
+        return numba.types.void(numba.types.int64), generate
+
+    return intrinsic(fetch)
 
 
 def _from_bfloat16(builder: Any, x: Any) -> Any:

@@ -1,152 +1,27 @@
-"""Numba: a rule's straight line as one loop over memory, for NumPy arrays and PyTorch's on the CPU.
+"""Numba: NumPy's arrays, and PyTorch's on the CPU, stepped by one call of a compiled loop.
 
-One call steps every leaf of a tree: the kernel gets addresses, not arrays, so that a leaf costs
-nanoseconds and PyTorch's tensors need no view. Loads and stores carry LLVM's alias scopes (two
-arrays never overlap, each may be rewritten in place), without which the loop does not vectorise.
+A leaf costs nanoseconds, and PyTorch's tensors need no view.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import math
 import os
 import sys
 import threading
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from adamod_array._check import overlapping
 from adamod_array._kernels import Result, Work, eager
+from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, source
 from adamod_array._kernels.memory import addresses_of
-from adamod_array._kernels.trace import Line, trace
+from adamod_array._kernels.trace import trace
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
-
-STORAGE = ("float16", "bfloat16", "float32", "float64")
-"""Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
-BLOCK = 8192
-"""Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
-SERIAL = 1 << 17
-"""Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
-
-_TEXT = {
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-    "neg": "-{}",
-    "abs": "abs({})",
-    "sqrt": "np.sqrt({})",
-    "exp": "np.exp({})",
-    "minimum": "minimum({}, {})",
-    "maximum": "maximum({}, {})",
-    "where": "{1} if {0} else {2}",
-    "lt": "{} < {}",
-    "le": "{} <= {}",
-    "gt": "{} > {}",
-    "ge": "{} >= {}",
-    "eq": "{} == {}",
-    "ne": "{} != {}",
-}
-
-
-def source(line: Line, storage: str, gradient_storage: str, *, donate: bool) -> tuple[str, tuple[float, ...]]:
-    """The kernel as a Python module, and the constants that follow its scalars.
-
-    Constants are arguments: methods that differ in hyperparameters alone share a kernel.
-    """
-    arrays = [name for name, _ in line.arrays]
-    written = ["p", *arrays[2:]]
-    columns = arrays if donate else [*arrays, *(f"{name}_new" for name in written)]
-    constants: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
-
-    def text(x: str | float) -> str:
-        return x if isinstance(x, str) else constants.setdefault(repr(x), f"k{len(constants)}")
-
-    body = [f"{x.result} = {_TEXT[x.name].format(*map(text, x.operands))}" for x in line.operations]
-    stores = [
-        f"store_{name}(at_{name if donate else name + '_new'}, i, {text(x)})"
-        for name, x in zip(written, line.outputs, strict=True)
-    ]
-    head = [
-        "import numpy as np",
-        "from numba import prange",
-        "from adamod_array._kernels.memory import maximum, memory, minimum",
-    ]
-    for j, column in enumerate(columns):
-        name = column.removesuffix("_new")
-        dtype = {"g": gradient_storage, "p": storage}.get(name, COMPUTE_DTYPE[storage])
-        load, store = f"load_{column}", f"store_{name}"
-        if donate:
-            head.append(f"{load}, {store} = memory({dtype!r}, {j}, {len(columns)})")
-        else:
-            head.append(
-                f"{load if column == name else store} = memory({dtype!r}, {j}, {len(columns)})[{int(column != name)}]"
-            )
-    scalars = [*line.scalars, *constants.values()]
-    lines = [
-        "for b in prange(leaf_of.size):",
-        "    leaf = leaf_of[b]",
-        "    row = scalars[row_of[leaf]]",
-        *(f"    at_{column} = addresses[leaf, {j}]" for j, column in enumerate(columns)),
-        *(f"    {name} = row[{j}]" for j, name in enumerate(scalars)),
-        f"    for i in range(start_of[b], min(start_of[b] + {BLOCK}, sizes[leaf])):",
-        *(f"        {name} = load_{name}(at_{name}, i)" for name in arrays),
-        *(f"        {statement}" for statement in [*body, *stores]),
-    ]
-    kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
-    return "\n".join([*head, "", "", *kernel, ""]), tuple(map(float, constants))
-
-
-_VERSION = numba.__version__.encode() + b"".join(
-    Path(__file__).with_name(name).read_bytes() for name in ("numba.py", "memory.py")
-)
-
-
-@functools.cache
-def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
-    """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
-    stamp = hashlib.sha256(_VERSION + text.encode()).hexdigest()
-    path = _cache_folder() / f"kernel_{stamp[:20]}{'' if threads else '_serial'}.py"
-    cached = True
-    try:
-        if not path.exists():  # rewriting it would make Numba compile again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            draft.write_text(text)
-            draft.replace(path)
-    except OSError:
-        cached = False
-    module = types.ModuleType(f"{__package__}.{path.stem}")
-    sys.modules[module.__name__] = module  # Numba looks there when it reads its cache
-    exec(compile(text, str(path), "exec"), module.__dict__)
-    vector, number = numba.types.int64[::1], getattr(numba.types, compute)
-    signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
-    compiler = numba.njit(signature, parallel=threads, error_model="numpy", nogil=True, boundscheck=False, cache=cached)
-    return compiler(module.kernel)
-
-
-def _cache_folder() -> Path:
-    """Where kernels are kept: $ADAMOD_ARRAY_CACHE, or adamod_array in the user's cache folder."""
-    if chosen := os.environ.get("ADAMOD_ARRAY_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamod_array"
-
-
-@functools.lru_cache(maxsize=256)
-def _blocks(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """The sizes as an array; leaf and first element of every block."""
-    counts = [-(-size // BLOCK) for size in sizes]
-    leaf_of = np.repeat(np.arange(len(sizes)), counts)
-    start_of = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)]) * BLOCK
-    return np.asarray(sizes, np.int64), leaf_of, start_of
 
 
 class _Pool:
@@ -260,10 +135,10 @@ def _plan(work: Work, donate: bool, decay: bool) -> Plan:
 
 
 def _group(work: Work, donate: bool, decay: bool, key: tuple[str, str], leaves: list[int]) -> _Group:
-    text, constants = source(trace(work.method, decay=decay), *key, donate=donate)
-    sizes, leaf_of, start_of = _blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
+    sizes, leaf_of, start_of = blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
     row_of = np.asarray([work.which[i] for i in leaves], np.int64)
     threads = bool(sizes.sum() > SERIAL) and not _pool.forks
+    text, constants = source(trace(work.method, decay=decay), *key, donate=donate, threads=threads)
     compute = COMPUTE_DTYPE[key[0]]
     return _Group(
         leaves,
