@@ -14,6 +14,7 @@ import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, adam_step, engine, init, schedules, step
 from adamod_array._kernels import dynamo, foreach
+from adamod_array._kernels.lists import source
 from adamod_array._kernels.trace import trace
 from tests.compare import assert_close
 from tests.trees import METHODS, values
@@ -84,7 +85,7 @@ def test_lists_step_as_tensors_do(method: Method, dtype: str, donate: bool) -> N
 
 def test_one_program_is_written_for_all_leaves() -> None:
     """Leaf by leaf there are no loops in it: each operation is one call, and what it needs no longer is let go."""
-    text = foreach.source(trace(Adam(), decay=True))
+    text = source(trace(Adam(), decay=True))
     assert text.count("sqrt(") == 1
     assert "for " not in text
     assert text.count("del ") >= 3

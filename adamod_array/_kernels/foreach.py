@@ -1,9 +1,7 @@
-"""PyTorch: a rule's straight line over lists of tensors, every operation once for all leaves.
+"""PyTorch: leaves stepped together, as lists of tensors, by torch.compile or without a compiler.
 
-One text, written from the traced rule, is either run as it stands, where ``torch._foreach_*``
-launches few kernels for many tensors, or given to ``torch.compile``, which fuses it: on a GPU for
-all leaves of a tree at once, on the CPU, where its time grows with the square of their number and
-calls cost less, for one flat leaf of any size.
+A GPU's leaves are compiled all at once; the CPU's, where the compiler's time grows with the square
+of their number and calls cost less, one flat leaf of any size.
 """
 
 from __future__ import annotations
@@ -19,122 +17,10 @@ from typing import Any
 
 from adamod_array._check import overlapping
 from adamod_array._kernels import Result, Work
-from adamod_array._kernels.trace import Line, trace
+from adamod_array._kernels.lists import is_list, program
+from adamod_array._kernels.trace import trace
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-
-_LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
-"""What PyTorch has for lists; the rest goes tensor by tensor."""
-_COMMUTE = ("add", "mul", "minimum", "maximum")
-
-
-def source(line: Line) -> str:
-    """Two functions: ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists."""
-    arrays = [name for name, _ in line.arrays]
-    scalars = [*line.scalars]
-    prepare, body = [], []
-    for x in line.operations:
-        statement = f"{x.result} = {x.name}({', '.join(map(str, x.operands))})"
-        if all(operand in scalars or isinstance(operand, float) for operand in x.operands):
-            scalars.append(x.result)
-            prepare.append(statement)
-        else:
-            body.append(([operand for operand in x.operands if operand not in scalars], x.result, statement))
-    last = {operand: i for i, (operands, _, _) in enumerate(body) for operand in operands}
-    temporaries = {result for _, result, _ in body} - {*line.outputs}
-    statements = []
-    for i, (operands, _, statement) in enumerate(body):
-        statements.append(statement)
-        if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
-            statements.append(f"del {', '.join(dead)}")
-    outputs = [
-        f"copy({x})" if passed or x in line.outputs[:i] else str(x)
-        for i, (x, passed) in enumerate(zip(line.outputs, line.passed_on, strict=True))
-    ]
-    every = ", ".join(scalars) + ","
-    return "\n".join(
-        [
-            f"def prepare({', '.join(line.scalars)}):",
-            *(f"    {each}" for each in prepare),
-            f"    return {every}",
-            "",
-            f"def step(scalars, {', '.join(arrays)}):",
-            f"    {every} = scalars",
-            f"    old = {', '.join(arrays[1:])},",
-            "    g, p = cast(g), cast(p)",
-            *(f"    {each}" for each in statements),
-            f"    return finish(old, ({', '.join(outputs)},))",
-            "",
-        ]
-    )
-
-
-def _is_list(x: Any) -> bool:
-    return isinstance(x, (list, tuple))
-
-
-def _operation(name: str, real: Any) -> Callable[..., Any]:
-    """The operation on any mix of lists of tensors, tensors of no dimensions, and numbers.
-
-    A number takes part as a tensor of dtype ``real`` where PyTorch has no form of the operation for it.
-    """
-    torch = sys.modules["torch"]
-    one = getattr(torch, name)
-    many = getattr(torch, f"_foreach_{name}") if name in _LISTS else None
-
-    def tensor(x: Any) -> Any:
-        return torch.tensor(x, dtype=real, device="cpu") if isinstance(x, float) else x
-
-    def apply(*operands: Any) -> Any:
-        lists = [x for x in operands if _is_list(x)]
-        if not lists:
-            return one(*map(tensor, operands))
-        if name == "where" and isinstance(operands[0], bool):
-            return _like(lists[0], operands[1 if operands[0] else 2])
-        if many is not None:
-            if name in _COMMUTE and not _is_list(operands[0]):
-                operands = operands[::-1]
-            if _is_list(operands[0]) and all(_is_list(x) or isinstance(x, float) for x in operands[1:]):
-                return many(*operands)
-        full = [x if _is_list(x) else [tensor(x)] * len(lists[0]) for x in operands]
-        return many(*full) if many is not None else [one(*each) for each in zip(*full, strict=True)]
-
-    return apply
-
-
-def _like(old: Any, new: Any) -> Any:
-    """A number, in every place of a list of tensors; a list as it is."""
-    return new if _is_list(new) else [sys.modules["torch"].full_like(x, new) for x in old]
-
-
-def _copy(x: Any) -> Any:
-    return [each.clone() for each in x] if _is_list(x) else x
-
-
-def _write(old: Any, new: Any) -> Any:
-    for x, y in zip(old, new, strict=True):
-        sys.modules["torch"]._foreach_copy_(x, _like(x, y))
-    return old
-
-
-def _fresh(old: Any, new: Any) -> Any:
-    return [_cast(_like(x, y), x[0].dtype) for x, y in zip(old, new, strict=True)]
-
-
-def _cast(xs: Any, dtype: Any) -> Any:
-    return [x if x.dtype == dtype else x.to(dtype) for x in xs]
-
-
-def program(line: Line, compute: str, donate: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``prepare`` and ``step`` of :func:`source`, as functions."""
-    torch = sys.modules["torch"]
-    dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
-    scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in line.operations}
-    scope |= {"inf": math.inf, "nan": math.nan, "copy": _copy, "finish": _write if donate else _fresh}
-    scope["cast"] = functools.partial(_cast, dtype=dtype)
-    exec(compile(source(line), "<a rule over lists of tensors>", "exec"), scope)
-    return scope["prepare"], scope["step"]
-
 
 CHUNK = 1 << 16
 """Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""
@@ -273,7 +159,7 @@ def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             group.fused = None
     # a number of the host's goes into kernels as an argument; one on a device would have to be waited for
-    numbers = [x.item() if not _is_list(x) and x.device.type == "cpu" else x for x in scalars]
+    numbers = [x.item() if not is_list(x) and x.device.type == "cpu" else x for x in scalars]
     return group.step(numbers, *arrays)
 
 

@@ -15,6 +15,8 @@ from tests.backend import Backend, describe
 from tests.compare import assert_close, ulps
 
 STEPS = (1, 2, 6, 1000)
+COMPILED = ("float32",)
+"""Dtypes that torch.compile is held to: each of its programs takes seconds, and is the same text for all."""
 
 
 def update(backend: Backend, method: Method, t: int, g: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
@@ -39,7 +41,7 @@ def test_every_backend_is_within_its_bound(backends: list[Backend], table: Table
     results = {
         backend: np.stack([update(backend, method, t, g, dtype) for t, g in gradients.items()])
         for backend in backends
-        if dtype in backend.table["dtypes"]
+        if dtype in backend.table["dtypes"] and (backend.engine != "compile" or dtype in COMPILED)
     }
     numpy = results[backends[0]]
     for backend, result in results.items():

@@ -1,0 +1,128 @@
+"""PyTorch: a rule's straight line as a program over lists of tensors, every operation once for all leaves.
+
+It runs as it stands, where ``torch._foreach_*`` launches few kernels for many tensors, or is given
+to ``torch.compile``, which fuses it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from adamod_array._kernels.trace import Line
+from adamod_array._namespace import REAL_DTYPE
+
+_LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
+"""What PyTorch has for lists; the rest goes tensor by tensor."""
+_COMMUTE = ("add", "mul", "minimum", "maximum")
+
+
+def source(line: Line) -> str:
+    """Two functions: ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists."""
+    arrays = [name for name, _ in line.arrays]
+    scalars = [*line.scalars]
+    prepare, body = [], []
+    for x in line.operations:
+        statement = f"{x.result} = {x.name}({', '.join(map(str, x.operands))})"
+        if all(operand in scalars or isinstance(operand, float) for operand in x.operands):
+            scalars.append(x.result)
+            prepare.append(statement)
+        else:
+            body.append(([operand for operand in x.operands if operand not in scalars], x.result, statement))
+    last = {operand: i for i, (operands, _, _) in enumerate(body) for operand in operands}
+    temporaries = {result for _, result, _ in body} - {*line.outputs}
+    statements = []
+    for i, (operands, _, statement) in enumerate(body):
+        statements.append(statement)
+        if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
+            statements.append(f"del {', '.join(dead)}")
+    outputs = [
+        f"copy({x})" if passed or x in line.outputs[:i] else str(x)
+        for i, (x, passed) in enumerate(zip(line.outputs, line.passed_on, strict=True))
+    ]
+    every = ", ".join(scalars) + ","
+    return "\n".join(
+        [
+            f"def prepare({', '.join(line.scalars)}):",
+            *(f"    {each}" for each in prepare),
+            f"    return {every}",
+            "",
+            f"def step(scalars, {', '.join(arrays)}):",
+            f"    {every} = scalars",
+            f"    old = {', '.join(arrays[1:])},",
+            "    g, p = cast(g), cast(p)",
+            *(f"    {each}" for each in statements),
+            f"    return finish(old, ({', '.join(outputs)},))",
+            "",
+        ]
+    )
+
+
+def is_list(x: Any) -> bool:
+    return isinstance(x, (list, tuple))
+
+
+def _operation(name: str, real: Any) -> Callable[..., Any]:
+    """The operation on any mix of lists of tensors, tensors of no dimensions, and numbers.
+
+    A number takes part as a tensor of dtype ``real`` where PyTorch has no form of the operation for it.
+    """
+    torch = sys.modules["torch"]
+    one = getattr(torch, name)
+    many = getattr(torch, f"_foreach_{name}") if name in _LISTS else None
+
+    def tensor(x: Any) -> Any:
+        return torch.tensor(x, dtype=real, device="cpu") if isinstance(x, float) else x
+
+    def apply(*operands: Any) -> Any:
+        lists = [x for x in operands if is_list(x)]
+        if not lists:
+            return one(*map(tensor, operands))
+        if name == "where" and isinstance(operands[0], bool):
+            return _like(lists[0], operands[1 if operands[0] else 2])
+        if many is not None:
+            if name in _COMMUTE and not is_list(operands[0]):
+                operands = operands[::-1]
+            if is_list(operands[0]) and all(is_list(x) or isinstance(x, float) for x in operands[1:]):
+                return many(*operands)
+        full = [x if is_list(x) else [tensor(x)] * len(lists[0]) for x in operands]
+        return many(*full) if many is not None else [one(*each) for each in zip(*full, strict=True)]
+
+    return apply
+
+
+def _like(old: Any, new: Any) -> Any:
+    """A number, in every place of a list of tensors; a list as it is."""
+    return new if is_list(new) else [sys.modules["torch"].full_like(x, new) for x in old]
+
+
+def _copy(x: Any) -> Any:
+    return [each.clone() for each in x] if is_list(x) else x
+
+
+def _write(old: Any, new: Any) -> Any:
+    for x, y in zip(old, new, strict=True):
+        sys.modules["torch"]._foreach_copy_(x, _like(x, y))
+    return old
+
+
+def _fresh(old: Any, new: Any) -> Any:
+    return [_cast(_like(x, y), x[0].dtype) for x, y in zip(old, new, strict=True)]
+
+
+def _cast(xs: Any, dtype: Any) -> Any:
+    return [x if x.dtype == dtype else x.to(dtype) for x in xs]
+
+
+def program(line: Line, compute: str, donate: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """``prepare`` and ``step`` of :func:`source`, as functions."""
+    torch = sys.modules["torch"]
+    dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
+    scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in line.operations}
+    scope |= {"inf": math.inf, "nan": math.nan, "copy": _copy, "finish": _write if donate else _fresh}
+    scope["cast"] = functools.partial(_cast, dtype=dtype)
+    exec(compile(source(line), "<a rule over lists of tensors>", "exec"), scope)
+    return scope["prepare"], scope["step"]
