@@ -141,7 +141,7 @@ def _kernel(method: Any, storage: str, gradient_storage: str, decay: bool) -> tu
     """The kernel of a method (None where there is none), its constants, and the dtypes of slots that it takes."""
     line = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
     stored = _stored(line, storage)
-    slots = [stored[name] for name, _ in line.arrays[2:]]
+    slots = [stored[f"slot_{name}"] for name in method.slots]
     if not takes(line):
         return None, (), slots
     text, constants = source(line, storage, gradient_storage)
