@@ -1,0 +1,159 @@
+"""Memory of the devices and pinned memory of the host: blocks of the process's own, filled with NaN."""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+from typing import Any, NamedTuple
+
+from cupy_on_cpu import devices, record
+from cupy_on_cpu.errors import INVALID_VALUE, OUT_OF_MEMORY, runtime_error
+from cupy_on_cpu.record import Allocation, Transfer
+from cupy_on_cpu.settings import MEMORY
+
+ALIGNMENT = 512
+"""Bytes, as cudaMalloc's; CuPy's pool counts on it."""
+
+FRESH = 0xFF
+"""What every byte of fresh memory is: NaN in every floating dtype, -1 in every signed integer's."""
+
+HOST, DEVICE, MANAGED = 1, 2, 3
+"""CUDA's enum cudaMemoryType; 0 is memory that it does not know."""
+_NAME = {HOST: "host", DEVICE: "device", MANAGED: "managed"}
+
+
+class Block(NamedTuple):
+    """One allocation."""
+
+    nbytes: int
+    device: int
+    kind: int
+
+
+_blocks: dict[int, Block] = {}
+_addresses: list[int] = []
+"""Of all blocks, in order."""
+
+_libc = ctypes.CDLL(None)
+_libc.aligned_alloc.restype = ctypes.c_void_p
+_libc.aligned_alloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+
+
+def fill_fresh(address: int, nbytes: int) -> None:
+    """Make sure that nobody can rely on what is there."""
+    ctypes.memset(address, FRESH, nbytes)
+
+
+def _used(device: int) -> int:
+    return sum(block.nbytes for block in _blocks.values() if block.device == device and block.kind != HOST)
+
+
+def _allocate(nbytes: int, kind: int) -> int:
+    device = devices.current()
+    if kind != HOST and _used(device) + nbytes > MEMORY:
+        raise runtime_error(OUT_OF_MEMORY)
+    room = max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+    address = _libc.aligned_alloc(ALIGNMENT, room)
+    if not address:
+        raise runtime_error(OUT_OF_MEMORY)
+    fill_fresh(address, room)
+    _blocks[address] = Block(nbytes, device, kind)
+    bisect.insort(_addresses, address)
+    record.allocation(Allocation(_NAME[kind], nbytes, device))
+    return int(address)
+
+
+def _free(address: int, stream: int = 0) -> None:
+    if not address:
+        return
+    if address not in _blocks:
+        raise runtime_error(INVALID_VALUE)
+    del _blocks[address]
+    del _addresses[bisect.bisect_left(_addresses, address)]
+    _libc.free(address)
+
+
+def block_at(address: int) -> Block | None:
+    """The block that an address lies in."""
+    i = bisect.bisect_right(_addresses, address) - 1
+    if i < 0:
+        return None
+    block = _blocks[_addresses[i]]
+    return block if address < _addresses[i] + max(block.nbytes, 1) else None
+
+
+def _check(address: int, nbytes: int) -> None:
+    """What lies in a block must end in it."""
+    block = block_at(address)
+    if block is not None and nbytes and block_at(address + nbytes - 1) is not block:
+        raise runtime_error(INVALID_VALUE)
+
+
+def _kind(address: int) -> int:
+    block = block_at(address)
+    return 0 if block is None else block.kind
+
+
+def _copy(target: int, source: int, nbytes: int, stream: int | None) -> None:
+    _check(target, nbytes)
+    _check(source, nbytes)
+    here, there = ("device" if _kind(address) in (DEVICE, MANAGED) else "host" for address in (source, target))
+    record.transfer(Transfer(f"{here} to {there}", nbytes, stream))
+    if stream is None and "host" in (here, there):
+        record.synchronization("memcpy")
+    ctypes.memmove(target, source, nbytes)
+
+
+def _set(address: int, value: int, nbytes: int, stream: int = 0) -> None:
+    _check(address, nbytes)
+    ctypes.memset(address, value & 0xFF, nbytes)
+
+
+def _attributes(address: int) -> Any:
+    from cupy_backends.cuda.api.runtime import PointerAttributes
+
+    block = block_at(address)
+    if block is None:
+        return PointerAttributes(devices.current(), 0, address, 0)
+    return PointerAttributes(block.device, 0 if block.kind == HOST else address, address, block.kind)
+
+
+def _information() -> tuple[int, int]:
+    return MEMORY - _used(devices.current()), MEMORY
+
+
+RUNTIME = {
+    "free": _free,
+    "freeAsync": _free,
+    "freeHost": _free,
+    "hostAlloc": lambda nbytes, flags=0: _allocate(nbytes, HOST),
+    "malloc": lambda nbytes: _allocate(nbytes, DEVICE),
+    "mallocAsync": lambda nbytes, stream: _allocate(nbytes, DEVICE),
+    "mallocManaged": lambda nbytes, flags=0: _allocate(nbytes, MANAGED),
+    "memGetInfo": _information,
+    "memcpy": lambda target, source, nbytes, kind: _copy(target, source, nbytes, None),
+    "memcpyAsync": lambda target, source, nbytes, kind, stream: _copy(target, source, nbytes, stream),
+    "memcpyPeer": lambda target, to, source, of, nbytes: _copy(target, source, nbytes, None),
+    "memcpyPeerAsync": lambda target, to, source, of, nbytes, stream: _copy(target, source, nbytes, stream),
+    "memset": _set,
+    "memsetAsync": _set,
+    "pointerGetAttributes": _attributes,
+    "pointerGetMemoryType": _kind,
+}
+"""CUDA's functions that this module answers for, by name."""
+
+
+def fill_what_pools_give() -> None:
+    """Have CuPy's default pool give blocks that look fresh, also where it gives one a second time."""
+    import cupy
+
+    pool = cupy.get_default_memory_pool()
+
+    def allocate(nbytes: int) -> Any:
+        memory = pool.malloc(nbytes)
+        if memory.ptr:
+            fill_fresh(memory.ptr, nbytes)
+        return memory
+
+    cupy.cuda.set_allocator(allocate)
