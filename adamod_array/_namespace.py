@@ -71,6 +71,8 @@ class Namespace:
             return x.shape, x.dtype, x.strides
         if self.name == "torch" and x.layout is self.xp.strided:
             return x.shape, x.dtype, x.stride(), x.device
+        if self.name == "cupy":
+            return x.shape, x.dtype, x.strides, x.device.id
         if self.name == "jax" and not is_tracer(x) and not x.is_deleted():
             return x.shape, x.dtype, x.sharding
         return None

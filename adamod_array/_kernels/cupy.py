@@ -160,7 +160,8 @@ def run(work: Work, donate: bool) -> Result:
     """Step every leaf in one launch on its own device and that device's current stream, or eagerly."""
     params, slots = [], []
     scalars: dict[Any, list[Any]] = {}
-    for i, (which, p, g, kept) in enumerate(zip(work.which, work.params, work.grads, work.slots, strict=True)):
+    grads = eager.apart(work) if donate else work.grads
+    for i, (which, p, g, kept) in enumerate(zip(work.which, work.params, grads, work.slots, strict=True)):
         storage = dtype_name(p)
         kernel, constants, dtypes = _kernel(work.method, storage, dtype_name(g), work.pairs[which][1] is not None)
         with p.device:

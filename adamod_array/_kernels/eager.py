@@ -20,7 +20,7 @@ def run(work: Work, donate: bool) -> Result:
     params, slots = [], []
     scalars: dict[Any, Any] = {}
     in_place = donate and work.kind.name in WRITABLE
-    grads = _apart(work) if in_place else work.grads
+    grads = apart(work) if in_place else work.grads
     with np.errstate(all="ignore"):  # IEEE's infinities and NaNs, silently, as in every other framework
         for which, p, g, kept in zip(work.which, work.params, grads, work.slots, strict=True):
             dtype = COMPUTE_DTYPE[dtype_name(p)]
@@ -61,11 +61,16 @@ def _is_contiguous(arrays: tuple[Any, ...]) -> bool:
     return all(x.flags.c_contiguous for x in arrays) or all(x.flags.f_contiguous for x in arrays)
 
 
-def _apart(work: Work) -> list[Any]:
+def apart(work: Work) -> list[Any]:
     """The gradients, copied where they share memory with an array that is written before they are read."""
     written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
     clashes = overlapping(work.kind, work.grads, work.params, written)
-    return [work.kind.xp.asarray(g, copy=True) if i in clashes else g for i, g in enumerate(work.grads)]
+    return [_copy(work.kind, g) if i in clashes else g for i, g in enumerate(work.grads)]
+
+
+def _copy(kind: Namespace, x: Any) -> Any:
+    with kind.on_device(x):
+        return kind.xp.asarray(x, copy=True)
 
 
 def _scalars(work: Work, which: int, dtype: str, device: Any) -> tuple[Any, Any, tuple[Any, ...]]:
