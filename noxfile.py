@@ -5,11 +5,13 @@ The matrix of ``tests`` is backends/*.toml; pyproject.toml holds every other req
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -24,8 +26,6 @@ nox.options.download_python = "never"
 ROOT = Path(__file__).parent
 PROJECT = load_toml("pyproject.toml")
 BACKENDS = {path.stem: tomllib.loads(path.read_text()) for path in sorted(ROOT.glob("backends/*.toml"))}
-CPU = [name for name, table in BACKENDS.items() if "cpu" in table["tags"]]
-
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = "3.11" if shutil.which("python3.11") else HERE
 """The Python of every session that names no other: 3.11, where CPU builds of every pin exist."""
@@ -74,6 +74,31 @@ def has_gpu() -> bool:
     return tool is not None and b"GPU" in subprocess.run([tool, "-L"], capture_output=True, check=False).stdout
 
 
+def stand_ins(*backends: str) -> tuple[str, ...]:
+    """The plugins, in backends/, that run these backends' tests where their devices are missing."""
+    names = tuple(name for each in backends if (name := BACKENDS[each]["stand_in"]))
+    return () if has_gpu() else names
+
+
+def runs_here(backend: str) -> bool:
+    """Whether its device, or what takes to stand in for it, is here: cupy_on_cpu needs Linux on x86-64 and g++."""
+    host = sys.platform == "linux" and platform.machine() == "x86_64" and shutil.which("g++") is not None
+    return host or not stand_ins(backend)
+
+
+CPU = [name for name, table in BACKENDS.items() if "cpu" in table["tags"] and runs_here(name)]
+
+
+def options(plugins: Sequence[str]) -> list[str]:
+    """Have pytest load the plugins."""
+    return [option for name in plugins for option in ("-p", name)]
+
+
+def environment(plugins: Sequence[str]) -> dict[str, str]:
+    """Where the plugins are; of CuPy's devices, two."""
+    return {"PYTHONPATH": str(ROOT / "backends"), "CUPY_ON_CPU_DEVICES": "2"} if plugins else {}
+
+
 @nox.session(python=PYTHON, tags=["static"])
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff (``nox -s lint -- --fix`` mends what it can)."""
@@ -100,13 +125,16 @@ MATRIX = [
 @nox.parametrize("python,backend", MATRIX)
 def tests(session: nox.Session, backend: str) -> None:
     """Test one backend in an environment that holds no other: ``nox -s 'tests(torch)' -- -k warmup``."""
-    table = BACKENDS[backend]
-    if "cuda" in table["tags"] and not has_gpu():
-        session.skip(f"{table['title']} needs an NVIDIA GPU, and there is none here")
+    if not runs_here(backend):
+        session.skip(f"{BACKENDS[backend]['title']} needs an NVIDIA GPU, or Linux on x86-64 and g++ to do without")
     install(session, *requirements(backend), *group("test"))
+    plugins = stand_ins(backend)
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
-    env = {"COVERAGE_FILE": str(coverage_file(suffix))}
-    session.run("pytest", "tests", *PARALLEL, *COVER, "--backend", backend, *session.posargs, env=env)
+    env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
+    folders = ["tests", *(f"backends/{name}/tests" for name in plugins)]
+    session.run(
+        "pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *session.posargs, env=env
+    )
 
 
 @nox.session(python=PYTHON)
@@ -125,15 +153,17 @@ def coverage(session: nox.Session) -> None:
 def agree(session: nox.Session) -> None:
     """Hold every method, dtype and CPU backend to a 50-digit oracle and to each other; print the table of ulps."""
     install(session, *requirements(*CPU), *group("test"))
-    session.run("pytest", "tests/agree", *session.posargs)
+    plugins = stand_ins(*CPU)
+    session.run("pytest", *options(plugins), "tests/agree", *session.posargs, env=environment(plugins))
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
 def agree_exact(session: nox.Session) -> None:
     """Take a thousand steps of every method on every CPU backend and engine: not one bit may differ."""
     install(session, *requirements(*CPU), *group("test"))
-    env = {"COVERAGE_FILE": str(coverage_file("exact"))}
-    session.run("pytest", "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
+    plugins = stand_ins(*CPU)
+    env = {"COVERAGE_FILE": str(coverage_file("exact")), **environment(plugins)}
+    session.run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ def engines(name: str) -> list[str]:
     found: list[str] = describe(name)["engines"]
     found = [engine for engine in found if engine not in ("foreach", "compile")]
     return [engine for engine in found if engine != "numba" or importlib.util.find_spec("numba")]
+
+
+def stands_in(name: str) -> bool:
+    """Whether these tests run without the backend's device: ``pytest -p cupy_on_cpu``."""
+    return describe(name)["stand_in"] in sys.modules
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import adamod_array
-from tests.backend import NAMES, Backend, describe, engines
+from tests.backend import NAMES, Backend, describe, engines, stands_in
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +43,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         fits = all(name in mark.args for mark in item.iter_markers("only"))
         (here if fits else elsewhere).append(item)
+        if stands_in(name):
+            for test, reason in describe(name)["skips"].items():
+                if item.nodeid.startswith(test):
+                    item.add_marker(pytest.mark.skip(reason=reason))
     if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = here

@@ -43,7 +43,18 @@ def test_bounds_and_engines_are_of_the_backend(name: str) -> None:
     assert set(table["ulp"]) <= set(table["dtypes"])
     assert {"float32", "float64"} <= set(table["ulp"])
     assert table["engines"] and table["devices"] and table["pythons"]
-    assert set(table["tags"]) <= {"cpu", "cuda"} and len(table["tags"]) == 1
+    assert table["tags"] and set(table["tags"]) <= {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_skips_are_a_stand_in_s_and_name_tests(name: str) -> None:
+    table = describe(name)
+    assert table["stand_in"] == "" or (FOLDER / table["stand_in"] / "README.md").exists()
+    assert table["stand_in"] or not table["skips"]
+    for test, reason in table["skips"].items():
+        file, function = re.fullmatch(r"([\w/]+\.py)::(\w+)(?:\[.*)?", test).groups()  # type: ignore[union-attr]
+        assert f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), test
+        assert reason
 
 
 COMPILERS = {"numba"}

@@ -15,7 +15,7 @@ import optree
 import pytest
 
 from adamod_array import AdaMod, State, adamod_init, adamod_step, engine, momentum_init, schedules, step
-from tests.backend import Backend
+from tests.backend import Backend, stands_in
 from tests.trees import assert_same, bits, leaves, tree
 
 
@@ -135,8 +135,9 @@ sys.stdout.buffer.write(pickle.dumps(step(state, grads)))
 def test_pickle_in_a_fresh_process(backend: Backend) -> None:
     """Whoever loads a state needs to have imported nothing but the package."""
     state, grads = some_steps(backend, lr=schedules.constant(0.5)), tree(backend, seed=7)
+    device = f"import {backend.table['stand_in']}\n" if stands_in(backend.name) else ""
     run = subprocess.run(
-        [sys.executable, "-c", FRESH],
+        [sys.executable, "-c", device + FRESH],
         input=pickle.dumps((state, grads)),
         capture_output=True,
         cwd=Path(__file__).parent.parent,

@@ -15,7 +15,9 @@ from cupy_on_cpu.settings import FLUSH
 
 INCLUDE = Path(__file__).parent / "include"
 
-_KERNEL = re.compile(r"__global__\s+(?:void\s+)?(?:__launch_bounds__\s*\([^)]*\)\s*)?(?:void\s+)?(\w+)\s*\(([^{;]*)\)\s*\{")
+_KERNEL = re.compile(
+    r"__global__\s+(?:void\s+)?(?:__launch_bounds__\s*\([^)]*\)\s*)?(?:void\s+)?(\w+)\s*\(([^{;]*)\)\s*\{"
+)
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\(\d+\)\s*)?([\w:<> ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 _SYNCHRONIZES = re.compile(r"__syncthreads|__syncwarp|__shfl")
 _TYPEDEF = re.compile(r"^\s*typedef\s+(.*?)\s+\w+;", re.MULTILINE)

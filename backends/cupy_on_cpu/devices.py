@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from cupy_on_cpu import record
+from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_DEVICE, runtime_error
 from cupy_on_cpu.settings import DEVICES, MEMORY
 
@@ -87,7 +88,7 @@ def _bus_id(device: int) -> str:
     return f"0000:{device:02x}:00.0"
 
 
-RUNTIME = {
+RUNTIME: Functions = {
     "_ensure_context": lambda: None,
     "deviceCanAccessPeer": lambda device, peer: 0,
     "deviceGetAttribute": _attribute,
@@ -103,7 +104,7 @@ RUNTIME = {
 }
 """CUDA's functions that this module answers for, by name."""
 
-DRIVER = {
+DRIVER: Functions = {
     "ctxGetCurrent": lambda: _current.device + 1,
     "ctxGetDevice": current,
     "ctxSetCurrent": lambda context: _set_current(context - 1),

@@ -144,7 +144,7 @@ def exchange(module: ModuleType, functions: Functions, refuse_others: bool = Tru
     """Have CuPy call these functions in place of the module's; the others raise NotImplementedError."""
     capsules = module.__pyx_capi__
     if unknown := set(functions) - set(capsules):
-        raise ImportError(f"{module.__name__} has no {', '.join(sorted(unknown))}: this is a CuPy that cupy_on_cpu does not know")
+        raise ImportError(f"{module.__name__} has no {', '.join(sorted(unknown))}: not a CuPy that cupy_on_cpu knows")
     texts, targets = {}, {}
     for name, capsule in capsules.items():
         signature = _python.PyCapsule_GetName(capsule).decode()

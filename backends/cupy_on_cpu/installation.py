@@ -36,7 +36,8 @@ def cupy_version() -> str:
             version = importlib.metadata.version(wheel)
             if version not in KNOWN:
                 raise ImportError(
-                    f"cupy_on_cpu knows CuPy {', '.join(KNOWN)}, whose private names it uses; {wheel} {version} is installed"
+                    f"cupy_on_cpu uses private names of CuPy and knows those of {', '.join(KNOWN)};"
+                    f" {wheel} {version} is installed"
                 )
             return version
     raise ImportError(f"cupy_on_cpu needs one of the wheels {', '.join(WHEELS)}")
@@ -78,7 +79,7 @@ def install() -> None:
 def _cuda_headers() -> Iterator[None]:
     """CuPy wants a folder of CUDA's headers; none is read here."""
     try:
-        pathfinder = importlib.import_module("cuda.pathfinder")
+        pathfinder: Any = importlib.import_module("cuda.pathfinder")
     except ImportError:  # before CuPy 14
         os.environ.setdefault("CUDA_PATH", str(_HERE))
         yield

@@ -6,6 +6,7 @@ import ctypes
 from typing import NamedTuple
 
 from cupy_on_cpu import devices, record, streams
+from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_VALUE, NOT_FOUND, driver_error
 from cupy_on_cpu.record import Launch
 
@@ -76,7 +77,7 @@ def _launch(
     kernel.launcher(parameters, (ctypes.c_uint * 6)(*grid, *block))
 
 
-DRIVER = {
+DRIVER: Functions = {
     "funcGetAttribute": lambda attribute, function: 0,
     "funcSetAttribute": lambda function, attribute, value: None,
     "launchKernel": _launch,

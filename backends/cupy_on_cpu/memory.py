@@ -7,6 +7,7 @@ import ctypes
 from typing import Any, NamedTuple
 
 from cupy_on_cpu import devices, record
+from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_VALUE, OUT_OF_MEMORY, runtime_error
 from cupy_on_cpu.record import Allocation, Transfer
 from cupy_on_cpu.settings import MEMORY
@@ -123,7 +124,7 @@ def _information() -> tuple[int, int]:
     return MEMORY - _used(devices.current()), MEMORY
 
 
-RUNTIME = {
+RUNTIME: Functions = {
     "free": _free,
     "freeAsync": _free,
     "freeHost": _free,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cupy_on_cpu import devices, record
+from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_HANDLE, runtime_error
 
 DEFAULT_STREAMS = (0, 1, 2)
@@ -112,7 +113,7 @@ def _call_with_status(stream: int, function: Callable[[int, int, Any], None], ar
     function(stream, 0, argument)
 
 
-RUNTIME = {
+RUNTIME: Functions = {
     "eventCreate": _create_event,
     "eventCreateWithFlags": _create_event,
     "eventDestroy": _destroy_event,
@@ -135,6 +136,6 @@ RUNTIME = {
 }
 """CUDA's functions that this module answers for, by name."""
 
-DRIVER = {
+DRIVER: Functions = {
     "streamGetCtx": lambda stream: known(stream).device + 1,
 }
