@@ -78,9 +78,9 @@ class Namespace:
         return None
 
     def scalar(self, value: Any, dtype: str, device: Any) -> Any:
-        """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied to it.
+        """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied to it from the host.
 
-        Host numbers are rounded once, here. Arrays of no dimensions are cast where they are.
+        Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
         """
         if isinstance(value, (int, float)):
             if self.name in ("numpy", "cupy", "dask", "jax"):
@@ -88,7 +88,10 @@ class Namespace:
             if self.name == "torch":
                 return self.xp.asarray(value, dtype=self.dtype(dtype), device="cpu")  # a kernel's argument
             return self.xp.asarray(value, dtype=self.dtype(dtype), device=device)
-        return self.xp.astype(value, self.dtype(dtype))
+        if self.name != "cupy":
+            return self.xp.astype(value, self.dtype(dtype))
+        with device:  # one device's kernels may not be able to read another's memory
+            return self.xp.astype(value if value.device == device else value.copy(), self.dtype(dtype), copy=False)
 
 
 def namespace_of(x: Any) -> Namespace | None:

@@ -170,22 +170,21 @@ def run(work: Work, donate: bool) -> Result:
             else:
                 key = which, COMPUTE_DTYPE[storage], p.device.id
                 if key not in scalars:
-                    scalars[key] = _scalars(work, *key)
+                    scalars[key] = _scalars(work, which, COMPUTE_DTYPE[storage], p.device)
                 p_new, *kept_new = _launch(kernel, g, (p, *kept), (*scalars[key], *constants), donate)
         params.append(p_new)
         slots.append(kept_new)
     return params, slots
 
 
-def _scalars(work: Work, which: int, dtype: str, device: int) -> list[Any]:
-    """Rate, decay where there is one, and coefficients: numbers, or arrays of the real dtype on the current device."""
-    real = work.kind.dtype(REAL_DTYPE.get(dtype, dtype))
+def _scalars(work: Work, which: int, dtype: str, device: Any) -> list[Any]:
+    """Rate, decay where there is one, and coefficients: numbers, or arrays of the real dtype on the device."""
     values = []
     for x in (*work.pairs[which], *work.c):
         if isinstance(x, (int, float)):
             values.append(float(x))  # rounded once, to the type of the kernel's parameter
         elif x is not None:
-            values.append(eager.cast(work.kind, x if x.device.id == device else x.copy(), real))
+            values.append(work.kind.scalar(x, REAL_DTYPE.get(dtype, dtype), device))
     return values
 
 
