@@ -78,7 +78,7 @@ class Namespace:
         return None
 
     def scalar(self, value: Any, dtype: str, device: Any) -> Any:
-        """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied to it from the host.
+        """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied from the host.
 
         Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
         """

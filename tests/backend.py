@@ -31,6 +31,14 @@ def engines(name: str) -> list[str]:
     return [engine for engine in found if engine != "numba" or importlib.util.find_spec("numba")]
 
 
+def is_here(name: str) -> bool:
+    """Whether the framework is installed, and its device here or stood in for."""
+    module: str = describe(name)["module"]
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        return False
+    return name != "cupy" or bool(importlib.import_module(module).is_available())
+
+
 def stands_in(name: str) -> bool:
     """Whether these tests run without the backend's device: ``pytest -p cupy_on_cpu``."""
     return describe(name)["stand_in"] in sys.modules

@@ -135,7 +135,7 @@ def test_init_makes_its_zeros_there(backend: Backend, recording: Any, name: str)
 def allocated(cupy: Any) -> Any:
     """A hook of CuPy's own that keeps the size of every block that is asked for."""
 
-    class Sizes(cupy.cuda.MemoryHook):  # type: ignore[misc, name-defined]
+    class Sizes(cupy.cuda.MemoryHook):
         name = "sizes"
 
         def __init__(self) -> None:

@@ -18,11 +18,19 @@ def runtime_error(code: int) -> Exception:
 
 
 def driver_error(code: int) -> Exception:
-    """``CUDA_ERROR_INVALID_VALUE: invalid argument`` and the like."""
+    """``CUDA_ERROR_INVALID_VALUE: invalid argument`` and the like, whose texts are in the driver that is not here."""
     from cupy_backends.cuda.api.driver import CUDADriverError
 
-    error: Exception = CUDADriverError(code)
+    error: Exception = CUDADriverError.__new__(CUDADriverError)
+    error.args = (_DRIVER_TEXTS[code],)
+    error.status = code  # type: ignore[attr-defined]
     return error
+
+
+_DRIVER_TEXTS = {
+    INVALID_VALUE: "CUDA_ERROR_INVALID_VALUE: invalid argument",
+    NOT_FOUND: "CUDA_ERROR_NOT_FOUND: named symbol not found",
+}
 
 
 def unavailable(name: str, why: str = "") -> NotImplementedError:

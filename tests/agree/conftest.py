@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 
 import pytest
 
 from tests.agree.table import TITLE, Table
-from tests.backend import NAMES, Backend, describe
+from tests.backend import NAMES, Backend, describe, is_here
 
 _TABLE = pytest.StashKey[Table]()
 CPU = [name for name in NAMES if "cpu" in describe(name)["tags"]]
-MISSING = [name for name in CPU if importlib.util.find_spec(describe(name)["module"].partition(".")[0]) is None]
+MISSING = [name for name in CPU if not is_here(name)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,7 +25,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for line in table.lines():
             terminalreporter.write_line(line)
         for name in MISSING:
-            terminalreporter.write_line(f"{name} is not installed and was skipped")
+            terminalreporter.write_line(f"{name} is not installed, or its device is not here, and was skipped")
 
 
 @pytest.fixture(scope="session")

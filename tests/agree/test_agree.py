@@ -11,7 +11,7 @@ import pytest
 from adamod_array import Method, engine, init, step
 from tests import oracle
 from tests.agree.table import Table
-from tests.backend import Backend, describe
+from tests.backend import Backend, describe, stands_in
 from tests.compare import assert_close, ulps
 
 STEPS = (1, 2, 6, 1000)
@@ -45,7 +45,8 @@ def test_every_backend_is_within_its_bound(backends: list[Backend], table: Table
     }
     numpy = results[backends[0]]
     for backend, result in results.items():
-        column = "/".join([backend.name, *([] if backend.device == "cpu" else [backend.device]), backend.engine])
+        where = " on the CPU" if stands_in(backend.name) else "" if backend.device == "cpu" else f"/{backend.device}"
+        column = f"{backend.name}{where}/{backend.engine}"
         table.add(f"{name} {dtype}", column, float(ulps(result, exact).max()), float(ulps(result, numpy).max()))
     for backend, result in results.items():
         assert_close(result, exact, ulp=oracle.allowed(backend, dtype))

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from adamod_array import State, engine, init, step
-from tests.backend import Backend
+from tests.backend import Backend, describe, is_here, numpy_dtype
 from tests.oracle import METHODS
 
 SIZE, EVERY = 257, 50  # whole vectors and a remainder; the bits are compared every so many steps
-STEPS = {"dask": 100}  # a lazy step costs ten milliseconds; its arithmetic is NumPy's own
+STEPS = {"Dask": 100, "CuPy, eager": 100}
+"""A lazy step costs ten milliseconds, twenty launches on the CPU one; the arithmetic of Dask is NumPy's own."""
 
 CONTENDERS = {
     "NumPy, Numba": ("numpy", "numba"),
@@ -26,8 +27,17 @@ CONTENDERS = {
     "JAX, jitted by the user": ("jax", "user"),
     "array-api-strict": ("strict", "eager"),
     "Dask": ("dask", "eager"),
+    "CuPy": ("cupy", "cupy"),
+    "CuPy, eager": ("cupy", "eager"),
 }
-MODULES = {"strict": "array_api_strict", "dask": "dask.array"}
+DTYPES = {"cupy": ["float16", "bfloat16"]}
+"""Beside float32 and float64; those of Numba's kernels are held in test_kernels.py."""
+CASES = [
+    (contender, name, dtype)
+    for contender, (framework, _) in CONTENDERS.items()
+    for name in METHODS
+    for dtype in ["float32", "float64", *DTYPES.get(framework, [])]
+]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +59,7 @@ def gradients(dtype: str, steps: int) -> Iterator[np.ndarray[Any, Any]]:
     for t in range(steps):
         g = rng.normal(size=SIZE) * scale
         g[0] = g[0] if t > 20 else 0.0
-        yield g.astype(dtype)
+        yield g.astype(numpy_dtype(dtype))
 
 
 def trajectory(backend: Backend, name: str, dtype: str, steps: int) -> list[tuple[int, str, str]]:
@@ -82,17 +92,15 @@ def persisted(state: State) -> State:
 REFERENCE: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize(("contender", "name", "dtype"), CASES)
 def test_a_thousand_steps_have_the_same_bits(contender: str, name: str, dtype: str) -> None:
     framework, how = CONTENDERS[contender]
-    if importlib.util.find_spec(MODULES.get(framework, framework).partition(".")[0]) is None:
-        pytest.skip(f"{framework} is not installed")
+    if not is_here(framework):
+        pytest.skip(f"{framework} is not installed, or its device is not here")
     if (name, dtype) not in REFERENCE:
         REFERENCE[name, dtype] = trajectory(Backend("numpy", "cpu", "eager"), name, dtype, 1000)
-    steps = STEPS.get(framework, 1000)
-    device = {"strict": "CPU_DEVICE"}.get(framework, "cpu")
+    steps = STEPS.get(contender, 1000)
+    device = describe(framework)["devices"][0]
     found = trajectory(Backend(framework, device, how), name, dtype, steps)
     expected = [each for each in REFERENCE[name, dtype] if each[0] <= steps]
     assert found, "nothing was compared"
