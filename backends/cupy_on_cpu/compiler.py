@@ -52,8 +52,8 @@ def _headers() -> tuple[list[str], Path, str]:
     flags = ["-I", str(INCLUDE), "-I", core._get_header_dir_path()]
     own = [path.read_text(encoding="utf-8") for path in sorted(INCLUDE.rglob("*")) if path.is_file()]
     digest = repr((cupy.__version__, flags, own))
-    lines = ["cupy_on_cpu/device.h", *core._cupy_header_list, "cupy/float16.cuh"]
-    text = "".join(f"#include <{name}>\n" for name in lines)
+    names = ["cupy_on_cpu/device.h", *core._cupy_header_list, "cupy/float16.cuh"]
+    text = "".join(f"#if __has_include(<{name}>)\n#include <{name}>\n#endif\n" for name in names)
     return flags, host_compiler.precompiled_header(text, [*flags, *_WHOLE], digest), digest
 
 

@@ -43,6 +43,9 @@ _C_TYPES = {
 _NOT_CALLED = ("check_status", "_getCUDAMajorVersion", "runtimeGetVersion", "get_build_version")
 """Functions that need no device and stay as they are."""
 
+_NEWER = {"pointerGetMemoryType", "streamCreateWithPriority", "streamGetFlags", "streamGetPriority"}
+"""Functions that the earliest release that is known does not have."""
+
 _PRELUDE = """\
 #include <cstdint>
 #include <sys/types.h>
@@ -143,7 +146,7 @@ def _refusal(module: ModuleType, name: str) -> Callable[..., Any]:
 def exchange(module: ModuleType, functions: Functions, refuse_others: bool = True) -> None:
     """Have CuPy call these functions in place of the module's; the others raise NotImplementedError."""
     capsules = module.__pyx_capi__
-    if unknown := set(functions) - set(capsules):
+    if unknown := set(functions) - set(capsules) - _NEWER:
         raise ImportError(f"{module.__name__} has no {', '.join(sorted(unknown))}: not a CuPy that cupy_on_cpu knows")
     texts, targets = {}, {}
     for name, capsule in capsules.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import threading
+from collections import Counter
 from typing import Any, NamedTuple
 
 from cupy_on_cpu import devices, record
@@ -34,6 +36,10 @@ class Block(NamedTuple):
 _blocks: dict[int, Block] = {}
 _addresses: list[int] = []
 """Of all blocks, in order."""
+_used: Counter[int] = Counter()
+"""Bytes of each device."""
+_lock = threading.Lock()
+"""Of the three above."""
 
 _libc = ctypes.CDLL(None)
 _libc.aligned_alloc.restype = ctypes.c_void_p
@@ -46,21 +52,18 @@ def fill_fresh(address: int, nbytes: int) -> None:
     ctypes.memset(address, FRESH, nbytes)
 
 
-def _used(device: int) -> int:
-    return sum(block.nbytes for block in _blocks.values() if block.device == device and block.kind != HOST)
-
-
 def _allocate(nbytes: int, kind: int) -> int:
     device = devices.current()
-    if kind != HOST and _used(device) + nbytes > MEMORY:
-        raise runtime_error(OUT_OF_MEMORY)
+    charged = nbytes if kind != HOST else 0
     room = max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
-    address = _libc.aligned_alloc(ALIGNMENT, room)
-    if not address:
-        raise runtime_error(OUT_OF_MEMORY)
+    with _lock:
+        address = _libc.aligned_alloc(ALIGNMENT, room) if _used[device] + charged <= MEMORY else None
+        if address is None:
+            raise runtime_error(OUT_OF_MEMORY)
+        _blocks[address] = Block(nbytes, device, kind)
+        bisect.insort(_addresses, address)
+        _used[device] += charged
     fill_fresh(address, room)
-    _blocks[address] = Block(nbytes, device, kind)
-    bisect.insort(_addresses, address)
     record.allocation(Allocation(_NAME[kind], nbytes, device))
     return int(address)
 
@@ -68,20 +71,23 @@ def _allocate(nbytes: int, kind: int) -> int:
 def _free(address: int, stream: int = 0) -> None:
     if not address:
         return
-    if address not in _blocks:
-        raise runtime_error(INVALID_VALUE)
-    del _blocks[address]
-    del _addresses[bisect.bisect_left(_addresses, address)]
+    with _lock:
+        block = _blocks.pop(address, None)
+        if block is None:
+            raise runtime_error(INVALID_VALUE)
+        del _addresses[bisect.bisect_left(_addresses, address)]
+        _used[block.device] -= block.nbytes if block.kind != HOST else 0
     _libc.free(address)
 
 
 def block_at(address: int) -> Block | None:
     """The block that an address lies in."""
-    i = bisect.bisect_right(_addresses, address) - 1
-    if i < 0:
-        return None
-    block = _blocks[_addresses[i]]
-    return block if address < _addresses[i] + max(block.nbytes, 1) else None
+    with _lock:
+        i = bisect.bisect_right(_addresses, address) - 1
+        if i < 0:
+            return None
+        block = _blocks[_addresses[i]]
+        return block if address < _addresses[i] + max(block.nbytes, 1) else None
 
 
 def _check(address: int, nbytes: int) -> None:
@@ -121,7 +127,7 @@ def _attributes(address: int) -> Any:
 
 
 def _information() -> tuple[int, int]:
-    return MEMORY - _used(devices.current()), MEMORY
+    return MEMORY - _used[devices.current()], MEMORY
 
 
 RUNTIME: Functions = {

@@ -19,6 +19,7 @@ def test_fresh_memory_is_nan(dtype: str) -> None:
 
 
 def test_memory_that_the_pool_gives_again_is_nan() -> None:
+    cp.get_default_memory_pool().free_all_blocks()
     x = cp.zeros(1000)
     address = x.data.ptr
     del x
