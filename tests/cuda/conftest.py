@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.cuda.ptx import Kernel
-from tests.cuda.registers import lines
+from tests.cuda.registers import complete, lines
 
 ARCHITECTURES = (75, 80, 90, 100, 120)
 """From Turing, the oldest for which CUDA 13 compiles, to Blackwell: ``sm_75``, ``sm_80``, ..."""
 
+ROOT = Path(__file__).parents[2]
 Kernels = Mapping[str, Kernel]
 _KERNELS = pytest.StashKey[dict[int, Kernels]]()
 
@@ -26,17 +28,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if kernels := config.stash[_KERNELS]:
+    kernels = config.stash[_KERNELS]
+    if set(kernels) == set(ARCHITECTURES) and all(map(complete, kernels.values())):
         terminalreporter.section("registers")
         for line in lines(kernels):
             terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
-def captured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Source and options of every case's kernel, as CuPy on the CPU was given them."""
+def captured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Source and options of the kernels that the selected tests look at, as CuPy on the CPU was given them."""
     file = tmp_path_factory.mktemp("cuda") / "kernels.json"
-    subprocess.run([sys.executable, "-m", "tests.cuda.capture", str(file)], check=True, cwd=Path(__file__).parents[2])
+    calls = [item.callspec.params for item in request.session.items if isinstance(item, pytest.Function)]
+    names = dict.fromkeys(call["case"].name for call in calls if "case" in call)
+    command = [sys.executable, "-m", "tests.cuda.capture", str(file), *names]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "backends")})
     found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

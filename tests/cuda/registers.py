@@ -9,6 +9,15 @@ from tests.cuda.ptx import Kernel
 from tests.trees import METHODS
 
 
+def complete(kernels: Mapping[str, Kernel]) -> bool:
+    """Whether all that the table shows is there."""
+    return {_name(label, dtype) for label in METHODS for dtype in BYTES} <= set(kernels)
+
+
+def _name(label: str, dtype: str) -> str:
+    return f"{label}_{dtype}_decay".replace("-", "_")
+
+
 def lines(kernels: Mapping[int, Mapping[str, Kernel]]) -> Iterator[str]:
     """The table, a line at a time."""
     width, across = max(map(len, METHODS)), 3 * len(kernels) - 1
@@ -18,6 +27,5 @@ def lines(kernels: Mapping[int, Mapping[str, Kernel]]) -> Iterator[str]:
     for label in METHODS:
         row = ""
         for dtype in BYTES:
-            name = f"{label}_{dtype}_decay".replace("-", "_")
-            row += "   " + " ".join(f"{by_name[name].registers:2}" for by_name in kernels.values()).rjust(across)
+            row += "   " + " ".join(f"{by_name[_name(label, dtype)].registers:2}" for by_name in kernels.values()).rjust(across)
         yield f"{label:{width}}{row}"

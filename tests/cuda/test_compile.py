@@ -15,6 +15,7 @@ from tests.cuda.ptx import Kernel, traffic
 ROUNDED = ("add", "sub", "mul", "div", "sqrt")
 EXACT = ("neg", "abs", "selp", "setp", "mov", "ld", "st", "cvt")
 """What rounds nothing; a conversion rounds where storage is narrower, to nearest."""
+FLOAT32 = [case for case in BUILT_IN if case.dtype == "float32" and not case.decay]
 REAL = [case for case in BUILT_IN if not case.dtype.startswith("complex")]
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -64,9 +65,13 @@ def test_every_array_is_read_once_and_written_once(kernels: Kernels, case: Case)
         assert traffic(way, "st") == case.writes
 
 
-@pytest.mark.parametrize(("method", "reads", "writes"), [("adam", 4, 3), ("adamod", 5, 4)])
-def test_adam_moves_seven_arrays_and_adamod_nine(kernels: Kernels, method: str, reads: int, writes: int) -> None:
-    (way,) = steps(kernels[f"{method}_float32"])
+@pytest.mark.parametrize(
+    ("case", "reads", "writes"),
+    [(case, *{"adam": (4, 3), "adamod": (5, 4)}[case.label]) for case in FLOAT32 if case.label in ("adam", "adamod")],
+    ids=lambda x: x.name if isinstance(x, Case) else str(x),
+)
+def test_adam_moves_seven_arrays_and_adamod_nine(kernels: Kernels, case: Case, reads: int, writes: int) -> None:
+    (way,) = steps(kernels[case.name])
     assert traffic(way, "ld") == {4: reads}
     assert traffic(way, "st") == {4: writes}
 
@@ -78,11 +83,12 @@ def test_everything_is_in_registers(kernels: Kernels, case: Case) -> None:
     assert not any(each.startswith(("ld.local", "st.local")) for each in kernel.instructions)
 
 
-def test_contraction_would_be_seen(captured: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("case", [case for case in FLOAT32 if case.label == "adamod"], ids=lambda case: case.name)
+def test_contraction_would_be_seen(captured: dict[str, dict[str, Any]], case: Case) -> None:
     """The checks above can fail: this is what ``--fmad=false`` prevents."""
     from tests.cuda.nvrtc import compile_all
 
-    (one,) = ({"adamod_float32": each} for name, each in captured.items() if name == "adamod_float32")
-    assert "--fmad=false" in one["adamod_float32"]["options"]
-    one["adamod_float32"]["options"].remove("--fmad=false")
-    assert any(each.startswith("fma.rn") for each in compile_all(one, 90)["adamod_float32"].instructions)
+    kernel = captured[case.name]
+    contracted = {**kernel, "options": [each for each in kernel["options"] if each != "--fmad=false"]}
+    assert len(contracted["options"]) == len(kernel["options"]) - 1
+    assert any(each.startswith("fma.rn") for each in compile_all({case.name: contracted}, 90)[case.name].instructions)
