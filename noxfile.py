@@ -206,9 +206,18 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def demo(session: nox.Session) -> None:
-    """Train a classifier of handwritten digits on NumPy, PyTorch and JAX; print a table and draw demo.png."""
+    """Train a classifier of handwritten digits on three frameworks, draw demo.png; then run the example, small."""
     install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
     session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
+    small = ("--size", "32", "--steps", "50", "--output", str(Path(session.create_tmp()) / "recovered.png"))
+    session.run("python", "docs/examples/recover.py", *small, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON, default=False)
+def examples(session: nox.Session) -> None:
+    """Recover an image and a complex field by gradient steps on NumPy's arrays (``-- --backend cupy``: on a GPU's)."""
+    install(session, *requirements("numpy", *(["cupy"] if "cupy" in session.posargs else [])), *group("demo"))
+    session.run("python", "docs/examples/recover.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(python=PYTHON, default=False)

@@ -38,7 +38,7 @@ def photograph(name: str, size: int) -> np.ndarray:
     shrink = min(grey.shape) // size
     top, left = ((length - size * shrink) // 2 for length in grey.shape)
     middle = grey[top : top + size * shrink, left : left + size * shrink]
-    return middle.reshape(size, shrink, size, shrink).mean(axis=(1, 3))
+    return np.asarray(middle.reshape(size, shrink, size, shrink).mean(axis=(1, 3)))
 
 
 def host(x: Array) -> np.ndarray:
