@@ -1,8 +1,8 @@
 """The CUDA sources that CuPy has compiled while the CuPy engine steps, without a GPU.
 
-``python -m tests.cuda.capture FILE NAME...`` steps these cases on CuPy on the CPU and writes, by their names, the whole
-source of each kernel and the options that CuPy gave with it. It is a process of its own: a CuPy that runs on the CPU has
-no compiler for GPUs.
+``python -m tests.cuda.capture FILE NAME...`` steps these cases on CuPy on the CPU and writes, by their names, the
+whole source of each kernel and the options that CuPy gave with it. It is a process of its own: a CuPy that runs on the
+CPU has no compiler for GPUs.
 """
 
 from __future__ import annotations

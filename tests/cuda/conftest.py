@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cuda.cases import Case
 from tests.cuda.ptx import Kernel
 from tests.cuda.registers import complete, lines
 
@@ -39,8 +40,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def captured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Source and options of the kernels that the selected tests look at, as CuPy on the CPU was given them."""
     file = tmp_path_factory.mktemp("cuda") / "kernels.json"
-    calls = [item.callspec.params for item in request.session.items if isinstance(item, pytest.Function)]
-    names = dict.fromkeys(call["case"].name for call in calls if "case" in call)
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    cases = [item.callspec.params.get("case") for item in tests if hasattr(item, "callspec")]
+    names = dict.fromkeys(case.name for case in cases if isinstance(case, Case))
     command = [sys.executable, "-m", "tests.cuda.capture", str(file), *names]
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "backends")})
     found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ def lines(kernels: Mapping[int, Mapping[str, Kernel]]) -> Iterator[str]:
     yield f"registers a thread, with weight decay, for sm_ {architectures}"
     yield " " * width + "".join(f"   {dtype:>{across}}" for dtype in BYTES)
     for label in METHODS:
-        row = ""
-        for dtype in BYTES:
-            row += "   " + " ".join(f"{by_name[_name(label, dtype)].registers:2}" for by_name in kernels.values()).rjust(across)
-        yield f"{label:{width}}{row}"
+        cells = [
+            " ".join(f"{by_name[_name(label, dtype)].registers:2}" for by_name in kernels.values()) for dtype in BYTES
+        ]
+        yield f"{label:{width}}" + "".join(f"   {cell:>{across}}" for cell in cells)

@@ -34,6 +34,9 @@ class Mutant:
 MUTANTS = [
     Mutant("multiply-adds contracted", '"--fmad=false"', '"--fmad=true"', compiled("adam_float32")),
     Mutant(
-        "approximate quotients and roots", '("--fmad=false",)', '("--fmad=false", "--use_fast_math")', compiled("adam_float32")
+        "approximate quotients and roots",
+        '("--fmad=false",)',
+        '("--fmad=false", "--use_fast_math")',
+        compiled("adam_float32"),
     ),
 ]
