@@ -186,8 +186,11 @@ def cuda_compile(session: nox.Session) -> None:
     if not HOST:
         session.skip("what CuPy compiles is captured by CuPy on the CPU, which needs Linux on x86-64 and g++")
     install(session, *requirements("cupy"), *group("test"), *group("cuda"))
-    session.run("pytest", "tests/cuda", "--ignore=tests/cuda/test_mutants.py", *session.posargs)
-    session.run("pytest", "tests/cuda/test_mutants.py", *PARALLEL, *session.posargs)
+    if session.posargs:
+        session.run("pytest", "tests/cuda", *session.posargs)
+    else:
+        session.run("pytest", "tests/cuda", "--ignore=tests/cuda/test_mutants.py")
+        session.run("pytest", "tests/cuda/test_mutants.py", *PARALLEL)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
