@@ -74,16 +74,25 @@ def has_gpu() -> bool:
     return tool is not None and b"GPU" in subprocess.run([tool, "-L"], capture_output=True, check=False).stdout
 
 
+def needs_gpu(session: nox.Session, what: str) -> None:
+    """Skip the session, in one line, where there is none."""
+    if not has_gpu():
+        session.skip(f"{what} needs an NVIDIA GPU, and there is none here")
+
+
 def stand_ins(*backends: str) -> tuple[str, ...]:
     """The plugins, in backends/, that run these backends' tests where their devices are missing."""
     names = tuple(name for each in backends if (name := BACKENDS[each]["stand_in"]))
     return () if has_gpu() else names
 
 
+HOST = sys.platform == "linux" and platform.machine() == "x86_64" and shutil.which("g++") is not None
+"""What cupy_on_cpu needs."""
+
+
 def runs_here(backend: str) -> bool:
-    """Whether its device, or what takes to stand in for it, is here: cupy_on_cpu needs Linux on x86-64 and g++."""
-    host = sys.platform == "linux" and platform.machine() == "x86_64" and shutil.which("g++") is not None
-    return host or not stand_ins(backend)
+    """Whether its device, or what takes to stand in for it, is here."""
+    return HOST or not stand_ins(backend)
 
 
 CPU = [name for name, table in BACKENDS.items() if "cpu" in table["tags"] and runs_here(name)]
@@ -115,16 +124,21 @@ def types(session: nox.Session) -> None:
 
 
 MATRIX = [
-    nox.param(python, name, id=name if python == PYTHON else f"{name}-{python}", tags=table["tags"])
+    nox.param(python, name, False, id=name if python == PYTHON else f"{name}-{python}", tags=table["tags"])
     for name, table in BACKENDS.items()
     for python in dict.fromkeys([PYTHON, *table["pythons"]])
-]
+] + [nox.param(PYTHON, name, True, id=f"{name}-cuda", tags=["cuda"]) for name in BACKENDS if BACKENDS[name]["cuda"]]
 
 
 @nox.session
-@nox.parametrize("python,backend", MATRIX)
-def tests(session: nox.Session, backend: str) -> None:
+@nox.parametrize("python,backend,gpu", MATRIX)
+def tests(session: nox.Session, backend: str, gpu: bool) -> None:
     """Test one backend in an environment that holds no other: ``nox -s 'tests(torch)' -- -k warmup``."""
+    if gpu:
+        needs_gpu(session, f"tests({backend}-cuda)")
+        install(session, *BACKENDS[backend]["cuda"]["requirements"], *group("test"))
+        session.run("pytest", "tests", "--backend", backend, "--gpu", *session.posargs)
+        return
     if not runs_here(backend):
         session.skip(f"{BACKENDS[backend]['title']} needs an NVIDIA GPU, or Linux on x86-64 and g++ to do without")
     install(session, *requirements(backend), *group("test"))
@@ -167,6 +181,19 @@ def agree_exact(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
+def cuda_compile(session: nox.Session) -> None:
+    """Compile CuPy's kernels for GPUs, without one, and look at what they do; plant mistakes and see them found."""
+    if not HOST:
+        session.skip("what CuPy compiles is captured by CuPy on the CPU, which needs Linux on x86-64 and g++")
+    install(session, *requirements("cupy"), *group("test"), *group("cuda"))
+    if session.posargs:
+        session.run("pytest", "tests/cuda", *session.posargs)
+    else:
+        session.run("pytest", "tests/cuda", "--ignore=tests/cuda/test_mutants.py")
+        session.run("pytest", "tests/cuda/test_mutants.py", *PARALLEL)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
 def peers(session: nox.Session) -> None:
     """Compare with the optimizers of PyTorch, optax, the authors and others, in float64."""
     install(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
@@ -206,9 +233,18 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def demo(session: nox.Session) -> None:
-    """Train a classifier of handwritten digits on NumPy, PyTorch and JAX; print a table and draw demo.png."""
+    """Train a classifier of handwritten digits on three frameworks, draw demo.png; then run the example, small."""
     install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
     session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
+    small = ("--size", "32", "--steps", "50", "--output", str(Path(session.create_tmp()) / "recovered.png"))
+    session.run("python", "docs/examples/recover.py", *small, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON, default=False)
+def examples(session: nox.Session) -> None:
+    """Recover an image and a complex field by gradient steps on NumPy's arrays (``-- --backend cupy``: on a GPU's)."""
+    install(session, *requirements("numpy", *(["cupy"] if "cupy" in session.posargs else [])), *group("demo"))
+    session.run("python", "docs/examples/recover.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(python=PYTHON, default=False)
@@ -223,6 +259,18 @@ def bench(session: nox.Session) -> None:
         session.run("pytest", "benchmarks", *rest[:-1])
     else:
         session.run("python", "-m", "benchmarks", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON, default=False, tags=["cuda"])
+def bench_cuda(session: nox.Session) -> None:
+    """Time steps on a GPU against the bandwidth of its own copies and against peers (``-- --quick``: small sizes)."""
+    needs_gpu(session, "bench_cuda")
+    frameworks = {
+        name: BACKENDS[name]["cuda"].get("requirements", requirements(name)) for name in ("torch", "jax", "cupy")
+    }
+    install(session, *(each for pins in frameworks.values() for each in pins), *group("bench"))
+    env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most of the memory for itself
+    session.run("python", "-m", "benchmarks.gpu", *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON)
@@ -258,6 +306,7 @@ nox.options.sessions = [
     "types",
     *(f"tests({name})" for name in BACKENDS),
     "agree_exact",
+    "cuda_compile",
     "coverage",
     "agree",
     "peers",

@@ -65,8 +65,8 @@ def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -
 
     def contender(method: Method) -> Contender:
         def build(problem: Problem) -> Run:
-            if (module, engine) != ("jax", "auto"):
-                importlib.import_module("numba" if engine == "auto" else "numpy")  # never its absence, unnoticed
+            if module in ("numpy", "torch") and engine == "auto":
+                importlib.import_module("numba")  # never its absence, unnoticed
             array, wait = FRAMEWORKS[module]()
             state = adamod_array.init(method, [array(p) for p in problem.params()], LR)
             grads = [array(g) for g in problem.grads()]
@@ -84,13 +84,13 @@ def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -
     return contender
 
 
-def ours_in_users_jit(method: Method) -> Contender:
+def ours_in_users_jit(method: Method, module: str = "jax") -> Contender:
     """A step of this library inside a function that the user compiles."""
 
     def build(problem: Problem) -> Run:
         import jax
 
-        array, wait = jax_arrays()
+        array, wait = FRAMEWORKS[module]()
         compiled = jax.jit(adamod_array.step, donate_argnums=0)
         state = adamod_array.init(method, [array(p) for p in problem.params()], LR)
         grads = [array(g) for g in problem.grads()]
@@ -125,7 +125,36 @@ def jax_arrays() -> Any:
     return (lambda x: jax.numpy.array(x, copy=True)), jax.block_until_ready
 
 
-FRAMEWORKS: dict[str, Callable[[], Any]] = {"numpy": numpy_arrays, "torch": torch_arrays, "jax": jax_arrays}
+def cupy_on_gpu() -> Any:
+    """CuPy's. On a GPU nobody waits for a single step: benchmarks/gpu.py waits for many."""
+    import cupy
+
+    return cupy.array, lambda params: None
+
+
+def torch_on_gpu() -> Any:
+    """PyTorch's, on the GPU."""
+    import torch
+
+    return (lambda x: torch.from_numpy(x.copy()).to("cuda")), lambda params: None
+
+
+def jax_on_gpu() -> Any:
+    """JAX's, on the GPU."""
+    import jax
+
+    return (lambda x: jax.device_put(x, jax.devices("cuda")[0])), lambda params: None
+
+
+FRAMEWORKS: dict[str, Callable[[], Any]] = {
+    "numpy": numpy_arrays,
+    "torch": torch_arrays,
+    "jax": jax_arrays,
+    "cupy on a GPU": cupy_on_gpu,
+    "torch on a GPU": torch_on_gpu,
+    "jax on a GPU": jax_on_gpu,
+}
+"""Of each framework, how it makes an array, and how it waits for a result."""
 
 
 # NumPy as anyone writes it
@@ -176,12 +205,12 @@ def naive(method: Method, update: Callable[..., Any]) -> Contender:
 
 
 def torch_optimizer(
-    name: str, expected: Method, module: str, cls: str, *, rtol: float = 1e-4, **options: Any
+    name: str, expected: Method, module: str, cls: str, *, rtol: float = 1e-4, arrays: str = "torch", **options: Any
 ) -> Contender:
     """An optimizer with PyTorch's interface."""
 
     def build(problem: Problem) -> Run:
-        array, _ = torch_arrays()
+        array, _ = FRAMEWORKS[arrays]()
         params = [array(p).requires_grad_() for p in problem.params()]
         for p, g in zip(params, problem.grads(), strict=True):
             p.grad = array(g)
@@ -194,14 +223,14 @@ def torch_optimizer(
 # optax
 
 
-def optax_optimizer(expected: Method, cls: str, *, rtol: float = 1e-4) -> Contender:
+def optax_optimizer(expected: Method, cls: str, *, rtol: float = 1e-4, arrays: str = "jax") -> Contender:
     """Update and apply, jitted, with parameters and state donated."""
 
     def build(problem: Problem) -> Run:
         import jax
         import optax
 
-        array, wait = jax_arrays()
+        array, wait = FRAMEWORKS[arrays]()
         optimizer = getattr(optax, cls)(LR)
         params = [array(p) for p in problem.params()]
         grads = [array(g) for g in problem.grads()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -21,14 +22,21 @@ def describe(name: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text())
 
 
-def engines(name: str) -> list[str]:
-    """The engines that every test runs with; Numba's where it is installed, so that the same tests run without it.
+def backends(name: str, *, on_gpu: bool = False) -> list[Backend]:
+    """A backend on each of its devices, by each engine that every test runs with.
 
-    ``foreach`` and ``compile`` have their own tests, in test_torch_engines.py, and columns in ``nox -s agree``.
+    Numba's where it is installed, so that the same tests run without it. On the CPU, ``foreach`` and ``compile`` have
+    their own tests, in test_torch_engines.py, and columns in ``nox -s agree``.
     """
-    found: list[str] = describe(name)["engines"]
-    found = [engine for engine in found if engine not in ("foreach", "compile")]
-    return [engine for engine in found if engine != "numba" or importlib.util.find_spec("numba")]
+    table = describe(name)
+    left_out = {"foreach", "compile"}
+    if on_gpu:
+        table |= table["cuda"]
+        left_out = set()
+    if not importlib.util.find_spec("numba"):
+        left_out.add("numba")
+    engines = [engine for engine in table["engines"] if engine not in left_out]
+    return [Backend(name, device, engine) for device in table["devices"] for engine in engines]
 
 
 def is_here(name: str) -> bool:
@@ -74,6 +82,19 @@ class Backend:
         if self.name == "strict":
             return self.xp.asarray(host, device=self.xp.Device(self.device))
         return self.xp.asarray(host)
+
+    def default_device(self) -> contextlib.AbstractContextManager[Any]:
+        """Where the framework makes arrays for which nobody names a device."""
+        if self.device == "cpu" or self.name not in ("torch", "jax"):
+            return contextlib.nullcontext()
+        framework = importlib.import_module(self.name)
+        context: contextlib.AbstractContextManager[Any]
+        if self.name == "torch":
+            context = framework.device(self.device)
+        else:
+            platform, _, number = self.device.partition(":")
+            context = framework.default_device(framework.devices(platform)[int(number)])
+        return context
 
     def numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values as a NumPy array of the same dtype, through the shortest exact way."""

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 import adamod_array
-from tests.backend import NAMES, Backend, describe, engines, stands_in
+from tests.backend import NAMES, Backend, backends, describe, stands_in
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", default="numpy", choices=NAMES, help="whose arrays the tests use (default: numpy)")
 
+    parser.addoption("--gpu", action="store_true", help="on the backend's table `cuda`: the tests that name a backend")
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cuda: tests for --gpu alone")
     config.addinivalue_line("markers", "only(*backends): tests that make sense on these backends alone")
     name = config.getoption("--backend")
     if name == "jax":
@@ -42,6 +45,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     elsewhere: list[pytest.Item] = []
     for item in items:
         fits = all(name in mark.args for mark in item.iter_markers("only"))
+        if config.getoption("--gpu"):
+            fits &= "backend" in getattr(item, "fixturenames", ())  # the others have run on the CPU
+        else:
+            fits &= item.get_closest_marker("cuda") is None
         (here if fits else elsewhere).append(item)
         if stands_in(name):
             for test, reason in describe(name)["skips"].items():
@@ -62,9 +69,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     }
     names = set(metafunc.fixturenames) - own  # a test may choose dtypes of its own
     if "backend" in names:
-        backends = [Backend(name, device, engine) for device in table["devices"] for engine in engines(name)]
-        ids = ["-".join((b.name, b.device, b.engine)) for b in backends]
-        metafunc.parametrize("backend", backends, ids=ids, indirect=True)
+        found = backends(name, on_gpu=metafunc.config.getoption("--gpu"))
+        ids = ["-".join((b.name, b.device, b.engine)) for b in found]
+        metafunc.parametrize("backend", found, ids=ids, indirect=True)
     if "dtype" in names:
         metafunc.parametrize("dtype", table["dtypes"])
     if "real_dtype" in names:
@@ -76,7 +83,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """The backend under test, its engine in force."""
     chosen: Backend = request.param
     importlib.import_module(chosen.table["module"])
-    with adamod_array.engine(chosen.engine):
+    with adamod_array.engine(chosen.engine), chosen.default_device():
         yield chosen
 
 

@@ -1,0 +1,127 @@
+"""Mistakes to plant in CuPy's emitter, and which check must see each.
+
+There is none about precedence: a statement of a kernel has one operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+EMITTER = "adamod_array/_kernels/cupy.py"
+
+
+class Check(NamedTuple):
+    """Tests of a file, as pytest's ``-k`` selects them."""
+
+    kind: str
+    """``"compile"``: what a kernel does on a GPU; ``"steps"``: what a step asks of CuPy; ``"exact"``: its bits."""
+    select: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake: a text that occurs once in the emitter, and what stands there instead."""
+
+    mistake: str
+    old: str
+    new: str
+    seen_by: Check
+
+
+def compiled(case: str) -> Check:
+    """One kernel, for one architecture."""
+    return Check("compile", f"sm_90 and -{case}]")
+
+
+def exact(case: str) -> Check:
+    """A thousand steps on CuPy."""
+    return Check("exact", f"CuPy-{case}]")
+
+
+def steps(test: str) -> Check:
+    """What only CuPy can show."""
+    return Check("steps", test)
+
+
+OPTIONS, CALL = '("--fmad=false",)', "    kernel(*inputs, *scalars, *outputs)\n"
+OUTPUT, CAST = 'f"out_{name} = {_C_TYPE[stored[name]]}({text(x)});"', "{_C_TYPE[stored[name]]}({text(x)})"
+SCALARS = "f\"{number['real']} {name}\" for name in (*line.scalars"
+
+MUTANTS = [
+    # options of the compiler
+    Mutant("multiply-adds are contracted", OPTIONS, '("--fmad=true",)', compiled("adam_float32")),
+    Mutant("fast math", OPTIONS, '("--fmad=false", "--use_fast_math")', compiled("adam_float32")),
+    # operations
+    Mutant("an approximate quotient", '"{} / {}"', '"__fdividef({}, {})"', compiled("adam_float32")),
+    Mutant(
+        "a minimum that loses NaN",
+        '"{0} < {1} || {0} != {0} ? {0} : {1}"',
+        '"fmin({}, {})"',
+        compiled("adamod_float32"),
+    ),
+    Mutant("a difference turned round", '"{} - {}"', '"{1} - {0}"', exact("adam-float32")),
+    Mutant("the other branch of where", '"{} ? {} : {}"', '"{0} ? {2} : {1}"', exact("radam-float32")),
+    # types
+    Mutant("scalars in double", SCALARS, SCALARS.replace("{number['real']}", "double"), compiled("adam_float32")),
+    Mutant("scalars in 16 bits", SCALARS, SCALARS.replace("{number['real']}", "{storage}"), exact("adam-float16")),
+    Mutant(
+        "16 bits computed in 16 bits",
+        "compute = COMPUTE_DTYPE[storage]\n    number",
+        "compute = storage\n    number",
+        exact("adam-float16"),
+    ),
+    Mutant(
+        "slots rounded as the parameter is",
+        OUTPUT,
+        OUTPUT.replace("({text(x)})", "({_C_TYPE[storage]}({text(x)}))"),
+        exact("adam-bfloat16"),
+    ),
+    # memory
+    Mutant(
+        "slots in each other's place",
+        "zip(written, line.outputs, strict=True)",
+        "zip(written, (line.outputs[0], *line.outputs[:0:-1]), strict=True)",
+        exact("adamod-float32"),
+    ),
+    Mutant(
+        "an array read again", OUTPUT, OUTPUT.replace(CAST, f"{CAST} + 0 * in_{{name}}"), compiled("adamod_float32")
+    ),
+    Mutant(
+        "results added to what was there",
+        OUTPUT,
+        OUTPUT.replace(" = ", " += ", 1),
+        steps("fresh_memory_is_never_read and cupy-float32-adam]"),
+    ),
+    Mutant(
+        "fresh arrays for a donated state",
+        "new = old if donate else [",
+        "new = [",
+        steps("a_donated_step_allocates_nothing[adam]"),
+    ),
+    # launches
+    Mutant(
+        "a gradient copied first",
+        "_launch(kernel, g, (p",
+        "_launch(kernel, g.copy(), (p",
+        steps("one_launch_a_leaf_and_none_else[adam-kept]"),
+    ),
+    Mutant(
+        "always the first device",
+        "with p.device:",
+        'with sys.modules["cupy"].cuda.Device(0):',
+        steps("launches_are_on_the_device_of_their_leaf"),
+    ),
+    Mutant(
+        "always the default stream",
+        CALL,
+        '    with sys.modules["cupy"].cuda.Stream.null:\n    ' + CALL,
+        steps("the_callers_stream_is_used[kept]"),
+    ),
+    Mutant(
+        "waiting for the device",
+        CALL,
+        CALL + '    sys.modules["cupy"].cuda.get_current_stream().synchronize()\n',
+        steps("nothing_crosses_and_nobody_waits and cupy-adam]"),
+    ),
+]
