@@ -181,6 +181,13 @@ def demo(session: nox.Session) -> None:
     session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
+@nox.session(python=PYTHON)
+def reproduce(session: nox.Session) -> None:
+    """Run the papers' experiments; writes docs/reproduction/results* (``-- --quick``: two minutes; ``-- NAME``: one)."""
+    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    session.run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
     """Time steps against the machine's memory and against peers; writes docs/performance* (``-- --quick``: a minute).

@@ -1,0 +1,102 @@
+"""Unit runs, stored as soon as they end: a run that was stopped continues where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import io
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from frame import Experiment, Result, Results, Run
+from tqdm import tqdm
+
+import adamod_array
+
+PACKAGES = ("numpy", "torch", "jax", "numba", "scikit-learn")
+"""What can change a result."""
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are here."""
+    found = {"Python": platform.python_version(), "adamod_array": adamod_array.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def key(run: Run) -> str:
+    """A name for the stored result: it changes with the arguments, the module of the function, and the versions."""
+    source = inspect.getsource(inspect.getmodule(run.function) or run.function)
+    text = json.dumps([repr(run), source, versions()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def execute(run: Run, path: Path) -> None:
+    """Run it and store what it returns: the file is there in full or not at all."""
+    start = time.perf_counter()
+    values = run.function(**run.config)
+    about = {"run": repr(run), "seconds": time.perf_counter() - start, "versions": versions()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, about=np.asarray(json.dumps(about)), **{f"value_{k}": v for k, v in values.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(buffer.getvalue())
+    part.replace(path)
+
+
+def read(run: Run, path: Path) -> Result:
+    """A stored result."""
+    with np.load(path, allow_pickle=False) as stored:
+        about = json.loads(str(stored["about"]))
+        values = {name.removeprefix("value_"): stored[name] for name in stored.files if name.startswith("value_")}
+    return Result(run.config, values, about["seconds"], about["versions"])
+
+
+class Store:
+    """A folder of results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, experiment: Experiment, run: Run) -> Path:
+        """Where the result of a run is, or will be."""
+        return self.folder / experiment.name / f"{key(run)}.npz"
+
+    def forget(self, experiment: Experiment) -> None:
+        """Throw away all results of an experiment."""
+        shutil.rmtree(self.folder / experiment.name, ignore_errors=True)
+
+    def read(self, experiment: Experiment, runs: list[Run]) -> Results:
+        """The results of runs that have ended."""
+        return Results([read(run, self.path(experiment, run)) for run in runs])
+
+    def complete(self, experiments: list[tuple[Experiment, list[Run]]], jobs: int) -> Iterator[Experiment]:
+        """Run what is not stored yet, ``jobs`` at a time; gives each experiment back once its results are there."""
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"))  # a fork would lose the threads of PyTorch and JAX
+        try:
+            ahead = []
+            for experiment, runs in experiments:
+                missing = [(run, path) for run in runs if not (path := self.path(experiment, run)).exists()]
+                ahead.append([pool.submit(execute, run, path) for run, path in missing])
+            for (experiment, runs), futures in zip(experiments, ahead, strict=True):
+                stored = len(runs) - len(futures)
+                with tqdm(desc=experiment.name, total=len(runs), initial=stored, unit=" runs") as bar:
+                    for future in as_completed(futures):
+                        future.result()
+                        bar.update()
+                yield experiment
+        finally:
+            pool.shutdown(cancel_futures=True)
