@@ -181,11 +181,18 @@ def demo(session: nox.Session) -> None:
     session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
-@nox.session(python=PYTHON)
+@nox.session(python=PYTHON, default=False)
 def reproduce(session: nox.Session) -> None:
-    """Run the papers' experiments; writes docs/reproduction/results* (``-- --quick``: two minutes; ``-- NAME``: one)."""
+    """Run the papers' experiments; writes docs/reproduction/results* (``-- NAME``: one; ``-- --quick``: in small)."""
     install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
     session.run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON)
+def reproduce_quick(session: nox.Session) -> None:
+    """``nox -s reproduce -- --quick``: the papers' experiments in small, about two minutes, for their checks."""
+    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    session.run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(python=PYTHON, default=False)
@@ -242,4 +249,5 @@ nox.options.sessions = [
     "docs",
     "build",
     "demo",
+    "reproduce_quick",
 ]
