@@ -23,8 +23,8 @@ class Histogram(NamedTuple):
     counts : array
         Integers: first those below ``edges[0]``, then those in ``[edges[i], edges[i + 1])``, last those from
         ``edges[-1]`` up. NaN is nowhere.
-    edges : NumPy array
-        Ascending, in float64.
+    edges : array
+        Ascending, of NumPy, in float64.
     """
 
     counts: Array

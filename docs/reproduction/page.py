@@ -49,7 +49,7 @@ def write(folder: Path, experiment: Experiment, report: Report, results: Results
         "seconds": sum(result.seconds for result in results),
         "versions": {name: version for result in results for name, version in result.versions.items()},
     }
-    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(about, indent=2, ensure_ascii=False, default=lambda x: x.item()) + "\n"  # NumPy's numbers
     (folder / f"{experiment.name}.json").write_text(text, encoding="utf-8")
 
 

@@ -32,13 +32,11 @@ def reproduce(names: list[str], *, root: Path, quick: bool, fresh: bool, jobs: i
     store = Store(root / "_runs" / ("quick" if quick else "full"))
     out = root / "_quick" if quick else root
     chosen = [experiments.load(name) for name in names]
-    listed = [(experiment, experiment.runs(quick)) for experiment in chosen]
     for experiment in chosen if fresh or quick else []:
         store.forget(experiment)
-    runs = dict(zip(names, (each for _, each in listed), strict=True))
+    listed = [(experiment, experiment.runs(quick)) for experiment in chosen]
     failed = []
-    for experiment in store.complete(listed, jobs):
-        results = store.read(experiment, runs[experiment.name])
+    for experiment, results in zip(chosen, store.complete(listed, jobs), strict=True):
         report = experiment.report(results, quick)
         page.write(out / "results", experiment, report, results)
         page.assemble(out / "results.md", out / "results", experiments.NAMES)

@@ -79,24 +79,21 @@ class Store:
         """Throw away all results of an experiment."""
         shutil.rmtree(self.folder / experiment.name, ignore_errors=True)
 
-    def read(self, experiment: Experiment, runs: list[Run]) -> Results:
-        """The results of runs that have ended."""
-        return Results([read(run, self.path(experiment, run)) for run in runs])
-
-    def complete(self, experiments: list[tuple[Experiment, list[Run]]], jobs: int) -> Iterator[Experiment]:
-        """Run what is not stored yet, ``jobs`` at a time; gives each experiment back once its results are there."""
+    def complete(self, experiments: list[tuple[Experiment, list[Run]]], jobs: int) -> Iterator[Results]:
+        """Run what is not stored yet, ``jobs`` at a time; give each experiment's results once all are there."""
         pool = ProcessPoolExecutor(jobs, get_context("spawn"))  # a fork would lose the threads of PyTorch and JAX
         try:
             ahead = []
             for experiment, runs in experiments:
-                missing = [(run, path) for run in runs if not (path := self.path(experiment, run)).exists()]
-                ahead.append([pool.submit(execute, run, path) for run, path in missing])
-            for (experiment, runs), futures in zip(experiments, ahead, strict=True):
-                stored = len(runs) - len(futures)
-                with tqdm(desc=experiment.name, total=len(runs), initial=stored, unit=" runs") as bar:
+                # the paths once: a module that is edited meanwhile must not change them
+                stored = [(run, self.path(experiment, run)) for run in runs]
+                futures = [pool.submit(execute, run, path) for run, path in stored if not path.exists()]
+                ahead.append((experiment.name, stored, futures))
+            for name, stored, futures in ahead:
+                with tqdm(desc=name, total=len(stored), initial=len(stored) - len(futures), unit=" runs") as bar:
                     for future in as_completed(futures):
                         future.result()
                         bar.update()
-                yield experiment
+                yield Results([read(run, path) for run, path in stored])
         finally:
             pool.shutdown(cancel_futures=True)

@@ -29,7 +29,10 @@ import importlib
 from frame import Experiment
 
 NAMES = (
+    "magnitudes",
     "warmups",
+    "variance",
+    "early",
 )  # fmt: skip
 """In the order of the page."""
 
