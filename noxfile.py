@@ -190,8 +190,9 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def reproduce_quick(session: nox.Session) -> None:
-    """``nox -s reproduce -- --quick``: the papers' experiments in small, about two minutes, for their checks."""
-    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    """Run the papers' experiments in small, for their checks, and the tests of what runs them."""
+    install(session, *requirements("numpy", "torch", "jax"), *group("demo"), *group("test"))
+    session.run("pytest", "tests/reproduction")
     session.run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
 
 

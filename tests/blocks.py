@@ -10,7 +10,10 @@ from pathlib import Path
 from tests.backend import NAMES, describe
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "demo").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(page for below in ("", "demo", "reproduction") for page in sorted((ROOT / "docs" / below).glob("*.md"))),
+]
 
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 

@@ -33,6 +33,7 @@ class Result:
     config: dict[str, Any]
     values: Values
     seconds: float
+    """Of one core."""
     versions: dict[str, str]
     """Of Python, of the packages and of the machine that ran it."""
 

@@ -20,7 +20,7 @@ could have been found and was not; it is *not shown* where what ran here is too 
 experiment, to decide.
 
 ```sh
-nox -s reproduce                # all of it: hours; what was stopped goes on where it was
+nox -s reproduce                # all of it; what was stopped goes on where it was
 nox -s reproduce -- --quick     # two minutes, in small: the checks alone
 nox -s reproduce -- warmups     # one of them
 ```
@@ -46,11 +46,22 @@ def write(folder: Path, experiment: Experiment, report: Report, results: Results
         ],
         "text": report.text,
         "runs": len(results),
+        "sizes": _sizes(results),
         "seconds": sum(result.seconds for result in results),
         "versions": {name: version for result in results for name, version in result.versions.items()},
     }
     text = json.dumps(about, indent=2, ensure_ascii=False, default=lambda x: x.item()) + "\n"  # NumPy's numbers
     (folder / f"{experiment.name}.json").write_text(text, encoding="utf-8")
+
+
+def _sizes(results: Results) -> dict[str, str]:
+    """The numbers among the arguments of the runs, seeds among them."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        for name, value in result.config.items():
+            if isinstance(value, (int, float)):
+                found.setdefault(name, {})[f"{value:,}"] = None
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def assemble(page: Path, folder: Path, names: tuple[str, ...]) -> None:
@@ -109,7 +120,8 @@ def _section(each: dict[str, Any], folder: str) -> str:
         parts.append("What is checked, in the quick version too:\n")
         parts.append("\n".join(f"* {check['what']}: {check['seen']}" for check in each["checks"]) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
-    parts.append(f"{each['runs']} runs, {_duration(each['seconds'])} of one core; {versions}.\n")
+    sizes = "".join(f"; `{name}` {values}" for name, values in each["sizes"].items())
+    parts.append(f"{each['runs']} runs, {_duration(each['seconds'])} of one core{sizes}.\n\n{versions}.\n")
     return "\n".join(parts)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and PyTorch are there: a run has one core
@@ -66,7 +67,10 @@ def main() -> None:
     if unknown := [name for name in options.names if name not in experiments.NAMES]:
         parser.error(f"no experiment is called {', '.join(unknown)}; there are {', '.join(experiments.NAMES)}")
     names = [name for name in experiments.NAMES if name in options.names] if options.names else [*experiments.NAMES]
-    failed = reproduce(names, root=HERE, quick=options.quick, fresh=options.fresh, jobs=options.jobs)
+    try:
+        failed = reproduce(names, root=HERE, quick=options.quick, fresh=options.fresh, jobs=options.jobs)
+    except (KeyboardInterrupt, BrokenProcessPool):
+        sys.exit("\nstopped: what has ended is stored, and the same command goes on from there")
     if failed:
         sys.exit("\n".join(["checks failed:", *failed]))
 

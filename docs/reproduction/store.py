@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -46,9 +47,9 @@ def key(run: Run) -> str:
 
 def execute(run: Run, path: Path) -> None:
     """Run it and store what it returns: the file is there in full or not at all."""
-    start = time.perf_counter()
+    start = time.process_time()  # a run has one core, which other programs may take in turns
     values = run.function(**run.config)
-    about = {"run": repr(run), "seconds": time.perf_counter() - start, "versions": versions()}
+    about = {"run": repr(run), "seconds": time.process_time() - start, "versions": versions()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.asarray(json.dumps(about)), **{f"value_{k}": v for k, v in values.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,9 @@ class Store:
 
     def complete(self, experiments: list[tuple[Experiment, list[Run]]], jobs: int) -> Iterator[Results]:
         """Run what is not stored yet, ``jobs`` at a time; give each experiment's results once all are there."""
-        pool = ProcessPoolExecutor(jobs, get_context("spawn"))  # a fork would lose the threads of PyTorch and JAX
+        # spawned: a fork would lose the threads of PyTorch and JAX; Ctrl-C ends such a process at once
+        interrupt = signal.SIGINT, signal.SIG_DFL
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=signal.signal, initargs=interrupt)
         try:
             ahead = []
             for experiment, runs in experiments:

@@ -84,7 +84,8 @@ def report(results: Results, quick: bool) -> Report:
 
     first = {batch: np.median(each["variation"][:, 0]) for batch, each in of.items()}
     crossed = {batch: _settles_above(t, np.median(each["variation"], axis=0)) for batch, each in of.items()}
-    correlated = min(float(each["correlation"][:, t <= 10].min()) for each in of.values())
+    larger = [of[batch] for batch in BATCHES if batch > 100]
+    correlated = min(float(np.median(each["correlation"], axis=0)[t <= 10].min()) for each in larger)
     last = int(t[-1])
     settled = float(np.median([each["moved"][:, 1, -1] for each in of.values()]))
     late_at = min(100, last)
@@ -111,7 +112,7 @@ def report(results: Results, quick: bool) -> Report:
             "a curve",
             ", ".join(f"{at(step, 'correlation')} at $t$ = {step}" for step in (1, 10, late_at)),
             "holds" if correlated > 0.8 else "does not hold",
-            "judged by the first ten steps, at 0.8: those whose variance is said to need a warmup",
+            "judged by the first ten steps of the larger batches, at 0.8",
         ),
         Claim(
             "Ma & Yarats, Figure 1c",
@@ -138,9 +139,16 @@ def report(results: Results, quick: bool) -> Report:
         Check(r"$|m_1|$ is proportional to $\sqrt{v_1}$: correlation 1", same < 1e-12, f"{same:.0e} off"),
     ]
     alt = "Coefficient of variation of gradients, correlation of the moments, and update magnitudes over 2,000 steps."
-    return Report(
-        claims, checks, [Picture("training", _draw(of, t), alt, "Lines: medians of the seeds; bands: their range.")]
-    )
+    caption = "Lines: medians of the seeds; bands: their range."
+    return Report(claims, checks, [Picture("training", _draw(of, t), alt, caption)], SEEN)
+
+
+SEEN = r"""
+With batches of 287 the first panel is the paper's: below 1 at first, above 1 for good after some 60 steps. With batches
+of 32 the noise outweighs the gradient from the first step, and the updates are still large for 50 steps, as at a
+minimum they would not be. What does not settle is the update magnitude: this network learns all of its 1,437 images, so
+that gradients vanish while $v$ remembers the larger ones of the last 1,000 steps.
+"""
 
 
 def _settles_above(t: np.ndarray, variation: np.ndarray) -> str:

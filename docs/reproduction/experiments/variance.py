@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
@@ -90,14 +91,16 @@ def report(results: Results, quick: bool) -> Report:
             "RAdam README, Figure 1",
             "the adaptive rate has a large variance in the early stage",
             "a curve that falls",
-            f"{growth[0.0]:.3g} times as large at $t = 5$ as at $t$ = {t[-1]:,}, for $\\mu = 0$",
+            f"{growth[0.0]:,.0f} times as large at $t = 5$ as at $t$ = {t[-1]:,}, for $\\mu = 0$",
             "holds" if growth[0.0] > 10 else "does not hold",
         ),
         Claim(
             "RAdam README, Q&A",
-            r"also where the mean is not zero",
-            r"$\mu$ = 0.1, 1, 10",
-            ", ".join(f"{growth[mean]:.3g}" for mean in MEANS[1:]) + " times as large",
+            "also where the mean is not zero",
+            "curves that fall",
+            r"for $\mu$ = 0.1, 1 and 10, "
+            + ", ".join(f"{growth[mean]:,.0f}" for mean in MEANS[1:])
+            + " times as large",
             "holds" if min(growth.values()) > 10 else "does not hold",
         ),
         Claim(
@@ -116,7 +119,7 @@ def report(results: Results, quick: bool) -> Report:
             "holds" if flat.min() > 0.8 and flat.max() < 1.25 else "does not hold",
         ),
         Claim(
-            "(closed form)",
+            "the closed form",
             r"$\operatorname{Var}\psi_t \approx \rho_t/(2(\rho_t-2)(\rho_t-4))$ for $\mu = 0$",
             "1",
             f"simulated over closed form: {to_form.min():.2f} to {to_form.max():.2f} for $t \\ge 20$",
@@ -146,8 +149,9 @@ def report(results: Results, quick: bool) -> Report:
 def _draw(found: dict[float, Values], rectified: dict[float, np.ndarray], t: np.ndarray) -> object:
     figure, (left, right) = panels(1, 2, sharey=True)
     for mean, each in found.items():
-        left.plot(t, each["variance"], color=COLORS[mean], label=f"$\\mu$ = {mean:g}")
-        right.plot(t[t > 4], rectified[mean][t > 4], color=COLORS[mean], label=f"$\\mu$ = {mean:g}")
+        line: dict[str, Any] = {"color": COLORS[mean], "label": f"$\\mu$ = {mean:g}", "lw": 4 if mean == 0 else 1.8}
+        left.plot(t, each["variance"], **line)
+        right.plot(t[t > 4], rectified[mean][t > 4], **line)
     left.plot(t, closed_form(rho(t)), color=BLACK, ls=":", label="closed form")
     bare = float(closed_form(np.asarray(2 / (1 - BETA2) - 1)))
     right.axhline(bare, color=GREY, ls=":", label=r"closed form, $\rho_\infty$")
