@@ -33,9 +33,9 @@ def reproduce(names: list[str], *, root: Path, quick: bool, fresh: bool, jobs: i
     store = Store(root / "_runs" / ("quick" if quick else "full"))
     out = root / "_quick" if quick else root
     chosen = [experiments.load(name) for name in names]
-    for experiment in chosen if fresh or quick else []:
-        store.forget(experiment)
     listed = [(experiment, experiment.runs(quick)) for experiment in chosen]
+    for _, runs in listed if fresh or quick else []:
+        store.forget(runs)
     failed = []
     for experiment, results in zip(chosen, store.complete(listed, jobs), strict=True):
         report = experiment.report(results, quick)

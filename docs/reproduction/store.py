@@ -9,7 +9,6 @@ import io
 import json
 import os
 import platform
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -72,13 +71,14 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, experiment: Experiment, run: Run) -> Path:
-        """Where the result of a run is, or will be."""
-        return self.folder / experiment.name / f"{key(run)}.npz"
+    def path(self, run: Run) -> Path:
+        """Where the result of a run is, or will be: the same for every experiment that lists it."""
+        return self.folder / run.function.__module__ / f"{key(run)}.npz"
 
-    def forget(self, experiment: Experiment) -> None:
-        """Throw away all results of an experiment."""
-        shutil.rmtree(self.folder / experiment.name, ignore_errors=True)
+    def forget(self, runs: list[Run]) -> None:
+        """Throw away their results."""
+        for run in runs:
+            self.path(run).unlink(missing_ok=True)
 
     def complete(self, experiments: list[tuple[Experiment, list[Run]]], jobs: int) -> Iterator[Results]:
         """Run what is not stored yet, ``jobs`` at a time; give each experiment's results once all are there."""
@@ -86,12 +86,15 @@ class Store:
         interrupt = signal.SIGINT, signal.SIG_DFL
         pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=signal.signal, initargs=interrupt)
         try:
-            ahead = []
+            ahead, begun = [], {}
             for experiment, runs in experiments:
                 # the paths once: a module that is edited meanwhile must not change them
-                stored = [(run, self.path(experiment, run)) for run in runs]
-                futures = [pool.submit(execute, run, path) for run, path in stored if not path.exists()]
-                ahead.append((experiment.name, stored, futures))
+                stored = [(run, self.path(run)) for run in runs]
+                missing = {path: run for run, path in stored if not path.exists()}
+                for path, run in missing.items():
+                    if path not in begun:  # another experiment may have listed it
+                        begun[path] = pool.submit(execute, run, path)
+                ahead.append((experiment.name, stored, [begun[path] for path in missing]))
             for name, stored, futures in ahead:
                 with tqdm(desc=name, total=len(stored), initial=len(stored) - len(futures), unit=" runs") as bar:
                     for future in as_completed(futures):

@@ -33,6 +33,7 @@ NAMES = (
     "warmups",
     "variance",
     "early",
+    "transformer",
 )  # fmt: skip
 """In the order of the page."""
 
