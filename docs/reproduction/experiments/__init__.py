@@ -34,6 +34,8 @@ NAMES = (
     "variance",
     "early",
     "transformer",
+    "robustness",
+    "interchangeable",
 )  # fmt: skip
 """In the order of the page."""
 

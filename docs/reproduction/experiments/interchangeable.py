@@ -1,0 +1,287 @@
+"""Whether untuned warmups and RAdam are interchangeable: Ma & Yarats 2021, Tables 1 to 3."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import train_digits
+import train_transformer
+from equivalence import compare, holm, pooled_deviation, simulated_level
+from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values, Verdict
+from style import BLUE, GREEN, GREY, VERMILION, panels
+
+from adamod_array import Adam, RAdam, schedules
+
+ABOUT = r"""
+Adam with the untuned exponential warmup, with the untuned linear one, and RAdam, over rates and $\beta_2$, five seeds
+each, which all three share. On digits the rates and the $\beta_2$ of Table 1, 200 epochs; with the character
+Transformer rates about the edge of what it bears, $\beta_2 = 0.98$, whose linear warmup lasts 100 of the 800 steps, and
+0.995, where it lasts 400. $\epsilon$ is $10^{-8}$ and $10^{-9}$ (in RAdam its square, inside of the root).
+
+That no difference is seen does not show that there is none. So a margin was set before anything ran: **one point of
+test accuracy** on digits, **0.02 nats a character** of held-out loss (2 % of perplexity; differences in the paper's
+tables, which it calls indistinguishable, are of that size). Two warmups are *equivalent* where two one-sided t tests of
+their paired differences reject, at the level 0.05 after Holm's correction for all pairs of a task, that the mean lies
+outside of the margin; they *differ* where a t test does, likewise corrected. Tests over the grid are of each seed's
+mean over the settings in which every training learned; in tests of single settings the standard deviation is pooled
+over those.
+"""
+
+PAIRS = tuple(itertools.combinations(("exponential", "linear", "RAdam"), 2))
+
+
+class Task(NamedTuple):
+    """What is trained, over which grid."""
+
+    title: str
+    run: Callable[..., Values]
+    eps: float
+    rates: tuple[float, ...]
+    beta2: tuple[float, ...]
+    measure: Callable[[Values], float]
+    unit: str
+    margin: float
+    failed: Callable[[float], bool]
+    """Whether a training of that measure has not learned at all."""
+
+
+DIGITS = Task(
+    "digits",
+    train_digits.train,
+    1e-8,
+    (1e-4, 1e-3, 1e-2),
+    (0.99, 0.997, 0.999),
+    lambda values: 100 * float(values["accuracy"][-1]),
+    "points of test accuracy",
+    1.0,
+    lambda accuracy: accuracy < 50,
+)
+TRANSFORMER = Task(
+    "Transformer",
+    train_transformer.train,
+    1e-9,
+    (1e-3, 3e-3, 1e-2),
+    (0.98, 0.995),
+    lambda values: float(values["valid"]),
+    "nats a character, held out",
+    0.02,
+    lambda loss: loss > 3.0,
+)
+TASKS = (DIGITS, TRANSFORMER)
+
+
+def settings(task: Task, quick: bool) -> dict[str, Any]:
+    """How long it is trained."""
+    if task is DIGITS:
+        return {"epochs": 10 if quick else 200, "weight_decay": 0.0}
+    return {"steps": 150 if quick else 800}
+
+
+def grid(task: Task, quick: bool) -> list[tuple[float, float]]:
+    return [(rate, beta2) for rate in task.rates[1:2] if quick for beta2 in task.beta2[:1]] or list(
+        itertools.product(task.rates, task.beta2)
+    )
+
+
+def methods(task: Task, beta2: float) -> dict[str, dict[str, Any]]:
+    """The three, as arguments of a training."""
+    adam = Adam(beta2=beta2, eps=task.eps)
+    return {
+        "exponential": {"method": adam, "warmup": schedules.untuned_exponential(beta2)},
+        "linear": {"method": adam, "warmup": schedules.untuned_linear(beta2)},
+        "RAdam": {"method": RAdam(beta2=beta2, eps=task.eps**2)},
+    }
+
+
+def runs(quick: bool) -> list[Run]:
+    seeds = {DIGITS.title: 3 if quick else 5, TRANSFORMER.title: 1 if quick else 5}
+    return [
+        Run(task.run, rate=rate, seed=seed, **each, **settings(task, quick))
+        for task in TASKS
+        for rate, beta2 in grid(task, quick)
+        for each in methods(task, beta2).values()
+        for seed in range(seeds[task.title])
+    ]
+
+
+def measured(results: Results, task: Task, quick: bool) -> dict[str, np.ndarray]:
+    """By warmup: a row a setting, a column a seed."""
+    found: dict[str, list[list[float]]] = {"exponential": [], "linear": [], "RAdam": []}
+    for rate, beta2 in grid(task, quick):
+        for name, each in methods(task, beta2).items():
+            trained = results.where(rate=rate, **each, **settings(task, quick))
+            found[name].append([task.measure(r.values) for r in trained])
+    return {name: np.asarray(rows) for name, rows in found.items()}
+
+
+class Tests(NamedTuple):
+    """A task's, after Holm's correction."""
+
+    lines: list[str]
+    """Of a table: the pairs, over all settings."""
+    equivalent: int
+    different: int
+    single: np.ndarray
+    """By setting and pair: mean, standard error, whether equivalent, whether different."""
+
+
+def tests_of(values: dict[str, np.ndarray], task: Task) -> Tests:
+    learned = ~np.any([[task.failed(x) for x in rows.ravel()] for rows in values.values()], axis=0)
+    learned = np.all(learned.reshape(values["linear"].shape), axis=1)
+    differences = {pair: values[pair[0]] - values[pair[1]] for pair in PAIRS}
+
+    overall = [compare(d[learned].mean(axis=0), task.margin) for d in differences.values()]
+    p_equivalent, p_different = (
+        holm(np.asarray([getattr(each, name) for each in overall])) for name in ("p_equivalent", "p_different")
+    )
+    lines = [
+        f"| {task.title} | {a} - {b} | {each.mean:+.3f} ± {each.standard_error:.3f} | {task.margin} | {equal:.2g} |"
+        f" {other:.2g} | {verdict(equal, other)} |"
+        for (a, b), each, equal, other in zip(PAIRS, overall, p_equivalent, p_different, strict=True)
+    ]
+
+    singly = []
+    for d in differences.values():
+        deviation, freedom = pooled_deviation(d[learned])
+        singly += [compare(row, task.margin, deviation=deviation, freedom=freedom) for row in d]
+    equivalent = holm(np.asarray([test.p_equivalent for test in singly])) < 0.05
+    different = holm(np.asarray([test.p_different for test in singly])) < 0.05
+    columns = np.asarray([(test.mean, test.standard_error) for test in singly])
+    single = np.column_stack([columns, equivalent, different]).reshape(len(PAIRS), -1, 4).swapaxes(0, 1)
+    return Tests(lines, int(np.sum(p_equivalent < 0.05)), int(np.sum(p_different < 0.05)), single)
+
+
+def verdict(p_equivalent: float, p_different: float) -> str:
+    """In words."""
+    words = (["equivalent"] if p_equivalent < 0.05 else []) + (["different"] if p_different < 0.05 else [])
+    return " and ".join(words) or "undecided"
+
+
+def figure_of(tests: dict[str, Tests]) -> Any:
+    """Differences of each setting, with the margins."""
+    figure, axes = panels(1, len(TASKS), width=5.4, height=5.0, gridspec_kw={"width_ratios": [1, 1]})
+    for ax, task in zip(axes, TASKS, strict=True):
+        settings_of = grid(task, quick=False)
+        ax.axvspan(-task.margin, task.margin, color="0.93", linewidth=0)
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        for k, (pair, color, marker) in enumerate(zip(PAIRS, (BLUE, GREEN, VERMILION), "os^", strict=True)):
+            mean, error = tests[task.title].single[:, k, 0], tests[task.title].single[:, k, 1]
+            y = np.arange(len(settings_of)) + 0.22 * (k - 1)
+            label = f"{pair[0]} - {pair[1]}"
+            ax.errorbar(mean, y, xerr=2 * error, fmt=marker, color=color, markersize=4, elinewidth=1.1, label=label)
+        ax.set_yticks(range(len(settings_of)), [rf"{rate:g}, $\beta_2$ = {beta2:g}" for rate, beta2 in settings_of])
+        ax.set(xlabel=f"difference ({task.unit})", ylim=(len(settings_of) - 0.5, -0.5))
+        ax.set_xscale("symlog", linthresh=2 * task.margin)
+        ax.grid(axis="y", visible=False)
+        ax.set_title(f"{task.title}: rate and $\\beta_2$")
+    axes[0].legend(loc="best")
+    return figure
+
+
+def table(values: dict[str, np.ndarray], task: Task) -> str:
+    lines = [
+        f"| {task.title}: rate | beta2 | exponential | linear | RAdam |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    digits = 2 if task is DIGITS else 3
+    for i, (rate, beta2) in enumerate(grid(task, quick=False)):
+        cells = [f"{rows[i].mean():.{digits}f} ± {rows[i].std(ddof=1):.{digits}f}" for rows in values.values()]
+        lines.append(f"| {rate:g} | {beta2:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def claims_of(values: dict[str, dict[str, np.ndarray]], tests: dict[str, Tests]) -> list[Claim]:
+    found = []
+    sources = {DIGITS.title: "Table 1", TRANSFORMER.title: "Tables 2 and 3"}
+    published = {
+        DIGITS.title: "means at most 1.1 points apart, standard deviations 0.1 to 0.5 (ImageNet, top-1 error)",
+        TRANSFORMER.title: "means at most 1.9 apart, standard deviations 0.0 to 2.4 (WikiText-103, perplexity)",
+    }
+    for task in TASKS:
+        each, data = tests[task.title], np.stack(list(values[task.title].values()))
+        means = data.mean(axis=2)
+        equal, other = each.single[:, :, 2] > 0, each.single[:, :, 3] > 0
+        failed = [
+            f"{name} at {rate:g}, beta2 = {beta2:g} ({sum(map(task.failed, rows))} of {len(rows)})"
+            for name, by_setting in values[task.title].items()
+            for (rate, beta2), rows in zip(grid(task, quick=False), by_setting, strict=True)
+            if any(map(task.failed, rows))
+        ]
+        lost = f"; did not learn: {', '.join(failed)}" if failed else ""
+        beyond = other & (np.abs(each.single[:, :, 0]) > task.margin)
+        decided: Verdict = "does not hold" if np.any(beyond) else "not shown"
+        if each.equivalent == len(PAIRS) and not np.any(beyond):
+            decided = "holds"
+        found.append(
+            Claim(
+                f"Ma & Yarats, {sources[task.title]}",
+                f"untuned exponential and linear warmup and RAdam are interchangeable ({task.title})",
+                published[task.title],
+                f"over the grid {each.equivalent} of {len(PAIRS)} pairs equivalent, {each.different} different; of"
+                f" {equal.size} pairs in single settings {int(equal.sum())} equivalent, {int(other.sum())} different,"
+                f" {int(beyond.sum())} by more than the margin; means at most {np.max(np.ptp(means, axis=0)):.2g}"
+                f" {task.unit} apart{lost}",
+                decided,
+                "holds where all pairs are equivalent over the grid and none in a single setting differs by more than"
+                " the margin, does not hold where one does",
+            )
+        )
+    return found
+
+
+def report(results: Results, quick: bool) -> Report:
+    values = {task.title: measured(results, task, quick) for task in TASKS}
+    repeats = 2000
+    level = simulated_level(0, margin=1.0, n=5, repeats=repeats)
+    bound = 0.05 + 3 * (0.05 * 0.95 / repeats) ** 0.5
+    length = settings(TRANSFORMER, quick)
+    first = [
+        results.where(rate=TRANSFORMER.rates[1], seed=0, **each, **length)[0].values["first_losses"]
+        for each in methods(TRANSFORMER, TRANSFORMER.beta2[0]).values()
+    ]
+    by_hand = compare(np.asarray([1.0, 2.0, 3.0]), 2.0)
+    checks = [
+        Check(
+            "warmups that lie on the margin are called equivalent no more often than the level says",
+            bool(0.03 < level < bound),
+            f"{level:.4f} of {repeats} simulated experiments of five seeds, where 0.05 is the level",
+        ),
+        Check(
+            "a mean on the margin has the probability 1/2, and 2 ± 0.577 differs from 0 with p = 0.0742",
+            abs(by_hand.p_equivalent - 0.5) < 1e-12 and abs(by_hand.p_different - 0.07418) < 1e-5,
+            f"{by_hand.p_equivalent:.4f}, {by_hand.p_different:.4f}",
+        ),
+        Check(
+            "the three start from the same parameters and batch, and have moved by the second step to the fourth",
+            bool(np.ptp([x[0] for x in first]) == 0 and min(np.ptp(x) for x in first) > 0),
+            f"a loss of {first[0][0]:.4f} in each",
+        ),
+    ]
+    if quick:
+        return Report([], checks)
+    tests = {task.title: tests_of(values[task.title], task) for task in TASKS}
+    head = ["| task | pair | difference | margin | p, equivalence | p, difference | |", "|" + " --- |" * 7]
+    text = "\n\n".join(
+        [
+            "Over the whole grid (means over the settings, one a seed; p after Holm's correction):",
+            "\n".join([*head, *(line for each in tests.values() for line in each.lines)]),
+            "Each setting, mean ± standard deviation of five seeds; test accuracy in points:",
+            table(values[DIGITS.title], DIGITS),
+            "Held-out loss in nats a character:",
+            table(values[TRANSFORMER.title], TRANSFORMER),
+        ]
+    )
+    picture = Picture(
+        "differences",
+        figure_of(tests),
+        "Differences between the warmups for each rate and beta2, on digits and on the Transformer, with the margins.",
+        "Means of five paired differences ± two standard errors; grey is the margin within which two warmups count as"
+        " the same. The scale is linear up to twice the margin, logarithmic beyond.",
+    )
+    return Report(claims_of(values, tests), checks, [picture], text)
+
+
+EXPERIMENT = Experiment("interchangeable", "Are untuned warmups interchangeable?", ABOUT, runs, report)
