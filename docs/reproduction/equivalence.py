@@ -50,6 +50,44 @@ def holm(p: np.ndarray) -> np.ndarray:
     return result
 
 
+class Grid(NamedTuple):
+    """Tests of several kinds of differences in several settings, their probabilities after Holm's correction."""
+
+    overall: list[Pairs]
+    """Of each kind, over all settings."""
+    single: list[list[Pairs]]
+    """Of each kind, in each setting; corrected for all of them together."""
+
+
+def compare_grid(kinds: list[np.ndarray], margin: float, counted: np.ndarray) -> Grid:
+    """Test differences, a row a setting and a column a seed; ``counted`` marks the settings that count overall.
+
+    The standard deviation in a single setting is pooled over those.
+    """
+    overall = [compare(rows[counted].mean(axis=0), margin) for rows in kinds]
+    single = []
+    for rows in kinds:
+        deviation, freedom = pooled_deviation(rows[counted])
+        single += [compare(row, margin, deviation=deviation, freedom=freedom) for row in rows]
+    single, settings = corrected(single), len(kinds[0])
+    return Grid(corrected(overall), [single[i : i + settings] for i in range(0, len(single), settings)])
+
+
+def corrected(tests: list[Pairs]) -> list[Pairs]:
+    """The same tests after Holm's correction."""
+    different, equivalent = (holm(np.asarray([test[i] for test in tests])) for i in (2, 3))
+    return [
+        test._replace(p_different=float(p), p_equivalent=float(q))
+        for test, p, q in zip(tests, different, equivalent, strict=True)
+    ]
+
+
+def verdict(test: Pairs) -> str:
+    """In words."""
+    words = [word for word, p in (("equivalent", test.p_equivalent), ("different", test.p_different)) if p < 0.05]
+    return " and ".join(words) or "undecided"
+
+
 def simulated_level(seed: int, *, margin: float, n: int, repeats: int) -> float:
     """How often means that lie on the margin are declared equivalent: no more often than the level, 0.05."""
     draws = np.random.default_rng(seed).normal(margin, margin / 4, (repeats, n))

@@ -36,6 +36,7 @@ NAMES = (
     "transformer",
     "robustness",
     "interchangeable",
+    "variants",
 )  # fmt: skip
 """In the order of the page."""
 

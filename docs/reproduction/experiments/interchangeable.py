@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import train_digits
 import train_transformer
-from equivalence import compare, holm, pooled_deviation, simulated_level
+from equivalence import Grid, compare, compare_grid, simulated_level, verdict
 from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values, Verdict
 from style import BLUE, GREEN, GREY, VERMILION, panels
 
@@ -117,50 +117,25 @@ def measured(results: Results, task: Task, quick: bool) -> dict[str, np.ndarray]
     return {name: np.asarray(rows) for name, rows in found.items()}
 
 
-class Tests(NamedTuple):
-    """A task's, after Holm's correction."""
-
-    lines: list[str]
-    """Of a table: the pairs, over all settings."""
-    equivalent: int
-    different: int
-    single: np.ndarray
-    """By setting and pair: mean, standard error, whether equivalent, whether different."""
+def tests_of(values: dict[str, np.ndarray], task: Task) -> Grid:
+    """Of all pairs, in all settings."""
+    failed = np.vectorize(task.failed)(np.stack(list(values.values())))
+    return compare_grid([values[a] - values[b] for a, b in PAIRS], task.margin, ~np.any(failed, axis=(0, 2)))
 
 
-def tests_of(values: dict[str, np.ndarray], task: Task) -> Tests:
-    learned = ~np.any([[task.failed(x) for x in rows.ravel()] for rows in values.values()], axis=0)
-    learned = np.all(learned.reshape(values["linear"].shape), axis=1)
-    differences = {pair: values[pair[0]] - values[pair[1]] for pair in PAIRS}
-
-    overall = [compare(d[learned].mean(axis=0), task.margin) for d in differences.values()]
-    p_equivalent, p_different = (
-        holm(np.asarray([getattr(each, name) for each in overall])) for name in ("p_equivalent", "p_different")
-    )
-    lines = [
-        f"| {task.title} | {a} - {b} | {each.mean:+.3f} ± {each.standard_error:.3f} | {task.margin} | {equal:.2g} |"
-        f" {other:.2g} | {verdict(equal, other)} |"
-        for (a, b), each, equal, other in zip(PAIRS, overall, p_equivalent, p_different, strict=True)
+def overall_table(tests: dict[str, Grid]) -> str:
+    """The pairs, over all settings."""
+    lines = ["| task | pair | difference | margin | p, equivalence | p, difference | |", "|" + " --- |" * 7]
+    lines += [
+        f"| {task.title} | {a} - {b} | {test.mean:+.3f} ± {test.standard_error:.3f} | {task.margin} |"
+        f" {test.p_equivalent:.2g} | {test.p_different:.2g} | {verdict(test)} |"
+        for task in TASKS
+        for (a, b), test in zip(PAIRS, tests[task.title].overall, strict=True)
     ]
-
-    singly = []
-    for d in differences.values():
-        deviation, freedom = pooled_deviation(d[learned])
-        singly += [compare(row, task.margin, deviation=deviation, freedom=freedom) for row in d]
-    equivalent = holm(np.asarray([test.p_equivalent for test in singly])) < 0.05
-    different = holm(np.asarray([test.p_different for test in singly])) < 0.05
-    columns = np.asarray([(test.mean, test.standard_error) for test in singly])
-    single = np.column_stack([columns, equivalent, different]).reshape(len(PAIRS), -1, 4).swapaxes(0, 1)
-    return Tests(lines, int(np.sum(p_equivalent < 0.05)), int(np.sum(p_different < 0.05)), single)
+    return "\n".join(lines)
 
 
-def verdict(p_equivalent: float, p_different: float) -> str:
-    """In words."""
-    words = (["equivalent"] if p_equivalent < 0.05 else []) + (["different"] if p_different < 0.05 else [])
-    return " and ".join(words) or "undecided"
-
-
-def figure_of(tests: dict[str, Tests]) -> Any:
+def figure_of(tests: dict[str, Grid]) -> Any:
     """Differences of each setting, with the margins."""
     figure, axes = panels(1, len(TASKS), width=5.4, height=5.0, gridspec_kw={"width_ratios": [1, 1]})
     for ax, task in zip(axes, TASKS, strict=True):
@@ -168,7 +143,8 @@ def figure_of(tests: dict[str, Tests]) -> Any:
         ax.axvspan(-task.margin, task.margin, color="0.93", linewidth=0)
         ax.axvline(0, color=GREY, linewidth=0.8)
         for k, (pair, color, marker) in enumerate(zip(PAIRS, (BLUE, GREEN, VERMILION), "os^", strict=True)):
-            mean, error = tests[task.title].single[:, k, 0], tests[task.title].single[:, k, 1]
+            mean = [test.mean for test in tests[task.title].single[k]]
+            error = np.asarray([test.standard_error for test in tests[task.title].single[k]])
             y = np.arange(len(settings_of)) + 0.22 * (k - 1)
             label = f"{pair[0]} - {pair[1]}"
             ax.errorbar(mean, y, xerr=2 * error, fmt=marker, color=color, markersize=4, elinewidth=1.1, label=label)
@@ -193,7 +169,7 @@ def table(values: dict[str, np.ndarray], task: Task) -> str:
     return "\n".join(lines)
 
 
-def claims_of(values: dict[str, dict[str, np.ndarray]], tests: dict[str, Tests]) -> list[Claim]:
+def claims_of(values: dict[str, dict[str, np.ndarray]], tests: dict[str, Grid]) -> list[Claim]:
     found = []
     sources = {DIGITS.title: "Table 1", TRANSFORMER.title: "Tables 2 and 3"}
     published = {
@@ -203,7 +179,12 @@ def claims_of(values: dict[str, dict[str, np.ndarray]], tests: dict[str, Tests])
     for task in TASKS:
         each, data = tests[task.title], np.stack(list(values[task.title].values()))
         means = data.mean(axis=2)
-        equal, other = each.single[:, :, 2] > 0, each.single[:, :, 3] > 0
+        singles = [test for tests_of_pair in each.single for test in tests_of_pair]
+        equal = sum(test.p_equivalent < 0.05 for test in singles)
+        other = [test for test in singles if test.p_different < 0.05]
+        beyond = sum(abs(test.mean) > task.margin for test in other)
+        all_equal = sum(test.p_equivalent < 0.05 for test in each.overall)
+        all_other = sum(test.p_different < 0.05 for test in each.overall)
         failed = [
             f"{name} at {rate:g}, beta2 = {beta2:g} ({sum(map(task.failed, rows))} of {len(rows)})"
             for name, by_setting in values[task.title].items()
@@ -211,19 +192,15 @@ def claims_of(values: dict[str, dict[str, np.ndarray]], tests: dict[str, Tests])
             if any(map(task.failed, rows))
         ]
         lost = f"; did not learn: {', '.join(failed)}" if failed else ""
-        beyond = other & (np.abs(each.single[:, :, 0]) > task.margin)
-        decided: Verdict = "does not hold" if np.any(beyond) else "not shown"
-        if each.equivalent == len(PAIRS) and not np.any(beyond):
-            decided = "holds"
+        decided: Verdict = "does not hold" if beyond else "holds" if all_equal == len(PAIRS) else "not shown"
         found.append(
             Claim(
                 f"Ma & Yarats, {sources[task.title]}",
                 f"untuned exponential and linear warmup and RAdam are interchangeable ({task.title})",
                 published[task.title],
-                f"over the grid {each.equivalent} of {len(PAIRS)} pairs equivalent, {each.different} different; of"
-                f" {equal.size} pairs in single settings {int(equal.sum())} equivalent, {int(other.sum())} different,"
-                f" {int(beyond.sum())} by more than the margin; means at most {np.max(np.ptp(means, axis=0)):.2g}"
-                f" {task.unit} apart{lost}",
+                f"over the grid {all_equal} of {len(PAIRS)} pairs equivalent, {all_other} different; of {len(singles)}"
+                f" pairs in single settings {equal} equivalent, {len(other)} different, {beyond} by more than the"
+                f" margin; means at most {np.max(np.ptp(means, axis=0)):.2g} {task.unit} apart{lost}",
                 decided,
                 "holds where all pairs are equivalent over the grid and none in a single setting differs by more than"
                 " the margin, does not hold where one does",
@@ -263,11 +240,10 @@ def report(results: Results, quick: bool) -> Report:
     if quick:
         return Report([], checks)
     tests = {task.title: tests_of(values[task.title], task) for task in TASKS}
-    head = ["| task | pair | difference | margin | p, equivalence | p, difference | |", "|" + " --- |" * 7]
     text = "\n\n".join(
         [
             "Over the whole grid (means over the settings, one a seed; p after Holm's correction):",
-            "\n".join([*head, *(line for each in tests.values() for line in each.lines)]),
+            overall_table(tests),
             "Each setting, mean ± standard deviation of five seeds; test accuracy in points:",
             table(values[DIGITS.title], DIGITS),
             "Held-out loss in nats a character:",

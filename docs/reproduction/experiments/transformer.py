@@ -60,18 +60,22 @@ def memory_config(beta3: float) -> dict[str, Any]:
     return {"method": AdaMod(beta3=beta3, **TRANSFORMER)}
 
 
+def steps(quick: bool) -> int:
+    return 200 if quick else 1000
+
+
 def runs(quick: bool) -> list[Run]:
-    steps, seeds = (200, (0,)) if quick else (1000, (0, 1, 2))
+    seeds = (0,) if quick else (0, 1, 2)
     names = ("Adam", WARM, ADAMOD) if quick else tuple(CONFIGS)
     listed = [
-        Run(train, rate=rate, seed=seed, steps=steps, **CONFIGS[name])
+        Run(train, rate=rate, seed=seed, steps=steps(quick), **CONFIGS[name])
         for rate in ((MIDDLE,) if quick else RATES)
         for name in names
         for seed in seeds
     ]
     if not quick:
         listed += [
-            Run(train, rate=MIDDLE, seed=seed, steps=steps, **memory_config(beta3))
+            Run(train, rate=MIDDLE, seed=seed, steps=steps(quick), **memory_config(beta3))
             for beta3 in MEMORIES[:2]
             for seed in seeds
         ]
