@@ -37,6 +37,7 @@ NAMES = (
     "robustness",
     "interchangeable",
     "variants",
+    "agreement",
 )  # fmt: skip
 """In the order of the page."""
 

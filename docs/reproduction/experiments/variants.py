@@ -19,7 +19,7 @@ ABOUT = r"""
 The paper's Algorithm 2 corrects $m$ and $v$; the authors' code puts both corrections into the rate that is averaged,
 and takes longer steps for about $1/(1-\beta_3)$ steps ([methods](../methods.md), `variant="reference"`). Both, from the
 same five seeds: on digits with $\beta_3$ of 0.999 and 0.9999 over three rates and of 0.9 and 0.99 at the rate 0.001, in
-the trainings of [robustness](#robustness-to-the-learning-rate-and-to-beta3); with the Transformer $\beta_3 = 0.999$ over
+the trainings of [robustness](#robustness-to-the-learning-rate-and-to-beta3); with the Transformer $\beta_3 = 0.999$,
 three rates. Margins and tests are those of the [warmups](#are-untuned-warmups-interchangeable), one point of accuracy
 and 0.02 nats of held-out loss, set before anything ran.
 """
@@ -123,8 +123,8 @@ def in_words(tests: Grid, task: Task) -> str:
     (overall,), (single,) = tests
     return (
         f"{task.title}: {overall.mean:+.3f} ± {overall.standard_error:.3f} {task.unit} over the grid"
-        f" ({verdict(overall)}, p = {overall.p_equivalent:.2g} and {overall.p_different:.2g}); of {len(single)} settings"
-        f" {sum(t.p_equivalent < 0.05 for t in single)} equivalent,"
+        f" ({verdict(overall)}, p = {overall.p_equivalent:.2g} and {overall.p_different:.2g}); of {len(single)}"
+        f" settings {sum(t.p_equivalent < 0.05 for t in single)} equivalent,"
         f" {sum(t.p_different < 0.05 for t in single)} different"
     )
 
