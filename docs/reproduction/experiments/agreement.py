@@ -69,8 +69,9 @@ def figure_of(results: Results) -> Any:
         found = owns(results, name, STEADY)
         at = found[0]["at"]
         for values, how, shade in (("largest", "largest", color), ("median", "median", light)):
-            rows = np.maximum([each[values] for each in found], 1e-10)
-            left.plot(at, np.median(rows, axis=0), line, color=shade, label=f"{DRIFTING[name]}, {how}")
+            rows = np.asarray([each[values] for each in found])
+            middle = np.median(rows, axis=0)
+            left.plot(at, np.where(middle > 0, middle, np.nan), line, color=shade, label=f"{DRIFTING[name]}, {how}")
             left.fill_between(at, rows.min(axis=0), rows.max(axis=0), color=shade, alpha=0.15, linewidth=0)
         for training, shade, text in ((STEADY, color, "AdaMod at 0.01"), (SHAKY, GREEN, "Adam at 0.1")):
             found = owns(results, name, training)

@@ -9,11 +9,12 @@ import numpy as np
 from equivalence import Grid, compare, compare_grid, verdict
 from frame import Check, Claim, Experiment, Picture, Report, Results, Run
 from style import BLUE, GREY, VERMILION, panels
+from tasks import DIGITS, TASKS, TRANSFORMER, Task
 from train_transformer import WINDOW
+from transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
 
 from adamod_array import AdaMod
-from experiments import robustness, transformer
-from experiments.interchangeable import DIGITS, TRANSFORMER, Task
+from experiments import robustness
 
 ABOUT = r"""
 The paper's Algorithm 2 corrects $m$ and $v$; the authors' code puts both corrections into the rate that is averaged,
@@ -24,14 +25,13 @@ three rates. Margins and tests are those of the [warmups](#are-untuned-warmups-i
 and 0.02 nats of held-out loss, set before anything ran.
 """
 
-TASKS = (DIGITS, TRANSFORMER)
-ADAMOD: dict[str, Any] = transformer.CONFIGS[transformer.ADAMOD]
+PAPER: AdaMod = CONFIGS[ADAMOD]["method"]
 
 
 def grid(task: Task, quick: bool) -> list[tuple[float, AdaMod]]:
     """Rates, and the paper's method at each."""
     if task is TRANSFORMER:
-        return [(rate, ADAMOD["method"]) for rate in ((transformer.MIDDLE,) if quick else transformer.RATES)]
+        return [(rate, PAPER) for rate in ((STEEP,) if quick else RATES)]
     if quick:
         return [(0.01, AdaMod(beta3=0.9999))]
     both = [(rate, AdaMod(beta3=beta3)) for beta3 in (0.999, 0.9999) for rate in robustness.RATES]
@@ -39,7 +39,7 @@ def grid(task: Task, quick: bool) -> list[tuple[float, AdaMod]]:
 
 
 def settings(task: Task, quick: bool) -> dict[str, Any]:
-    return robustness.settings(quick) if task is DIGITS else {"steps": transformer.steps(quick)}
+    return robustness.settings(quick) if task is DIGITS else {"steps": steps(quick)}
 
 
 def variants(method: AdaMod) -> tuple[AdaMod, AdaMod]:
@@ -78,8 +78,8 @@ def tests_of(values: np.ndarray, task: Task) -> Grid:
 def early(results: Results) -> tuple[np.ndarray, np.ndarray]:
     """The Transformer's training losses at the middle rate, of the paper's form and of the code."""
     paper, code = (
-        np.asarray([r.values["loss"] for r in trained(results, TRANSFORMER, transformer.MIDDLE, method, False)])
-        for method in variants(ADAMOD["method"])
+        np.asarray([r.values["loss"] for r in trained(results, TRANSFORMER, MIDDLE, method, False)])
+        for method in variants(PAPER)
     )
     return paper, code
 
@@ -105,7 +105,7 @@ def figure_of(tests: dict[str, Grid], losses: tuple[np.ndarray, np.ndarray]) -> 
         ax.fill_between(at, loss.min(axis=0), loss.max(axis=0), color=color, alpha=0.15, linewidth=0)
     ax.set(xlabel="step", ylabel="training loss (nats a character)", xscale="log")
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_title(f"Transformer at the rate {transformer.MIDDLE:g}")
+    ax.set_title(f"Transformer at the rate {MIDDLE:g}")
     ax.legend()
     return figure
 
@@ -131,8 +131,8 @@ def in_words(tests: Grid, task: Task) -> str:
 
 def report(results: Results, quick: bool) -> Report:
     paper, code = (
-        trained(results, TRANSFORMER, transformer.MIDDLE, method, quick).where(seed=0)[0].values["first_losses"]
-        for method in variants(ADAMOD["method"])
+        trained(results, TRANSFORMER, STEEP, method, quick).where(seed=0)[0].values["first_losses"]
+        for method in variants(PAPER)
     )
     gaps = np.abs(np.asarray(paper) - np.asarray(code))
     checks = [
@@ -171,7 +171,7 @@ def report(results: Results, quick: bool) -> Report:
             f"training loss of steps 76 to 100: {fourth.mean:+.3f} ± {fourth.standard_error:.3f} nats"
             f" (p = {fourth.p_different:.2g})",
             "holds" if fourth.mean < 0 and fourth.p_different < 0.05 else "does not hold",
-            f"Transformer at the rate {transformer.MIDDLE:g}, code less paper",
+            f"Transformer at the rate {MIDDLE:g}, code less paper",
         ),
     ]
     head = ["| task | rate | beta3 | paper | code | code - paper | |", "| --- | --- | --- |" + " ---: |" * 3 + " --- |"]
