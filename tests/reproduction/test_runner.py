@@ -154,6 +154,13 @@ def test_a_result_comes_back_as_it_was(sample: ModuleType, tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["result.npz"]
 
 
+def test_what_two_experiments_list_is_run_once(one: Experiment, tmp_path: Path) -> None:
+    other = Experiment("two", "", "", one.runs, one.report)
+    results = [*store.Store(tmp_path / "_runs").complete([(one, one.runs(False)), (other, one.runs(True))], 1)]
+    assert calls(tmp_path) == [1, 2, 3, 4]
+    assert [[each.config["x"] for each in found] for found in results] == [[1, 2, 3, 4], [1, 3]]
+
+
 @pytest.mark.usefixtures("one")
 def test_quick_starts_anew_and_leaves_the_full_results(tmp_path: Path) -> None:
     run(tmp_path)
