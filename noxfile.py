@@ -248,6 +248,21 @@ def examples(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, default=False)
+def reproduce(session: nox.Session) -> None:
+    """Run the papers' experiments; writes docs/reproduction/results* (``-- NAME``: one; ``-- --quick``: in small)."""
+    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    session.run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON)
+def reproduce_quick(session: nox.Session) -> None:
+    """Run the papers' experiments in small, for their checks, and the tests of what runs them."""
+    install(session, *requirements("numpy", "torch", "jax"), *group("demo"), *group("test"))
+    session.run("pytest", "tests/reproduction")
+    session.run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
     """Time steps against the machine's memory and against peers; writes docs/performance* (``-- --quick``: a minute).
 
@@ -314,4 +329,5 @@ nox.options.sessions = [
     "docs",
     "build",
     "demo",
+    "reproduce_quick",
 ]

@@ -9,7 +9,7 @@
 1
 """
 
-from adamod_array import schedules
+from adamod_array import diagnostics, schedules
 from adamod_array._kernels import engine
 from adamod_array._math import host_math
 from adamod_array._method import Method, abs_sq, bias_correction, corrected_weights
@@ -39,6 +39,7 @@ __all__ = [
     "bias_correction",
     "clip_by_global_norm",
     "corrected_weights",
+    "diagnostics",
     "engine",
     "global_norm",
     "host_math",

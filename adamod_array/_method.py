@@ -88,6 +88,15 @@ class Method:
         """
         raise NotImplementedError(f"{type(self).__name__} must define rule(self, xp, lr, c, g, p, *slots)")
 
+    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
+        """What multiplied the momentum in the step that left these slots: before and after the method's bound.
+
+        For :mod:`adamod_array.diagnostics` alone: a method of your own may leave it out. Made of
+        the functions that :meth:`rule` calls, so that no formula stands twice; a bias-corrected
+        average is ``slot * (b + a)``, with the corrected weights ``b`` and ``a`` among ``c``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
+
 
 def one_of(method: Method, field: str, *choices: str) -> None:
     """Check a field that takes one of a few words."""

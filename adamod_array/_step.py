@@ -136,13 +136,7 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
         )
     if not isinstance(state.method, method):
         raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method.__name__}")
-    if state._spent:
-        raise ValueError(
-            f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
-        )
-    flat = state._flat
-    if flat is None or _has_changed(flat):
-        flat = _flatten(state)
+    flat = arrays_of(state)
     gradients, at, uniform = _gradients(flat, grads)
     every = len(at) == len(flat.leaves) or len(at) == sum([p is not None for p in flat.leaves])
     if donate and flat.kind is not None and not flat.apart:
@@ -174,6 +168,16 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
     if donate:
         state._spent.append(step)
     return State.of(new, step, state.method, state.lr, state.weight_decay)
+
+
+def arrays_of(state: State) -> Flat:
+    """The arrays of a state that is not spent, known to fit together."""
+    if state._spent:
+        raise ValueError(
+            f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
+        )
+    flat = state._flat
+    return _flatten(state) if flat is None or _has_changed(flat) else flat
 
 
 def _has_changed(flat: Flat) -> bool:

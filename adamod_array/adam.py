@@ -80,10 +80,19 @@ class Adam(Method):
         else:
             b2, a2 = of_v
             v_hat = b2 * v_last + a2 * g_sq
-        root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
-        eta = lr / (root + self.eps)
+        eta = self._eta(xp, lr, v_hat)
         p = p - eta * m_hat
         return p, m, v, *v_max
+
+    def _eta(self, xp: Any, lr: Array, v_hat: Array) -> Array:
+        root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
+        return lr / (root + self.eps)
+
+    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
+        """Line 8, which has no bound."""
+        _, _, *of_v = c
+        eta = self._eta(xp, lr, slots[-1] * sum(of_v))
+        return eta, eta
 
 
 def adam_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:

@@ -88,15 +88,27 @@ class AdaMod(Method):
             b1, a1, b2, a2 = c
             m_hat = b1 * m_last + a1 * g
             v_hat = b2 * v_last + a2 * g_sq
-            eta = lr / (xp.sqrt(v_hat) + self.eps)
         else:
-            m_hat = m
-            eta = lr / (c[0] * (xp.sqrt(v) + self.eps))
+            m_hat, v_hat = m, v
+        eta = self._eta(xp, lr, c, v_hat)
         s_next = self.beta3 * s + (1 - self.beta3) * eta
         s = xp.where(v == 0, s, s_next) if self.hold_idle else s_next
-        eta_hat = xp.minimum(eta, s)
+        eta_hat = self._bounded(xp, eta, s)
         p = p - eta_hat * m_hat
         return p, m, v, s
+
+    def _eta(self, xp: Any, lr: Array, c: Any, v_hat: Array) -> Array:
+        root = xp.sqrt(v_hat) + self.eps
+        return lr / (root if self.variant == "paper" else c[0] * root)
+
+    def _bounded(self, xp: Any, eta: Array, s: Array) -> Array:
+        return xp.minimum(eta, s)
+
+    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
+        """Lines 8 and 10."""
+        _, v, s = slots
+        eta = self._eta(xp, lr, c, v * sum(c[2:]) if self.variant == "paper" else v)
+        return eta, self._bounded(xp, eta, s)
 
 
 def adamod_init(

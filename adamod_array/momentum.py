@@ -55,6 +55,10 @@ class Momentum(Method):
         p = p - lr * (g + self.beta * m if self.nesterov else m)
         return p, m
 
+    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
+        """The learning rate itself."""
+        return lr, lr
+
 
 def momentum_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
     """The state before the first step of :class:`Momentum`; arguments and errors as :func:`adamod_array.init`.

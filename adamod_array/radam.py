@@ -125,12 +125,22 @@ class RAdam(Method):
         m_hat = b1 * m_last + a1 * g
         if self.variant == "paper":
             b2, a2 = of_v
-            root = xp.sqrt(b2 * v_last + a2 * g_sq + self.eps)
+            v_hat = b2 * v_last + a2 * g_sq
         else:
-            root = xp.sqrt(v) + self.eps
-        r = xp.where(omega > 0, omega / root, 1.0 if self.below == "momentum" else 0.0)
+            v_hat = v
+        r = self._r(xp, omega, v_hat)
         p = p - lr * (r * m_hat)
         return p, m, v
+
+    def _r(self, xp: Any, omega: Array, v_hat: Array) -> Array:
+        root = xp.sqrt(v_hat + self.eps) if self.variant == "paper" else xp.sqrt(v_hat) + self.eps
+        return xp.where(omega > 0, omega / root, 1.0 if self.below == "momentum" else 0.0)
+
+    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
+        """Equation 11 without ``m_hat``: rectified, or up to the threshold alpha or 0."""
+        (_, v), (_, _, *of_v, omega) = slots, c
+        eta = lr * self._r(xp, omega, v * sum(of_v) if self.variant == "paper" else v)
+        return eta, eta
 
 
 def radam_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:

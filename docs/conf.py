@@ -16,7 +16,7 @@ release = version = adamod_array.__version__
 copyright = "the adamod_array authors. Apache-2.0"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
-exclude_patterns = ["_build", "performance_table.md"]  # the latter is part of performance.md
+exclude_patterns = ["_build", "reproduction/_*", "performance_table.md"]  # the last is part of performance.md
 
 myst_enable_extensions = ["dollarmath", "amsmath", "substitution"]
 myst_heading_anchors = 3

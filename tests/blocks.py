@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.backend import NAMES, describe
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = [ROOT / "docs", ROOT / "docs" / "demo", ROOT / "docs" / "examples"]
+FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction")]
 PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)

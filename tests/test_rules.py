@@ -132,14 +132,19 @@ def text_of(function: Any) -> ast.FunctionDef:
     return tree
 
 
-TEXTS = [getattr(cls, name) for cls in CLASSES for name in ("rule", "coefficients")]
+SHARED = {"_eta", "_bounded", "_r"}
+"""The lines that a rule shares with ``rates``."""
+
+TEXTS = [
+    text for cls in CLASSES for name, text in vars(cls).items() if name in {"rule", "coefficients", "rates", *SHARED}
+]
 texts = pytest.mark.parametrize("function", TEXTS, ids=lambda f: f.__qualname__)
 
 ALLOWED = (
     ast.FunctionDef, ast.arguments, ast.arg, ast.Expr, ast.Constant, ast.Assign, ast.Return, ast.If, ast.Assert,
     ast.Name, ast.Load, ast.Store, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.Starred, ast.Call, ast.IfExp,
     ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UnaryOp, ast.USub,
-    ast.Compare, ast.Eq, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.IsNot, ast.BoolOp, ast.And, ast.Or, ast.Not,
+    ast.Slice, ast.Compare, ast.Eq, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.IsNot, ast.BoolOp, ast.And, ast.Or, ast.Not,
 )  # fmt: skip
 """Assignments and arithmetic: no loop, no in-place operator, no lambda, nothing imported, nothing deleted."""
 
@@ -159,7 +164,7 @@ def test_only_assignments_and_arithmetic(function: Any) -> None:
 def test_attributes_are_functions_or_hyperparameters(function: Any) -> None:
     """No dtype, no shape, no method of an array."""
     fields = {name for cls in CLASSES for name in cls.__dataclass_fields__}
-    allowed = {"self": fields, "xp": ELEMENTWISE, "math": SCALAR}
+    allowed = {"self": fields | SHARED, "xp": ELEMENTWISE, "math": SCALAR}
     for node in ast.walk(text_of(function)):
         if isinstance(node, ast.Attribute):
             assert isinstance(node.value, ast.Name), f"line {node.lineno}: an attribute of an expression"
@@ -185,8 +190,23 @@ def test_if_looks_at_hyperparameters_only(function: Any) -> None:
 def test_coefficients_and_rule_are_the_only_text(cls: type[Method]) -> None:
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    assert defined <= {"__post_init__", "slots", "coefficients", "rule"}
-    assert "rule" in defined
+    assert defined <= {"__post_init__", "slots", "coefficients", "rule", "rates", *SHARED}
+    assert {"rule", "rates"} <= defined
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_rates_are_made_of_what_the_rule_is_made_of(cls: type[Method]) -> None:
+    """No formula of their own: they call lines that the rule calls too, and correct an average or take the rate in."""
+
+    def shared(function: Any) -> set[str]:
+        return {n.attr for n in ast.walk(text_of(function)) if isinstance(n, ast.Attribute)} & SHARED
+
+    rates = text_of(cls.rates)
+    assert shared(cls.rates) == shared(cls.rule) == SHARED & set(vars(cls))
+    for node in ast.walk(rates):
+        assert not (isinstance(node, ast.BinOp) and not isinstance(node.op, ast.Mult)), f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert not isinstance(node.value, ast.Name) or node.value.id != "xp", f"line {node.lineno}"
 
 
 def test_the_lists_bite() -> None:

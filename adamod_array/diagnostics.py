@@ -1,0 +1,213 @@
+"""What a training's steps looked like: the rates in force, how often they were bounded, how far parameters moved.
+
+Pure functions of states and arrays of any framework, which also run inside ``jax.jit``. The figures of the papers are
+made of them: the AdaMod paper's of rates (Figures 2 and 3), Ma & Yarats' of update magnitudes (Figures 1c and 2).
+
+>>> import numpy as np
+>>> from adamod_array import adamod_init, adamod_step, diagnostics
+>>> state = adamod_step(adamod_init(np.zeros(3), lr=1.0, beta3=0.5), np.asarray([1.0, -2.0, 4.0]))
+>>> print(diagnostics.effective_rates(state), diagnostics.bounded_fraction(state))
+[0.5   0.25  0.125] 1.0
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from adamod_array import _check, _tree
+from adamod_array._coefficients import coefficients_at
+from adamod_array._histogram import Histogram, histogram
+from adamod_array._kernels.eager import cast
+from adamod_array._method import Array
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
+from adamod_array._rate import rates_at
+from adamod_array._state import Flat, State
+from adamod_array._step import arrays_of
+from adamod_array._tree import Tree
+
+__all__ = ["Histogram", "bounded_fraction", "effective_rates", "histogram", "update_magnitudes"]
+
+
+def effective_rates(state: State, *, lr: Any = None) -> Tree:
+    r"""The rate of every coordinate in the state's last step: what multiplied its bias-corrected momentum.
+
+    .. math::
+        \text{Adam:}\quad & \eta_t = \alpha_t / (\sqrt{\hat v_t + \epsilon_\text{root}} + \epsilon) \\
+        \text{AdaMod:}\quad & \hat\eta_t = \min(\eta_t, s_t) \\
+        \text{RAdam:}\quad & \alpha_t \omega_t / \sqrt{\hat v_t + \epsilon}
+        \ \text{ or, up to the threshold, }\ \alpha_t \ \text{(momentum) or 0 (skip)} \\
+        \text{Momentum:}\quad & \alpha_t
+
+    by the functions of which each method's rule is made. The authors' AdaMod (``variant="reference"``)
+    multiplies the uncorrected momentum, by a rate that holds both corrections.
+
+    Parameters
+    ----------
+    state : State
+        After at least one step.
+    lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
+        The learning rate of that step, where ``step(..., lr=...)`` had one of its own: a state does not keep it.
+
+    Returns
+    -------
+    tree
+        Like ``state.params``: real arrays of the parameters' shapes and devices, float32 for 16 bits.
+        Within a few ulp of what the step used, whose corrected ``v`` was rounded less. Infinite where
+        a rate divides by zero. What had no gradient in the last step has the rates of one with its averages.
+
+    Raises
+    ------
+    TypeError
+        Not a state; a method of your own without :meth:`~adamod_array.Method.rates`.
+    ValueError
+        No step has been taken; the state is spent; ``lr`` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import adam_init, adam_step, diagnostics
+    >>> state = adam_step(adam_init({"w": np.zeros(2)}, lr=0.1, eps=0), {"w": np.asarray([4.0, -0.5])})
+    >>> print(diagnostics.effective_rates(state)["w"].round(4))
+    [0.025 0.2  ]
+    """
+    flat, rates = _rates(state, lr)
+    return flat.tree([None if pair is None else pair[1] for pair in rates])
+
+
+def bounded_fraction(state: State, *, lr: Any = None) -> Any:
+    r"""The share of all coordinates whose rate the method's bound lowered in the last step.
+
+    For AdaMod, where :math:`s_t < \eta_t`; 0 for the methods that have no bound.
+
+    Parameters
+    ----------
+    state, lr
+        As in :func:`effective_rates`.
+
+    Returns
+    -------
+    array of no dimensions
+        In [0, 1], in the namespace's widest real dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`effective_rates`; the parameters hold no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import adamod_init, adamod_step, diagnostics
+    >>> state = adamod_init(np.zeros(4), beta3=0.5)
+    >>> state = adamod_step(adamod_step(state, np.ones(4)), np.asarray([1.0, 1.0, 8.0, 8.0]))
+    >>> print(diagnostics.bounded_fraction(state))  # where the gradient grew, the average is above the rate
+    0.5
+    """
+    flat, rates = _rates(state, lr)
+    kind, pairs = flat.kind, [pair for pair in rates if pair is not None]
+    size = sum(math.prod(eta.shape) for eta, _ in pairs)
+    if kind is None or size == 0:
+        raise ValueError("the parameters hold no numbers, of which there could be a share")
+    lowered = [kind.xp.sum(kind.xp.astype(eta_hat < eta, kind.widest_float)) for eta, eta_hat in pairs]
+    return sum(lowered[1:], lowered[0]) / size
+
+
+def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
+    r"""How far a step moved every coordinate, in units of the learning rate (Ma & Yarats 2021, section 3.3).
+
+    .. math:: |\theta_t - (1 - \alpha_t\lambda)\,\theta_{t-1}| / \alpha_t
+
+    with the weight decay :math:`\lambda` taken off, so that it is the method's own update that is
+    measured: :math:`|\hat\eta_t \hat m_t| / \alpha_t`, 1 in Adam's first step without ``eps``.
+
+    Parameters
+    ----------
+    old, new : State
+        A state, not donated, and what one step made of it.
+    lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
+        The learning rate of that step, where ``step(..., lr=...)`` had one of its own.
+
+    Returns
+    -------
+    tree
+        Like ``new.params``: real arrays, float32 for 16 bits. As exact as the parameters are: beside a
+        parameter of size 1, float32 resolves ``6e-8 / lr``, bfloat16 ``4e-3 / lr``. NaN where the rate is 0.
+
+    Raises
+    ------
+    TypeError
+        Not states.
+    ValueError
+        ``new`` is not one step after ``old``; trees, shapes or devices differ; a state is spent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import adam_init, adam_step, diagnostics
+    >>> old = adam_init(np.zeros(3), lr=1e-3, eps=0)
+    >>> new = adam_step(old, np.asarray([5.0, -0.1, 1e-9]))
+    >>> print(diagnostics.update_magnitudes(old, new))
+    [1. 1. 1.]
+    """
+    before, after = _arrays(old), _arrays(new)
+    _tree.check_structure(before.spec, new.params, "new.params")
+    if type(old.step) is type(new.step) is int and new.step != old.step + 1:
+        raise ValueError(f"new must be one step after old, of step {old.step}, got one of step {new.step}")
+    kind = after.kind
+    if kind is None:
+        return after.tree(after.leaves)
+    pairs, which = rates_at(new.step, new.lr, lr, new.weight_decay, after.spec, kind.name)
+
+    def magnitude(i: int) -> Array:
+        p_old, p_new = before.leaves[i], after.leaves[i]
+        _check.beside(kind, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
+        device, compute = kind.device(p_new), kind.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
+        alpha, decay = (None if x is None else kind.scalar(x, _real_dtype(p_new), device) for x in pairs[which[i]])
+        p_old, p_new = cast(kind, p_old, compute), cast(kind, p_new, compute)
+        return kind.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
+
+    with np.errstate(all="ignore"):
+        return after.tree([None if p is None else magnitude(i) for i, p in enumerate(after.leaves)])
+
+
+def _arrays(state: State) -> Flat:
+    if not isinstance(state, State):
+        raise TypeError(f"expected a State, got {type(state).__name__}")
+    return arrays_of(state)
+
+
+def _real_dtype(p: Array) -> str:
+    """What the rates of a parameter are computed in."""
+    dtype = COMPUTE_DTYPE[dtype_name(p)]
+    return REAL_DTYPE.get(dtype, dtype)
+
+
+def _rates(state: State, lr: Any) -> tuple[Flat, list[tuple[Array, Array] | None]]:
+    """The arrays of a state, and of each parameter the rates of the last step before and after the bound."""
+    flat = _arrays(state)
+    kind = flat.kind
+    if type(state.step) is int and state.step < 1:
+        raise ValueError("no step has been taken, so that there are no rates yet")
+    if kind is None:
+        return flat, [None] * len(flat.leaves)
+    pairs, which = rates_at(state.step, state.lr, lr, 0.0, flat.spec, kind.name)
+    coefficients = coefficients_at(state.method, state.step)
+
+    def of(i: int, p: Array) -> tuple[Array, Array]:
+        dtype, device, xp = _real_dtype(p), kind.device(p), kind.xp
+        alpha = kind.scalar(pairs[which[i]][0], dtype, device)
+        c = tuple(kind.scalar(each, dtype, device) for each in coefficients)
+        with kind.on_device(p):
+            zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=kind.dtype(dtype))
+            try:
+                eta, eta_hat = state.method.rates(xp, alpha, c, *(slot[i] for slot in flat.slots))
+            except NotImplementedError as error:
+                raise TypeError(str(error)) from None
+            return eta + zeros, eta_hat + zeros  # a rate may be one number
+
+    with np.errstate(all="ignore"):
+        return flat, [None if p is None else of(i, p) for i, p in enumerate(flat.leaves)]

@@ -1,0 +1,197 @@
+"""What agreement to the last bit buys: one training, stepped by every framework."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+from equivalence import compare, holm
+from frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from replay import FRAMEWORKS, REFERENCE, here, own, replayed
+from style import BLUE, GREEN, ORANGE, SKY, VERMILION, panels
+
+from adamod_array import Adam, AdaMod, Method
+from experiments import robustness
+
+ABOUT = r"""
+One training of [robustness](#robustness-to-the-learning-rate-and-to-beta3), AdaMod with $\beta_3 = 0.9999$ at the rate
+0.01 from seed 0, on NumPy. Its gradients are given to every framework, which steps its own arrays by its own engine;
+the parameters are compared bit by bit after every step. Beside it the same training where every framework computes its
+own gradients, from five seeds: their matrix products, `tanh`, `exp` and `log` round differently. The same for Adam at
+the rate 0.1, too large for it, where chance decides how a training ends.
+"""
+
+STEADY, SHAKY = (AdaMod(beta3=0.9999), 0.01), (Adam(), 0.1)
+DRIFTING = {"PyTorch, Numba": "PyTorch", "JAX, XLA": "JAX"}
+"""Whose own gradients are looked at."""
+INEXACT = "PyTorch, its own operations"
+"""Whose square root is not IEEE's: the only one that need not agree."""
+
+
+def runs(quick: bool) -> list[Run]:
+    length: dict[str, Any] = {"epochs": 4 if quick else 200, "weight_decay": 5e-4}
+    replays = [
+        Run(replayed, name=name, method=STEADY[0], rate=STEADY[1], seed=0, **length)
+        for name in FRAMEWORKS
+        if name != REFERENCE and here(name)
+    ]
+    trainings = [STEADY] if quick else [STEADY, SHAKY]
+    return replays + [
+        Run(own, name=name, method=method, rate=rate, seed=seed, **length)
+        for method, rate in trainings
+        for name in DRIFTING
+        for seed in robustness.seeds(quick)[: 1 if quick else None]
+    ]
+
+
+def version(name: str) -> str:
+    """Of the framework, where it is another than its package's name says."""
+    package = {"cupy": "cupy-cuda13x"}.get(FRAMEWORKS[name].package, FRAMEWORKS[name].package)
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+def replays_of(results: Results) -> dict[str, dict[str, Any]]:
+    """By framework."""
+    return {r.config["name"]: r.values for r in results if "differing" in r.values}
+
+
+def owns(results: Results, name: str, training: tuple[Method, float]) -> list[dict[str, Any]]:
+    """A training from own gradients, by seed."""
+    found = results.where(name=name, method=training[0], rate=training[1])
+    return [r.values for r in found if "accuracy" in r.values]
+
+
+def figure_of(results: Results) -> Any:
+    figure, (left, right) = panels(1, 2, width=5.2, height=4.2)
+    styles = {"PyTorch, Numba": (VERMILION, ORANGE, "-"), "JAX, XLA": (BLUE, SKY, "--")}
+    for name, (color, light, line) in styles.items():
+        found = owns(results, name, STEADY)
+        at = found[0]["at"]
+        for values, how, shade in (("largest", "largest", color), ("median", "median", light)):
+            rows = np.asarray([each[values] for each in found])
+            middle = np.median(rows, axis=0)
+            left.plot(at, np.where(middle > 0, middle, np.nan), line, color=shade, label=f"{DRIFTING[name]}, {how}")
+            left.fill_between(at, rows.min(axis=0), rows.max(axis=0), color=shade, alpha=0.15, linewidth=0)
+        for training, shade, text in ((STEADY, color, "AdaMod at 0.01"), (SHAKY, GREEN, "Adam at 0.1")):
+            found = owns(results, name, training)
+            if found:
+                rows = 100 * np.asarray([each["otherwise"] for each in found])
+                epoch = 1 + np.arange(rows.shape[1])
+                label = f"{DRIFTING[name]}, {text}"
+                right.plot(epoch, rows.mean(axis=0), line, color=shade, label=label, linewidth=1.4)
+    left.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter from NumPy's")
+    left.set_title("AdaMod at 0.01, each from its own gradients")
+    right.set(xlabel="epoch", ylabel="test images classified otherwise than by NumPy (%)", ylim=(0, None))
+    right.set_title("Does the classification notice?")
+    left.legend()
+    right.legend()
+    return figure
+
+
+def table(results: Results) -> str:
+    lines = ["| framework and engine | steps | parameters differing | slots differing | largest difference |"]
+    lines.append("| --- |" + " ---: |" * 4)
+    for name, values in replays_of(results).items():
+        steps, off = len(values["differing"]), int(np.sum(values["differing"] > 0))
+        at = "0 after each step" if off == 0 else f"{int(values['differing'][-1]):,} at the end"
+        slots, largest = int(values["slots"]), float(values["largest"])
+        lines.append(f"| {name} ({version(name)}) | {steps:,} | {at} | {slots:,} | {largest:.1e} |")
+    return "\n".join(lines)
+
+
+def drift(results: Results, training: tuple[Method, float]) -> tuple[list[str], np.ndarray]:
+    """What is seen of each framework, and paired differences of its final accuracy from NumPy's, a row each."""
+    words, rows = [], []
+    for name, title in DRIFTING.items():
+        found = owns(results, name, training)
+        host, there = 100 * np.asarray([each["accuracy"][-1] for each in found]).T
+        otherwise = 100 * np.mean([each["otherwise"][-1] for each in found])
+        rows.append(there - host)
+        largest = max(float(each["largest"][-1]) for each in found)
+        words.append(
+            f"{title}: parameters up to {largest:.1e} from NumPy's, {there.mean():.2f} ± {there.std(ddof=1):.2f} points"
+            f" (NumPy: {host.mean():.2f} ± {host.std(ddof=1):.2f}), {otherwise:.2f} % of test images seen otherwise"
+        )
+    return words, np.asarray(rows)
+
+
+def claims_of(results: Results) -> list[Claim]:
+    replays = replays_of(results)
+    exact = {name: values for name, values in replays.items() if name != INEXACT}
+    steps = len(next(iter(exact.values()))["differing"])
+    same = all(not values["differing"].any() and not values["slots"] for values in exact.values())
+    steady, differences = drift(results, STEADY)
+    shaky, wild = drift(results, SHAKY)
+    p = holm(np.asarray([compare(row, 1.0).p_different for row in differences]))
+    q = holm(np.asarray([compare(row, 1.0).p_equivalent for row in differences]))
+    return [
+        Claim(
+            "this library",
+            "given the same gradients, every framework takes the same training to the last bit",
+            "README",
+            f"{len(exact)} engines beside NumPy's: {', '.join(exact)}; {steps:,} steps,"
+            f" {int(next(iter(exact.values()))['numbers']):,} parameters: "
+            + ("no bit differs" if same else "bits differ"),
+            "holds" if same else "does not hold",
+            "CuPy runs on the CPU, not on a GPU" if "CuPy on the CPU" in replays else "CuPy is not here",
+        ),
+        Claim(
+            "this library",
+            "what frameworks differ in is their gradients; a sound training does not notice",
+            "docs, the demo",
+            "; ".join(steady),
+            "holds"
+            if np.all(q < 0.05) and np.all(p >= 0.05)
+            else "not shown"
+            if np.all(p >= 0.05)
+            else "does not hold",
+            f"AdaMod at 0.01, five seeds: the accuracies are within a point of NumPy's with p = {q.max():.2g}, and"
+            f" others with p = {p.min():.2g} (paired t tests after Holm)",
+        ),
+        Claim(
+            "this library",
+            "where a training is unstable, the last bits of a gradient decide how it ends",
+            "docs, the demo",
+            "; ".join(shaky),
+            "holds" if np.abs(wild).max() > 5 else "does not hold",
+            f"Adam at 0.1: the accuracy from one seed is up to {np.abs(wild).max():.0f} points from NumPy's",
+        ),
+    ]
+
+
+def report(results: Results, quick: bool) -> Report:
+    replays = replays_of(results)
+    checks = [
+        Check(
+            f"{name}: the bits of NumPy's parameters after every step, and of its slots at the end",
+            bool(not values["differing"].any() and values["slots"] == 0),
+            f"{int(np.sum(values['differing']))} differing in {len(values['differing']):,} steps of"
+            f" {int(values['numbers']):,} parameters",
+        )
+        for name, values in replays.items()
+        if name != INEXACT
+    ]
+    for name, title in DRIFTING.items():
+        largest = owns(results, name, STEADY)[0]["largest"]
+        checks.append(
+            Check(
+                f"the comparison sees a last bit: {title}'s own gradients move the parameters apart",
+                bool(0 < largest[-1] < np.inf),
+                f"{largest[0]:.1e} after the first step, {largest[-1]:.1e} after the last",
+            )
+        )
+    text = table(results)
+    if not here("CuPy on the CPU"):
+        text += "\n\nCuPy, or what runs it on the CPU (`backends/cupy_on_cpu`), was not here."
+    picture = Picture(
+        "drift",
+        figure_of(results),
+        "Left, differences of the parameters of PyTorch and JAX from NumPy's over steps. Right, the share of test"
+        " images that they classify otherwise, over epochs.",
+        "Each framework from its own gradients. Left: medians and ranges of the seeds. Right: means.",
+    )
+    return Report([] if quick else claims_of(results), checks, [picture], text)
+
+
+EXPERIMENT = Experiment("agreement", "What agreement buys", ABOUT, runs, report)

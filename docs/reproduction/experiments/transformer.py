@@ -1,0 +1,252 @@
+"""A Transformer without warmup: the AdaMod paper's Figures 1 to 3 and 9, Figure 2 of the RAdam authors' README."""
+
+from __future__ import annotations
+
+import numpy as np
+from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Verdict
+from train_transformer import train
+from transformer import VOCABULARY, corpus
+from transformer_figures import loss_figure, memory_figure, rate_figure
+from transformer_runs import (
+    ADAMOD,
+    CONFIGS,
+    LAST,
+    MEMORIES,
+    MIDDLE,
+    OWN_WARMUP,
+    PICTURED,
+    RATES,
+    STEEP,
+    TRANSFORMER,
+    WARM,
+    Trainings,
+    memory_config,
+    plus_minus,
+    steps,
+)
+
+from adamod_array import Adam, AdaMod
+
+ABOUT = r"""
+A character model: a decoder-only Transformer with its layer norms after the residuals, as in the original (6 layers of
+width 32, 4 heads, 82,624 parameters), reads 32 characters at a time of the source of Python's standard library, 8
+windows a batch. PyTorch computes the gradients, this library steps a dict of tensors in place. $\beta_1 = 0.9$,
+$\beta_2 = 0.98$ and $\epsilon = 10^{-9}$ as in the AdaMod paper's Transformers, where nothing else is said; no
+clipping, no dropout, no weight decay, a constant rate. *Adam-2k* updates the second moment alone in the first steps,
+500 here (ten memories of $\beta_2 = 0.98$; 2,000 in its paper). One line is in no paper: Adam with the warmup that
+AdaMod's bound would be if the rates were constant, $1 - \beta_3^t$.
+"""
+
+
+def runs(quick: bool) -> list[Run]:
+    seeds = (0,) if quick else (0, 1, 2)
+    names = ("Adam", WARM, ADAMOD) if quick else tuple(CONFIGS)
+    listed = [
+        Run(train, rate=rate, seed=seed, steps=steps(quick), **CONFIGS[name])
+        for rate in ((STEEP,) if quick else RATES)
+        for name in names
+        for seed in seeds
+    ]
+    if not quick:
+        listed += [
+            Run(train, rate=rate, seed=seed, steps=steps(quick), **memory_config(beta3))
+            for rate in (MIDDLE, STEEP)
+            for beta3 in MEMORIES[:2]
+            for seed in seeds
+        ]
+    pair = (AdaMod(beta3=0.0, **TRANSFORMER), Adam(**TRANSFORMER))
+    return [*listed, *(Run(train, method=method, rate=MIDDLE, seed=0, steps=50) for method in pair)]
+
+
+def entropy() -> float:
+    """Of single characters: what a model that sees no context can reach, in nats."""
+    share = np.bincount(corpus().train, minlength=len(VOCABULARY)) / len(corpus().train)
+    return float(-np.sum(share * np.log(share, where=share > 0, out=np.zeros_like(share))))
+
+
+def claims_of(trainings: Trainings, stuck: float) -> list[Claim]:
+    """What the papers say, beside the final losses."""
+    rates = trainings.rates
+    final = {(rate, name): trainings.final(rate, CONFIGS[name]) for rate in rates for name in CONFIGS}
+    others = ("Adam-2k", "Adam, eps = 1e-4", "RAdam", "RAdam, beta2 = 0.999")
+
+    def at_rates(name: str) -> str:
+        return ", ".join(plus_minus(final[rate, name]) for rate in rates)
+
+    def lost(rate: float, name: str) -> bool:
+        return bool(np.all(final[rate, name] > stuck - 0.15))
+
+    def learn(name: str) -> str:
+        return f"{np.sum(final[STEEP, name] < stuck - 0.3)} of {len(final[STEEP, name])} seeds by {name}"
+
+    def better(a: str, b: str) -> tuple[list[float], list[float]]:
+        """Rates at which every seed is better by one than by the other."""
+        return [r for r in rates if np.all(final[r, a] < final[r, b])], [
+            r for r in rates if np.all(final[r, a] > final[r, b])
+        ]
+
+    def listed(found: list[float]) -> str:
+        return " and ".join(f"{r:g}" for r in found) or "none"
+
+    def of_two(found: tuple[list[float], list[float]]) -> Verdict:
+        ahead, behind = found
+        return "not shown" if ahead and behind else "holds" if ahead else "does not hold"
+
+    order = "at the rates " + ", ".join(f"{rate:g}" for rate in rates)
+    seen = {name: trainings.pictured(name) for name in PICTURED}
+    huge = {name: int(np.max(values["huge"] - values["huge_idle"])) for name, values in seen.items()}
+    largest = {name: float(values["largest"].max()) for name, values in seen.items()}
+    warmed, bounded = better(ADAMOD, WARM), better(ADAMOD, OWN_WARMUP)
+    by_memory = [trainings.final(STEEP, memory_config(beta3)) for beta3 in MEMORIES]
+    saved = [name for name in others if np.all(final[STEEP, name] < stuck - 0.3)]
+    return [
+        Claim(
+            "AdaMod, Figure 1a",
+            "a Transformer does not converge by Adam without warmup, and does with it",
+            "loss about 9.5 without, below 3.5 with warmup",
+            f"{order}: {at_rates('Adam')} without, {at_rates(WARM)} with; single characters have {stuck:.2f}",
+            "holds" if lost(STEEP, "Adam") and np.all(final[STEEP, WARM] < stuck - 0.3) else "does not hold",
+            f"mean training loss of the last {LAST} of {trainings.steps} steps, 3 seeds, mean ± standard deviation; at"
+            f" {STEEP:g}, that is: where the rate is smaller, it learns without",
+        ),
+        Claim(
+            "AdaMod, Figure 1b and 1c",
+            "without warmup lots of rates soar over 10,000",
+            "seen in the histograms",
+            f"up to {huge['Adam']:,} of {int(seen['Adam']['numbers']):,} parameters that have had a gradient,"
+            f" {huge[WARM]:,} with warmup; most of what is above 10,000 are the up to"
+            f" {int(seen['Adam']['huge_idle'].max()):,} parameters that have had none, and do not move",
+            "holds" if huge["Adam"] > 10 * max(huge[WARM], 1) else "does not hold",
+            f"rate {STEEP:g}, seed 0",
+        ),
+        Claim(
+            "AdaMod, Figure 3",
+            "AdaMod properly restrains extremely large rates throughout the training",
+            "seen in the histograms",
+            f"largest rate of a parameter that has had a gradient, of all steps: {largest['Adam']:.0e} by Adam,"
+            f" {largest[WARM]:.0e} with warmup, {largest[ADAMOD]:.0e} by AdaMod, with up to"
+            f" {huge[ADAMOD]:,} above 10,000",
+            "holds" if largest[ADAMOD] < 0.1 * largest["Adam"] else "does not hold",
+            f"rate {STEEP:g}, seed 0",
+        ),
+        Claim(
+            "AdaMod, Figure 2 and Table 2",
+            "AdaMod without warmup converges faster and better than Adam with warmup",
+            "27.22, 28.15, 28.47 BLEU against 26.81 and, where it diverges, nothing",
+            f"{order}: {at_rates(ADAMOD)} for AdaMod, {at_rates(WARM)} for Adam with warmup",
+            of_two(warmed),
+            f"training loss; every seed better at {listed(warmed[0])}, every seed worse at {listed(warmed[1])}. The"
+            r" training is as long as one memory of $\beta_3 = 0.999$; the paper's are many",
+        ),
+        Claim(
+            "AdaMod, Figure 9",
+            r"with a small $\beta_3$ the loss converges to a poor result like Adam without warmup; larger is better",
+            r"$\beta_3 = 0.9999$ best",
+            ", ".join(f"{plus_minus(x)} at {b:g}" for b, x in zip(MEMORIES, by_memory, strict=True)),
+            "holds" if np.all(np.diff([x.mean() for x in by_memory]) < 0) else "does not hold",
+            f"rate {STEEP:g}",
+        ),
+        Claim(
+            "RAdam, Figure 2",
+            "RAdam, Adam-2k and a larger eps avoid the convergence problem",
+            "about 500 perplexity for Adam, below 10 with warmup",
+            f"{order}: " + "; ".join(f"{name} {at_rates(name)}" for name in others),
+            "holds" if len(saved) == len(others) else "does not hold",
+            f"at {STEEP:g} learn {', '.join(learn(name) for name in others)}",
+        ),
+        Claim(
+            "in no paper",
+            r"AdaMod's bound does more than the warmup $1 - \beta_3^t$ that is in it",
+            "",
+            f"{order}: {at_rates(ADAMOD)} for AdaMod, {at_rates(OWN_WARMUP)} for Adam with that warmup",
+            of_two(bounded),
+            f"training loss; every seed better at {listed(bounded[0])}, every seed worse at {listed(bounded[1])}",
+        ),
+    ]
+
+
+def table(trainings: Trainings) -> str:
+    """Losses of all configurations."""
+    head = "".join(f" training, {rate:g} | held out, {rate:g} |" for rate in trainings.rates)
+    lines = [f"| |{head}", "| --- |" + " ---: |" * (2 * len(trainings.rates))]
+    for name, config in CONFIGS.items():
+        cells = [plus_minus(of(rate, config)) for rate in trainings.rates for of in (trainings.final, trainings.valid)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def checks_of(results: Results, trainings: Trainings) -> list[Check]:
+    """What must hold whatever is learned."""
+    none, adam = (
+        results.where(steps=50, method=method)[0].values
+        for method in (memory_config(0.0)["method"], Adam(**TRANSFORMER))
+    )
+    first = np.asarray([r.values["first_losses"][0] for r in trainings.results.where(seed=0)])
+    first = first[[r.config.get("second_moment_first", 0) == 0 for r in trainings.results.where(seed=0)]]
+    expected = np.log(len(VOCABULARY)) + 0.25  # of normal logits of variance 0.5, which Glorot's matrix gives
+    seen = [trainings.pictured(name) for name in PICTURED if trainings.of(STEEP, CONFIGS[name])]
+    complete = all(np.all(each["counts"].sum(axis=1) == each["numbers"]) for each in seen)
+    ratio = float(trainings.pictured(ADAMOD)["largest"][0] / trainings.pictured("Adam")["largest"][0])
+    return [
+        Check(
+            "AdaMod with beta3 = 0 is Adam (AdaMod paper, below equation 1)",
+            bool(np.array_equal(none["loss"], adam["loss"]) and none["valid"] == adam["valid"]),
+            f"the same losses, to the last bit, over 50 steps: {none['loss'].round(3).tolist()}",
+        ),
+        Check(
+            "every training of a seed starts from the same loss, that of random logits",
+            bool(np.ptp(first) == 0 and abs(first[0] - expected) < 0.1),
+            f"{first[0]:.3f}, of {len(first)} trainings; ln 96 + 1/4 is {expected:.3f}",
+        ),
+        Check(
+            "in the first step AdaMod's largest rate is 1 - beta3 of Adam's",
+            bool(abs(ratio / 0.001 - 1) < 1e-5),
+            f"{ratio:.7f}",
+        ),
+        Check(
+            "the histograms count every parameter at every step", complete, f"{int(seen[0]['numbers']):,} parameters"
+        ),
+    ]
+
+
+def report(results: Results, quick: bool) -> Report:
+    trainings = Trainings(results)
+    stuck = entropy()
+    pictures = [
+        Picture(
+            "loss",
+            loss_figure(trainings, stuck),
+            "Training loss over steps for each configuration, a panel for each learning rate.",
+            "Means and ranges over the seeds; each point is a mean over 25 steps.",
+        ),
+        Picture(
+            "rates",
+            rate_figure(trainings),
+            "Distributions of the parameters' rates over the steps: Adam without and with warmup, RAdam, AdaMod.",
+            f"Learning rate {STEEP:g}, seed 0. Above the dashed line are the rates over 10,000. The line at the top is"
+            " of parameters whose gradients have all been zero (characters not seen yet): a rate of"
+            " $\\\\alpha/\\\\epsilon$, by which nothing moves.".replace("\\\\", "\\"),
+        ),
+    ]
+    text = ""
+    claims: list[Claim] = []
+    if not quick:
+        claims = claims_of(trainings, stuck)
+        pictures.append(
+            Picture(
+                "beta3",
+                memory_figure(trainings),
+                "Training loss over steps for AdaMod with beta3 of 0.9, 0.99, 0.999 and 0.9999.",
+                "Means and ranges over the seeds.",
+            )
+        )
+        about = trainings.results[0].values
+        text = (
+            f"Losses after {trainings.steps} steps in nats a character (training: mean of the last {LAST} steps; held"
+            f" out: 1,024 windows), mean ± standard deviation of 3 seeds:\n\n{table(trainings)}\n\nThe text: "
+            f"{int(about['characters']):,} characters to train on, SHA-256 {about['text']}…\n"
+        )
+    return Report(claims, checks_of(results, trainings), pictures, text)
+
+
+EXPERIMENT = Experiment("transformer", "A Transformer without warmup", ABOUT, runs, report)
