@@ -5,14 +5,16 @@ The matrix of ``tests`` is backends/*.toml; pyproject.toml holds every other req
 
 from __future__ import annotations
 
+import functools
 import platform
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nox
 from nox.project import dependency_groups, load_toml
@@ -41,16 +43,36 @@ def requirements(*backends: str) -> list[str]:
     return sorted({requirement for name in backends for requirement in BACKENDS[name]["requirements"]})
 
 
-def install(session: nox.Session, *packages: str) -> None:
+def install(session: nox.Session, *packages: str, into: Path | None = None) -> None:
     """Install the checkout, editable, and these packages: PyTorch before anything that depends on it.
 
     Its pin, alone, takes the CPU build where one is offered; asked for again, it keeps the others
     from taking another.
     """
+    pip: Callable[..., Any] = session.install
+    if into is not None:
+        pip = functools.partial(session.run_install, str(into / "python"), "-m", "pip", "install", external=True)
     torch = [package for package in packages if Requirement(package).name == "torch"]
     if torch:
-        session.install(*torch)
-    session.install("--editable", ".", *packages)
+        pip(*torch)
+    pip("--editable", ".", *packages)
+
+
+def frameworks(session: nox.Session, *packages: str) -> Callable[..., None]:
+    """Install into the one environment of all sessions that need several frameworks; returns what runs a command there.
+
+    One for each of them would take gigabytes, and a minute of every run.
+    """
+    folder = ROOT / ".nox" / "frameworks"
+    programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
+    if not programs.exists():
+        session.run_install(sys.executable, "-m", "virtualenv", "--python", PYTHON, str(folder), external=True)
+    install(session, *packages, into=programs)
+
+    def run(program: str, *arguments: str, **options: Any) -> None:
+        session.run(str(programs / program), *arguments, external=True, **options)
+
+    return run
 
 
 PARALLEL = ("-n", "2", "--dist", "worksteal")
@@ -163,21 +185,21 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", *session.posargs, env=env)
 
 
-@nox.session(python=PYTHON, tags=["cpu"])
+@nox.session(venv_backend="none", tags=["cpu"])
 def agree(session: nox.Session) -> None:
     """Hold every method, dtype and CPU backend to a 50-digit oracle and to each other; print the table of ulps."""
-    install(session, *requirements(*CPU), *group("test"))
+    run = frameworks(session, *requirements(*CPU), *group("test"))
     plugins = stand_ins(*CPU)
-    session.run("pytest", *options(plugins), "tests/agree", *session.posargs, env=environment(plugins))
+    run("pytest", *options(plugins), "tests/agree", *session.posargs, env=environment(plugins))
 
 
-@nox.session(python=PYTHON, tags=["cpu"])
+@nox.session(venv_backend="none", tags=["cpu"])
 def agree_exact(session: nox.Session) -> None:
     """Take a thousand steps of every method on every CPU backend and engine: not one bit may differ."""
-    install(session, *requirements(*CPU), *group("test"))
+    run = frameworks(session, *requirements(*CPU), *group("test"))
     plugins = stand_ins(*CPU)
     env = {"COVERAGE_FILE": str(coverage_file("exact")), **environment(plugins)}
-    session.run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
+    run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -193,11 +215,11 @@ def cuda_compile(session: nox.Session) -> None:
         session.run("pytest", "tests/cuda/test_mutants.py", *PARALLEL)
 
 
-@nox.session(python=PYTHON, tags=["cpu"])
+@nox.session(venv_backend="none", tags=["cpu"])
 def peers(session: nox.Session) -> None:
     """Compare with the optimizers of PyTorch, optax, the authors and others, in float64."""
-    install(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
-    session.run("pytest", "tests/peers", *session.posargs)
+    run = frameworks(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
+    run("pytest", "tests/peers", *session.posargs)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -231,49 +253,49 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(out), *session.posargs)
 
 
-@nox.session(python=PYTHON)
+@nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """Train a classifier of handwritten digits on three frameworks, draw demo.png; then run the example, small."""
-    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
-    session.run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
+    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    run("python", "docs/demo/demo.py", *session.posargs, env={"MPLBACKEND": "agg"})
     small = ("--size", "32", "--steps", "50", "--output", str(Path(session.create_tmp()) / "recovered.png"))
-    session.run("python", "docs/examples/recover.py", *small, env={"MPLBACKEND": "agg"})
+    run("python", "docs/examples/recover.py", *small, env={"MPLBACKEND": "agg"})
 
 
-@nox.session(python=PYTHON, default=False)
+@nox.session(venv_backend="none", default=False)
 def examples(session: nox.Session) -> None:
     """Recover an image and a complex field by gradient steps on NumPy's arrays (``-- --backend cupy``: on a GPU's)."""
-    install(session, *requirements("numpy", *(["cupy"] if "cupy" in session.posargs else [])), *group("demo"))
-    session.run("python", "docs/examples/recover.py", *session.posargs, env={"MPLBACKEND": "agg"})
+    run = frameworks(session, *requirements("numpy", *(["cupy"] if "cupy" in session.posargs else [])), *group("demo"))
+    run("python", "docs/examples/recover.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
-@nox.session(python=PYTHON, default=False)
+@nox.session(venv_backend="none", default=False)
 def reproduce(session: nox.Session) -> None:
     """Run the papers' experiments; writes docs/reproduction/results* (``-- NAME``: one; ``-- --quick``: in small)."""
-    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
-    session.run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
+    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
-@nox.session(python=PYTHON)
+@nox.session(venv_backend="none")
 def reproduce_quick(session: nox.Session) -> None:
     """Run the papers' experiments in small, for their checks, and the tests of what runs them."""
-    install(session, *requirements("numpy", "torch", "jax"), *group("demo"), *group("test"))
-    session.run("pytest", "tests/reproduction")
-    session.run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
+    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("demo"), *group("test"))
+    run("pytest", "tests/reproduction")
+    run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
-@nox.session(python=PYTHON, default=False)
+@nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
     """Time steps against the machine's memory and against peers; writes docs/performance* (``-- --quick``: a minute).
 
     ``nox -s bench -- pytest -k RAdam``: one contender at a time, by pytest-benchmark.
     """
-    install(session, *requirements("numpy", "torch", "jax"), *group("bench"))
+    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("bench"))
     command, *rest = [*session.posargs, ""]
     if command == "pytest":
-        session.run("pytest", "benchmarks", *rest[:-1])
+        run("pytest", "benchmarks", *rest[:-1])
     else:
-        session.run("python", "-m", "benchmarks", *session.posargs, env={"MPLBACKEND": "agg"})
+        run("python", "-m", "benchmarks", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(python=PYTHON, default=False, tags=["cuda"])
