@@ -96,10 +96,10 @@ def has_gpu() -> bool:
     return tool is not None and b"GPU" in subprocess.run([tool, "-L"], capture_output=True, check=False).stdout
 
 
-def needs_gpu(session: nox.Session, what: str) -> None:
+def needs_gpu(session: nox.Session) -> None:
     """Skip the session, in one line, where there is none."""
     if not has_gpu():
-        session.skip(f"{what} needs an NVIDIA GPU, and there is none here")
+        session.skip("it needs an NVIDIA GPU, and there is none here")
 
 
 def stand_ins(*backends: str) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ MATRIX = [
 def tests(session: nox.Session, backend: str, gpu: bool) -> None:
     """Test one backend in an environment that holds no other: ``nox -s 'tests(torch)' -- -k warmup``."""
     if gpu:
-        needs_gpu(session, f"tests({backend}-cuda)")
+        needs_gpu(session)
         install(session, *BACKENDS[backend]["cuda"]["requirements"], *group("test"))
         session.run("pytest", "tests", "--backend", backend, "--gpu", *session.posargs)
         return
@@ -301,7 +301,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(python=PYTHON, default=False, tags=["cuda"])
 def bench_cuda(session: nox.Session) -> None:
     """Time steps on a GPU against the bandwidth of its own copies and against peers (``-- --quick``: small sizes)."""
-    needs_gpu(session, "bench_cuda")
+    needs_gpu(session)
     frameworks = {
         name: BACKENDS[name]["cuda"].get("requirements", requirements(name)) for name in ("torch", "jax", "cupy")
     }
