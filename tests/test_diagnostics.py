@@ -185,7 +185,7 @@ def test_the_first_step_of_adam_has_magnitude_one(backend: Backend, dtype: str) 
     assert_close(backend.numpy(moved), np.ones(5), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["adam", "adamod", "radam", "momentum-nesterov"])
 def test_magnitudes_are_the_papers(backend: Backend, name: str) -> None:
     lr, g = 0.25 * schedules.linear_warmup(4), gradients("float64")
     theta = values(8)
