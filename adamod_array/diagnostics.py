@@ -50,7 +50,8 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
     state : State
         After at least one step.
     lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
-        The learning rate of that step, where ``step(..., lr=...)`` had one of its own: a state does not keep it.
+        The learning rate of that step, where ``step(..., lr=...)`` had one of its own, or ``state.lr`` was
+        changed since: a state does not keep it.
 
     Returns
     -------
@@ -160,7 +161,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
     kind = after.kind
     if kind is None:
         return after.tree(after.leaves)
-    pairs, which = rates_at(new.step, new.lr, lr, new.weight_decay, after.spec, kind.name)
+    pairs, which = rates_at(new.step, old.lr, lr, old.weight_decay, after.spec, kind.name)  # what the step had
 
     def magnitude(i: int) -> Array:
         p_old, p_new = before.leaves[i], after.leaves[i]

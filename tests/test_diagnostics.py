@@ -99,9 +99,17 @@ def test_rates_of_nesterov_and_of_a_tree_of_learning_rates(backend: Backend) -> 
 def test_the_learning_rate_of_a_step_that_had_its_own(backend: Backend) -> None:
     g = backend.array(values(3))
     state = adam_init(backend.array(np.zeros(3)), lr=schedules.untuned_linear(0.999))
-    own, same = adam_step(state, g, lr=0.25), adam_step(dataclasses.replace(state, lr=0.25), g)
+    constant = dataclasses.replace(state, lr=0.25)
+    own, same = adam_step(state, g, lr=0.25), adam_step(constant, g)
     assert_same(backend, effective_rates(own, lr=0.25), effective_rates(same))
-    assert_same(backend, update_magnitudes(state, own, lr=0.25), update_magnitudes(state, same))
+    assert_same(backend, update_magnitudes(state, own, lr=0.25), update_magnitudes(constant, same))
+
+
+def test_a_rate_changed_after_the_step_is_not_the_steps(backend: Backend) -> None:
+    old = adam_init(backend.array(np.zeros(3)), lr=0.5)
+    new = adam_step(old, backend.array(values(3)))
+    changed = dataclasses.replace(new, lr=4.0, weight_decay=0.5)
+    assert_same(backend, update_magnitudes(old, changed), update_magnitudes(old, new))
 
 
 def test_parameters_and_gradients_that_are_none(backend: Backend) -> None:
@@ -177,7 +185,7 @@ def test_the_first_step_of_adam_has_magnitude_one(backend: Backend, dtype: str) 
     assert_close(backend.numpy(moved), np.ones(5), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["adam", "adamod", "radam", "momentum-nesterov"])
 def test_magnitudes_are_the_papers(backend: Backend, name: str) -> None:
     lr, g = 0.25 * schedules.linear_warmup(4), gradients("float64")
     theta = values(8)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -32,6 +33,8 @@ def reproduce(names: list[str], *, root: Path, quick: bool, fresh: bool, jobs: i
     """Run, report, and return the checks that failed."""
     store = Store(root / "_runs" / ("quick" if quick else "full"))
     out = root / "_quick" if quick else root
+    if quick:
+        shutil.rmtree(out, ignore_errors=True)  # what an earlier version left may have another form
     chosen = [experiments.load(name) for name in names]
     listed = [(experiment, experiment.runs(quick)) for experiment in chosen]
     for _, runs in listed if fresh or quick else []:
