@@ -14,7 +14,7 @@ from typing import Any
 from cupy_on_cpu import compiler, devices, entry_points, host_compiler, kernels, memory, streams
 from cupy_on_cpu.errors import unavailable
 
-KNOWN = ("14.0.1", "14.2.0")
+KNOWN = ("14.0.1", "14.1.1", "14.2.0")
 """Releases of CuPy that this was tested with: it exchanges what is private to CuPy."""
 
 WHEELS = ("cupy-cuda13x", "cupy-cuda12x")
