@@ -43,8 +43,8 @@ _C_TYPES = {
 _NOT_CALLED = ("check_status", "_getCUDAMajorVersion", "runtimeGetVersion", "get_build_version")
 """Functions that need no device and stay as they are."""
 
-_NEWER = {"pointerGetMemoryType", "streamCreateWithPriority", "streamGetFlags", "streamGetPriority"}
-"""Functions that the earliest release that is known does not have."""
+_NEWER = {"pointerGetMemoryType"}
+"""Functions that CuPy 14.0 does not have."""
 
 _PRELUDE = """\
 #include <cstdint>

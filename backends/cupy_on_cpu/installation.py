@@ -9,13 +9,12 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from cupy_on_cpu import compiler, devices, entry_points, host_compiler, kernels, memory, streams
 from cupy_on_cpu.errors import unavailable
 
-KNOWN = ("13.6.0", "14.0.1", "14.2.0")
+KNOWN = ("14.0.1", "14.1.1", "14.2.0")
 """Releases of CuPy that this was tested with: it exchanges what is private to CuPy."""
 
 WHEELS = ("cupy-cuda13x", "cupy-cuda12x")
@@ -25,8 +24,6 @@ COMPILED_FOR_GPUS = {
     "cupy.cuda.cub": "CUB",
 }
 """Modules of CuPy whose kernels are in the wheel as machine code."""
-
-_HERE = Path(__file__).parent
 
 
 def cupy_version() -> str:
@@ -78,12 +75,7 @@ def install() -> None:
 @contextlib.contextmanager
 def _cuda_headers() -> Iterator[None]:
     """CuPy wants a folder of CUDA's headers; none is read here."""
-    try:
-        pathfinder: Any = importlib.import_module("cuda.pathfinder")
-    except ImportError:  # before CuPy 14
-        os.environ.setdefault("CUDA_PATH", str(_HERE))
-        yield
-        return
+    pathfinder: Any = importlib.import_module("cuda.pathfinder")
     find = pathfinder.find_nvidia_header_directory
     pathfinder.find_nvidia_header_directory = lambda *_, **__: str(compiler.INCLUDE)
     try:
