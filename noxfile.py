@@ -247,17 +247,21 @@ def examples(session: nox.Session) -> None:
     session.run("python", "docs/examples/recover.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
+REPRODUCED = ("numpy", "torch", "jax", *(["cupy"] if HOST else []))
+"""What the papers' experiments run on; CuPy on the CPU."""
+
+
 @nox.session(python=PYTHON, default=False)
 def reproduce(session: nox.Session) -> None:
     """Run the papers' experiments; writes docs/reproduction/results* (``-- NAME``: one; ``-- --quick``: in small)."""
-    install(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    install(session, *requirements(*REPRODUCED), *group("demo"))
     session.run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(python=PYTHON)
 def reproduce_quick(session: nox.Session) -> None:
     """Run the papers' experiments in small, for their checks, and the tests of what runs them."""
-    install(session, *requirements("numpy", "torch", "jax"), *group("demo"), *group("test"))
+    install(session, *requirements(*REPRODUCED), *group("demo"), *group("test"))
     session.run("pytest", "tests/reproduction")
     session.run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
 

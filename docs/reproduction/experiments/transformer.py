@@ -117,12 +117,12 @@ def claims_of(trainings: Trainings, stuck: float) -> list[Claim]:
             "AdaMod, Figure 1b and 1c",
             "without warmup lots of rates soar over 10,000, in the first 10 updates already",
             "seen in the histograms",
-            f"of {numbers:,} parameters, in one of the first 10 steps up to {soon['Adam']:,} that have had a gradient"
-            f" ({soon[WARM]:,} with warmup) and {idle:,} that have had none and do not move; later up to {huge['Adam']:,}"
-            f" ({huge[WARM]:,} with warmup)",
+            f"of {numbers:,} parameters, in one of the first 10 steps up to {soon['Adam']:,} that have had a"
+            f" gradient ({soon[WARM]:,} with warmup) and {idle:,} that have had none and do not move; later up to"
+            f" {huge['Adam']:,} ({huge[WARM]:,} with warmup)",
             "holds" if soon["Adam"] > 10 * soon[WARM] and huge["Adam"] > 10 * huge[WARM] else "does not hold",
-            f"rate {STEEP:g}, seed 0; the many come after the loss has stopped falling: gradients vanish and rates grow,"
-            " so that they follow from what they are to explain",
+            f"rate {STEEP:g}, seed 0; the many come after the loss has stopped falling: gradients vanish and rates"
+            " grow, so that they follow from what they are to explain",
         ),
         Claim(
             "AdaMod, Figure 3",
