@@ -269,17 +269,21 @@ def examples(session: nox.Session) -> None:
     run("python", "docs/examples/recover.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
+REPRODUCED = ("numpy", "torch", "jax", *(["cupy"] if HOST else []))
+"""What the papers' experiments run on; CuPy on the CPU."""
+
+
 @nox.session(venv_backend="none", default=False)
 def reproduce(session: nox.Session) -> None:
     """Run the papers' experiments; writes docs/reproduction/results* (``-- NAME``: one; ``-- --quick``: in small)."""
-    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("demo"))
+    run = frameworks(session, *requirements(*REPRODUCED), *group("demo"))
     run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(venv_backend="none")
 def reproduce_quick(session: nox.Session) -> None:
     """Run the papers' experiments in small, for their checks, and the tests of what runs them."""
-    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("demo"), *group("test"))
+    run = frameworks(session, *requirements(*REPRODUCED), *group("demo"), *group("test"))
     run("pytest", "tests/reproduction")
     run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
 

@@ -50,7 +50,8 @@ def loss_figure(trainings: Trainings, stuck: float) -> Any:
         ax.set(xlabel="step", xlim=(0, trainings.steps), ylim=(2.1, 3.9))
         ax.set_title(f"learning rate {rate:g}")
     axes[0, 0].set_ylabel("training loss (nats a character)")
-    axes[0, -1].text(trainings.steps, stuck + 0.01, "entropy of single characters", ha="right", va="bottom", fontsize=8)
+    middle = axes[0, len(trainings.rates) // 2]
+    middle.text(trainings.steps, stuck + 0.01, "entropy of single characters", ha="right", va="bottom", fontsize=8)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
     return figure
@@ -67,7 +68,7 @@ def rate_figure(trainings: Trainings) -> Any:
         mesh = ax.pcolormesh(steps, seen["edges"], np.where(share > 0, share, np.nan), norm="log", cmap="viridis")
         mesh.set_clim(1e-5, 0.3)
         ax.axhline(HUGE, color=VERMILION, linewidth=0.8, dashes=(4, 4))
-        ax.set(xscale="log", yscale="log", xlabel="step", ylim=(1e-6, 1e7))
+        ax.set(xscale="log", yscale="log", xlabel="step", ylim=(1e-6, 3e8))
         ax.grid(visible=False)
         ax.set_title(name.replace("beta3", r"$\beta_3$"))
     axes[0, 0].set_ylabel("rate of a parameter")

@@ -15,7 +15,7 @@ from adamod_array import Adam, RAdam, schedules
 
 ABOUT = r"""
 Adam with the untuned exponential warmup, with the untuned linear one, and RAdam, over rates and $\beta_2$, five seeds
-each, which all three share. On digits the rates and the $\beta_2$ of Table 1, 200 epochs; with the character
+each, which all three share. On digits the rates and the $\beta_2$ of Table 1, 100 epochs; with the character
 Transformer 600 steps at rates about the edge of what it bears, with the smaller $\beta_2$ of Table 3, whose linear
 warmups last 100 and 200 steps. $\epsilon$ is $10^{-8}$ and $10^{-9}$ (in RAdam its square, inside of the root).
 
@@ -34,7 +34,7 @@ PAIRS = tuple(itertools.combinations(("exponential", "linear", "RAdam"), 2))
 def settings(task: Task, quick: bool) -> dict[str, Any]:
     """How long it is trained."""
     if task is DIGITS:
-        return {"epochs": 10 if quick else 200, "weight_decay": 0.0}
+        return {"epochs": 10 if quick else 100, "weight_decay": 0.0}
     return {"steps": 150 if quick else 600}
 
 

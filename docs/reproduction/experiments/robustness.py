@@ -26,7 +26,7 @@ METHODS: dict[str, Method] = {
     "AdaMod, beta3 = 0.999": AdaMod(beta3=0.999),
 }
 PAPERS = ("Momentum", "Adam", "AdaMod, beta3 = 0.9999")
-ADAMOD = PAPERS[2]
+ADAMOD, SHORTER = PAPERS[2], "AdaMod, beta3 = 0.999"
 RATES = (0.1, 0.01, 0.001)
 MEMORIES = (0.9, 0.99, 0.999, 0.9999)
 SLOW = 0.001
@@ -114,7 +114,12 @@ def claims_of(results: Results) -> list[Claim]:
     others = [name for name in PAPERS if name != ADAMOD]
     p = holm(np.asarray([compare(spreads[n] - spreads[ADAMOD], 1.0).p_different for n in others]))
     smallest = all(spreads[ADAMOD].mean() < spreads[n].mean() for n in others)
-    tests = "; ".join(f"smaller than {n}'s with p = {each:.2g}" for n, each in zip(others, p, strict=True))
+    tests = "; ".join(
+        f"AdaMod's is smaller than {n}'s in {int(np.sum(spreads[ADAMOD] < spreads[n]))} of {len(spreads[n])} seeds,"
+        f" p = {each:.2g}"
+        for n, each in zip(others, p, strict=True)
+    )
+    tests += " (paired t tests after Holm; of Adam's spreads some are near 0 and some near 0.9)"
     momentum, adam = by_name["Momentum"], by_name["Adam"]
     middle = momentum[1]
     at_the_ends = [compare(middle - momentum[i], 1.0) for i in (0, 2)]
@@ -127,22 +132,29 @@ def claims_of(results: Results) -> list[Claim]:
     return [
         Claim(
             "AdaMod, Figure 6",
-            "AdaMod has almost identical final test accuracy for rates in a broad range; its spread is the smallest",
+            r"AdaMod with $\beta_3 = 0.9999$ has almost identical final test accuracy for rates in a broad range",
             "curves that end together",
-            "best less worst of three rates: "
-            + "; ".join(f"{n} {plus_minus(spreads[n])}" for n in PAPERS)
-            + f"; with beta3 = 0.999 {plus_minus(spreads['AdaMod, beta3 = 0.999'])}",
+            f"at the rates {three}: " + ", ".join(plus_minus(x) for x in by_name[ADAMOD]),
+            "holds" if np.ptp(by_name[ADAMOD].mean(axis=1)) < 0.01 else "does not hold",
+            "holds where the means lie within one point; mean ± standard deviation of five seeds; with beta3 = 0.999,"
+            " which the paper recommends as well: " + ", ".join(plus_minus(x) for x in by_name[SHORTER]),
+        ),
+        Claim(
+            "AdaMod, Figure 6",
+            "SGDM and Adam are sensitive to the rate: AdaMod's spread over rates is the smallest",
+            "curves that end apart",
+            "best less worst of three rates: " + "; ".join(f"{n} {plus_minus(spreads[n])}" for n in PAPERS),
             "holds" if smallest and np.all(p < 0.05) else "does not hold",
-            f"mean and standard deviation over seeds; {tests}, paired t tests after Holm; beta3 = 0.999, which the"
-            " paper recommends as well, is not robust at the rate 0.1",
+            tests,
         ),
         Claim(
             "AdaMod, Figure 6",
             "Adam is much less stable at the rate 0.1, and slightly better at 0.001 than at 0.01",
             "seen in the curves",
             f"at the rates {three}: " + ", ".join(plus_minus(x) for x in adam),
-            "holds" if adam[0].mean() < adam[1].mean() - 0.05 and adam[2].mean() > adam[1].mean() else "does not hold",
-            f"{int(np.sum(adam[0] < 0.2))} of {adam.shape[1]} seeds are lost at 0.1; one image is 0.0028",
+            "holds" if adam[0].mean() < adam[1].mean() - 0.05 else "does not hold",
+            f"of the first half: {int(np.sum(adam[0] < 0.2))} of {adam.shape[1]} seeds are lost at 0.1; 0.001 and 0.01"
+            f" differ with p = {compare(adam[2] - adam[1], 1.0).p_different:.2g}",
         ),
         Claim(
             "AdaMod, Figure 6",
