@@ -13,7 +13,7 @@ import optree
 import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, adam_step, engine, init, schedules, step
-from adamod_array._kernels import dynamo, foreach
+from adamod_array._kernels import foreach
 from adamod_array._kernels.lists import source
 from adamod_array._kernels.trace import trace
 from tests.compare import assert_close
@@ -21,6 +21,7 @@ from tests.trees import METHODS, values
 
 pytestmark = pytest.mark.only("torch")
 torch = pytest.importorskip("torch")
+dynamo = pytest.importorskip("adamod_array._kernels.dynamo")
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 needs_compiler = pytest.mark.skipif(bool(foreach.missing_compiler("cpu")), reason="no C++ compiler")
