@@ -51,7 +51,8 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     (0, array([0., 0., 0.]))
     """
     if not isinstance(method, Method):
-        raise TypeError(f"init: expected a method such as AdaMod(), got {method!r}; the order is init(method, params)")
+        got = method.__name__ + ", a class" if isinstance(method, type) else type(method).__name__
+        raise TypeError(f"init: expected a method such as AdaMod(), got {got}; the order is init(method, params)")
     trace(method)  # a rule that no kernel could follow is an error now, and everywhere
     leaves, spec = _tree.flatten(params)
     kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
