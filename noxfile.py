@@ -190,7 +190,7 @@ def agree(session: nox.Session) -> None:
     """Hold every method, dtype and CPU backend to a 50-digit oracle and to each other; print the table of ulps."""
     run = frameworks(session, *requirements(*CPU), *group("test"))
     plugins = stand_ins(*CPU)
-    run("pytest", *options(plugins), "tests/agree", *session.posargs, env=environment(plugins))
+    run("pytest", *options(plugins), "tests/agree", *PARALLEL, *session.posargs, env=environment(plugins))
 
 
 @nox.session(venv_backend="none", tags=["cpu"])
@@ -219,7 +219,7 @@ def cuda_compile(session: nox.Session) -> None:
 def peers(session: nox.Session) -> None:
     """Compare with the optimizers of PyTorch, optax, the authors and others, in float64."""
     run = frameworks(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
-    run("pytest", "tests/peers", *session.posargs)
+    run("pytest", "tests/peers", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])

@@ -140,7 +140,8 @@ def test_a_step_of_a_schedule_is_the_papers(backend: Backend, name: str) -> None
 def test_a_trajectory_is_the_papers(
     backend: Backend, name: str, lr: float | Callable[[int], float], precision: str
 ) -> None:
-    method, steps, n, weight_decay = oracle.METHODS[name], 30, 6, 0.1
+    method, n, weight_decay = oracle.METHODS[name], 6, 0.1
+    steps = 12 if backend.name == "dask" else 30  # it plans a graph for each; the arithmetic is NumPy's own
     rng = np.random.default_rng(steps)
     g: Any = rng.normal(size=(steps, n)) * 10.0 ** np.arange(-4, n - 4)
     g[:5, ::3] = 0  # coordinates that wake late
@@ -154,7 +155,7 @@ def test_a_trajectory_is_the_papers(
     for each in g:
         state = step(state, backend.array(each, precision))
         if backend.name == "dask":
-            # else 30 steps are one graph, which Dask takes seconds to plan
+            # else all steps are one graph, which Dask takes seconds to plan
             state = optree.tree_map(lambda x: x.persist() if hasattr(x, "persist") else x, state)
     exact = oracle.trajectory(method, theta, list(g), lr, weight_decay)
 

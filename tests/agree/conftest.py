@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.agree.table import TITLE, Table
 from tests.backend import NAMES, Backend, describe, is_here
 
-_TABLE = pytest.StashKey[Table]()
 CPU = [name for name in NAMES if "cpu" in describe(name)["tags"]]
 MISSING = [name for name in CPU if not is_here(name)]
 
 
+class Gatherer:
+    """Makes the table of what the tests say of their distances, in whichever process they ran."""
+
+    def __init__(self) -> None:
+        self.table = Table()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            properties: dict[str, Any] = dict(report.user_properties)
+            for row, column, exact, numpy in properties.get("distances", []):
+                self.table.add(row, column, exact, numpy)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.table.cells:
+            terminalreporter.section(TITLE)
+            for line in self.table.lines():
+                terminalreporter.write_line(line)
+            for name in MISSING:
+                terminalreporter.write_line(f"{name} is not installed, or its device is not here, and was skipped")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_TABLE] = Table()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    table = config.stash[_TABLE]
-    if table.cells:
-        terminalreporter.section(TITLE)
-        for line in table.lines():
-            terminalreporter.write_line(line)
-        for name in MISSING:
-            terminalreporter.write_line(f"{name} is not installed, or its device is not here, and was skipped")
-
-
-@pytest.fixture(scope="session")
-def table(request: pytest.FixtureRequest) -> Table:
-    return request.config.stash[_TABLE]
+    config.pluginmanager.register(Gatherer())
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.backend import describe
+from tests.oracle import METHODS
+
+ROWS = [f"{name} {dtype}" for name in METHODS for dtype in describe("numpy")["dtypes"]]
 TITLE = "largest distances in ulps, from 50 digits | from NumPy, of steps from a state of zeros"
 
 
@@ -19,13 +23,14 @@ class Table:
         self.cells.setdefault(row, {})[column] = (exact, numpy)
 
     def lines(self) -> Iterator[str]:
-        """The table, a line at a time."""
-        columns = list(dict.fromkeys(column for row in self.cells.values() for column in row))
-        width = max(map(len, self.cells))
+        """The table, a line at a time, in one order wherever the tests ran."""
+        rows = {name: self.cells[name] for name in sorted(self.cells, key=ROWS.index)}
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        width = max(map(len, rows))
         widths = [max(len(column), 10) for column in columns]
         yield " " * width + "".join(f"  {c:>{w}}" for c, w in zip(columns, widths, strict=True))
-        for name, row in self.cells.items():
+        for name, row in rows.items():
             texts = [f"{row[c][0]:.2f} | {row[c][1]:.0f}" if c in row else "-" for c in columns]
             yield f"{name:{width}}" + "".join(f"  {text:>{w}}" for text, w in zip(texts, widths, strict=True))
-        worst = [max(row[c][0] for row in self.cells.values() if c in row) for c in columns]
+        worst = [max(row[c][0] for row in rows.values() if c in row) for c in columns]
         yield f"{'worst':{width}}" + "".join(f"  {f'{x:.2f}':>{w}}" for x, w in zip(worst, widths, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 
 from adamod_array import Method, engine, init, step
 from tests import oracle
-from tests.agree.table import Table
 from tests.backend import Backend, describe, stands_in
 from tests.compare import assert_close, ulps
 
@@ -29,7 +29,9 @@ def update(backend: Backend, method: Method, t: int, g: np.ndarray[Any, Any], dt
 
 @pytest.mark.parametrize("dtype", describe("numpy")["dtypes"])
 @pytest.mark.parametrize("name", oracle.METHODS)
-def test_every_backend_is_within_its_bound(backends: list[Backend], table: Table, name: str, dtype: str) -> None:
+def test_every_backend_is_within_its_bound(
+    backends: list[Backend], record_property: Callable[[str, object], None], name: str, dtype: str
+) -> None:
     method = oracle.METHODS[name]
     gradients = {t: oracle.gradients(f"{name} {t}", dtype, 200) for t in STEPS}
     exact = np.stack(
@@ -44,10 +46,13 @@ def test_every_backend_is_within_its_bound(backends: list[Backend], table: Table
         if dtype in backend.table["dtypes"] and (backend.engine != "compile" or dtype in COMPILED)
     }
     numpy = results[backends[0]]
+    distances = []
     for backend, result in results.items():
         where = " on the CPU" if stands_in(backend.name) else "" if backend.device == "cpu" else f"/{backend.device}"
         column = f"{backend.name}{where}/{backend.engine}"
-        table.add(f"{name} {dtype}", column, float(ulps(result, exact).max()), float(ulps(result, numpy).max()))
+        apart = (float(ulps(result, other).max()) for other in (exact, numpy))
+        distances.append((f"{name} {dtype}", column, *apart))
+    record_property("distances", distances)
     for backend, result in results.items():
         assert_close(result, exact, ulp=oracle.allowed(backend, dtype))
         assert_close(result, numpy, ulp=oracle.allowed(backend, dtype))
