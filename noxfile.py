@@ -202,7 +202,7 @@ def agree_exact(session: nox.Session) -> None:
     run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
 
 
-@nox.session(python=PYTHON, tags=["cpu"])
+@nox.session(python=PYTHON, default=False, tags=["cpu"])
 def cuda_compile(session: nox.Session) -> None:
     """Compile CuPy's kernels for GPUs, without one, and look at what they do; plant mistakes and see them found."""
     if not HOST:
@@ -347,7 +347,6 @@ nox.options.sessions = [
     "types",
     *(f"tests({name})" for name in BACKENDS),
     "agree_exact",
-    "cuda_compile",
     "coverage",
     "agree",
     "peers",
