@@ -253,7 +253,7 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(out), *session.posargs)
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", default=False)
 def demo(session: nox.Session) -> None:
     """Train a classifier of handwritten digits on three frameworks, draw demo.png; then run the example, small."""
     run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("demo"))
@@ -341,7 +341,7 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python; other Pythons by name (nox -s 'tests(numpy-3.12)') or nox -s tests.
+# Plain nox: the tests on one Python. By name: other Pythons (nox -s 'tests(numpy-3.12)'), demo and cuda_compile, which .ci/run takes too.
 nox.options.sessions = [
     "lint",
     "types",
@@ -353,6 +353,5 @@ nox.options.sessions = [
     "minimums",
     "docs",
     "build",
-    "demo",
     "reproduce_quick",
 ]

@@ -31,7 +31,7 @@ CONTENDERS = {
     "CuPy, eager": ("cupy", "eager"),
 }
 DTYPES = {"cupy": ["float16", "bfloat16"]}
-"""Beside float32 and float64; those of Numba's kernels are held in test_kernels.py."""
+"""Beside float32 and float64, for 200 steps; those of Numba's kernels are held in test_kernels.py."""
 CASES = [
     (contender, name, dtype)
     for contender, (framework, _) in CONTENDERS.items()
@@ -99,7 +99,7 @@ def test_a_thousand_steps_have_the_same_bits(contender: str, name: str, dtype: s
         pytest.skip(f"{framework} is not installed, or its device is not here")
     if (name, dtype) not in REFERENCE:
         REFERENCE[name, dtype] = trajectory(Backend("numpy", "cpu", "eager"), name, dtype, 1000)
-    steps = STEPS.get(contender, 1000)
+    steps = STEPS.get(contender, 200 if dtype in DTYPES.get(framework, []) else 1000)
     device = describe(framework)["devices"][0]
     found = trajectory(Backend(framework, device, how), name, dtype, steps)
     expected = [each for each in REFERENCE[name, dtype] if each[0] <= steps]
