@@ -341,7 +341,8 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python. By name: other Pythons (nox -s 'tests(numpy-3.12)'), demo and cuda_compile, which .ci/run takes too.
+# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; demo and cuda_compile too, which
+# .ci/run takes after it.
 nox.options.sessions = [
     "lint",
     "types",
