@@ -62,13 +62,15 @@ class Grid(NamedTuple):
 def compare_grid(kinds: list[np.ndarray], margin: float, counted: np.ndarray) -> Grid:
     """Test differences, a row a setting and a column a seed; ``counted`` marks the settings that count overall.
 
-    The standard deviation in a single setting is pooled over those.
+    The standard deviation in one of these is pooled over them; any other setting has its own.
     """
     overall = [compare(rows[counted].mean(axis=0), margin) for rows in kinds]
     single = []
     for rows in kinds:
         deviation, freedom = pooled_deviation(rows[counted])
-        single += [compare(row, margin, deviation=deviation, freedom=freedom) for row in rows]
+        for row, one_of_them in zip(rows, counted, strict=True):
+            test = compare(row, margin, deviation=deviation, freedom=freedom) if one_of_them else compare(row, margin)
+            single.append(test)
     single, settings = corrected(single), len(kinds[0])
     return Grid(corrected(overall), [single[i : i + settings] for i in range(0, len(single), settings)])
 

@@ -46,6 +46,8 @@ def test_a_grid_counts_what_it_is_told_to() -> None:
     grid = compare_grid([rows], 0.1, np.asarray([True, True, False]))
     assert_close(grid.overall[0].mean, rows[:2].mean(axis=0).mean(), ulp=4)
     assert [verdict(test) for test in grid.single[0]] == ["equivalent", "equivalent", "different"]
+    assert grid.single[0][0].standard_error == grid.single[0][1].standard_error
+    assert_close(grid.single[0][2].standard_error, stats.sem(rows[2]), ulp=4)
     assert verdict(Pairs(0.0, 1.0, 0.5, 0.5)) == "undecided"
 
 

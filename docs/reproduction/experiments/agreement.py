@@ -130,7 +130,7 @@ def claims_of(results: Results) -> list[Claim]:
             "this library",
             "given the same gradients, every framework takes the same training to the last bit",
             "README",
-            f"{len(exact)} engines beside NumPy's: {', '.join(exact)}; {steps:,} steps,"
+            f"{len(exact)} engines beside NumPy's ({'; '.join(exact)}), {steps:,} steps,"
             f" {int(next(iter(exact.values()))['numbers']):,} parameters: "
             + ("no bit differs" if same else "bits differ"),
             "holds" if same else "does not hold",

@@ -162,7 +162,7 @@ def report(results: Results, quick: bool) -> Report:
             "; ".join(in_words(tests[task.title], task) for task in TASKS),
             "does not hold" if apart else "holds" if same else "not shown",
             "code less paper, p of equivalence and of difference; holds where both tasks are equivalent over the grid"
-            " and no setting differs by more than the margin",
+            " and no setting differs, with a mean beyond the margin",
         ),
         Claim(
             "the same",
