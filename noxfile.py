@@ -222,7 +222,7 @@ def peers(session: nox.Session) -> None:
     run("pytest", "tests/peers", *PARALLEL, *session.posargs)
 
 
-@nox.session(python=PYTHON, tags=["cpu"])
+@nox.session(python=PYTHON, default=False, tags=["cpu"])
 def minimums(session: nox.Session) -> None:
     """Run NumPy's tests, and JAX's own, on the lowest releases that pyproject.toml allows, and without Numba."""
     project = PROJECT["project"]
@@ -341,8 +341,8 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; demo and cuda_compile too, which
-# .ci/run takes after it.
+# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, demo and
+# cuda_compile, which .ci/run takes after it.
 nox.options.sessions = [
     "lint",
     "types",
@@ -351,7 +351,6 @@ nox.options.sessions = [
     "coverage",
     "agree",
     "peers",
-    "minimums",
     "docs",
     "build",
     "reproduce_quick",

@@ -18,7 +18,7 @@ from tests.backend import Backend, numpy_dtype
 pytest.importorskip("numba")
 
 FRAMEWORKS = ["numpy", "torch", "jax"]
-METHODS: list[Method] = [Adam(), Adam(amsgrad=True), AdaMod(), AdaMod(hold_idle=True), RAdam(variant="reference")]
+METHODS: list[Method] = [Adam(), AdaMod(), Adam(amsgrad=True), AdaMod(hold_idle=True), RAdam(variant="reference")]
 BIG = 200_003  # more than one thread, more than one block, and a remainder
 
 
@@ -48,8 +48,11 @@ def some_steps(backend: Backend, how: str, method: Method, dtype: str, donate: b
 
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("framework", "method"),
+    # XLA calls the kernels that NumPy does, and takes a second for each program around one
+    [(framework, method) for framework in FRAMEWORKS for method in METHODS[: 2 if framework == "jax" else None]],
+)
 def test_storage_dtypes_have_the_bits_of_the_rule(framework: str, method: Method, dtype: str, donate: bool) -> None:
     pytest.importorskip(framework)
     backend, numpy = Backend(framework, "cpu", "numba"), Backend("numpy", "cpu", "eager")
