@@ -68,26 +68,20 @@ def figure_of(results: Results) -> Any:
     for name, (color, light, line) in styles.items():
         found = owns(results, name, STEADY)
         at = found[0]["at"]
-        for values, how, shade in (("largest", "largest", color), ("median", "median", light)):
-            rows = np.asarray([each[values] for each in found])
+        for how, shade in (("largest", color), ("median", light)):
+            rows = np.asarray([each[how] for each in found])
             middle = np.median(rows, axis=0)
             left.plot(at, np.where(middle > 0, middle, np.nan), line, color=shade, label=f"{DRIFTING[name]}, {how}")
             where = rows.min(axis=0) > 0  # a logarithm is drawn
             left.fill_between(at, rows.min(axis=0), rows.max(axis=0), where=where, color=shade, alpha=0.15, linewidth=0)
-        for training, shade, text in ((STEADY, color, "AdaMod at 0.01"), (SHAKY, light, "Adam at 0.1")):
-            found = owns(results, name, training)
-            if found:
-                rows = 100 * np.asarray([each["otherwise"] for each in found])
-                epoch = 1 + np.arange(rows.shape[1])
-                label = f"{DRIFTING[name]}, {text}"
-                right.plot(
-                    epoch,
-                    rows.mean(axis=0),
-                    line,
-                    color=shade,
-                    label=label,
-                    linewidth=1.4 if training == STEADY else 0.8,
-                )
+        for training, shade, width, text in (
+            (STEADY, color, 1.4, "AdaMod at 0.01"),
+            (SHAKY, light, 0.8, "Adam at 0.1"),
+        ):
+            rows = 100 * np.asarray([each["otherwise"] for each in owns(results, name, training)])
+            if rows.size:
+                style = {"color": shade, "linewidth": width, "label": f"{DRIFTING[name]}, {text}"}
+                right.plot(1 + np.arange(rows.shape[1]), rows.mean(axis=0), line, **style)
     left.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter from NumPy's")
     left.set_title("AdaMod at 0.01, each from its own gradients")
     right.set(xlabel="epoch", ylabel="test images seen otherwise than by NumPy (%)", ylim=(-4, 104))
