@@ -9,7 +9,7 @@ import numpy as np
 from equivalence import compare, holm
 from frame import Check, Claim, Experiment, Picture, Report, Results, Run
 from replay import FRAMEWORKS, REFERENCE, here, own, replayed
-from style import BLUE, GREEN, ORANGE, SKY, VERMILION, panels
+from style import BLUE, ORANGE, SKY, VERMILION, panels
 
 from adamod_array import Adam, AdaMod, Method
 from experiments import robustness
@@ -68,21 +68,23 @@ def figure_of(results: Results) -> Any:
     for name, (color, light, line) in styles.items():
         found = owns(results, name, STEADY)
         at = found[0]["at"]
-        for values, how, shade in (("largest", "largest", color), ("median", "median", light)):
-            rows = np.asarray([each[values] for each in found])
+        for how, shade in (("largest", color), ("median", light)):
+            rows = np.asarray([each[how] for each in found])
             middle = np.median(rows, axis=0)
             left.plot(at, np.where(middle > 0, middle, np.nan), line, color=shade, label=f"{DRIFTING[name]}, {how}")
-            left.fill_between(at, rows.min(axis=0), rows.max(axis=0), color=shade, alpha=0.15, linewidth=0)
-        for training, shade, text in ((STEADY, color, "AdaMod at 0.01"), (SHAKY, GREEN, "Adam at 0.1")):
-            found = owns(results, name, training)
-            if found:
-                rows = 100 * np.asarray([each["otherwise"] for each in found])
-                epoch = 1 + np.arange(rows.shape[1])
-                label = f"{DRIFTING[name]}, {text}"
-                right.plot(epoch, rows.mean(axis=0), line, color=shade, label=label, linewidth=1.4)
+            where = rows.min(axis=0) > 0  # a logarithm is drawn
+            left.fill_between(at, rows.min(axis=0), rows.max(axis=0), where=where, color=shade, alpha=0.15, linewidth=0)
+        for training, shade, width, text in (
+            (STEADY, color, 1.4, "AdaMod at 0.01"),
+            (SHAKY, light, 0.8, "Adam at 0.1"),
+        ):
+            rows = 100 * np.asarray([each["otherwise"] for each in owns(results, name, training)])
+            if rows.size:
+                style = {"color": shade, "linewidth": width, "label": f"{DRIFTING[name]}, {text}"}
+                right.plot(1 + np.arange(rows.shape[1]), rows.mean(axis=0), line, **style)
     left.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter from NumPy's")
     left.set_title("AdaMod at 0.01, each from its own gradients")
-    right.set(xlabel="epoch", ylabel="test images classified otherwise than by NumPy (%)", ylim=(0, None))
+    right.set(xlabel="epoch", ylabel="test images seen otherwise than by NumPy (%)", ylim=(-4, 104))
     right.set_title("Does the classification notice?")
     left.legend()
     right.legend()

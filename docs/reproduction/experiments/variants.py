@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import differences
 import numpy as np
 from equivalence import Grid, compare, compare_grid, verdict
 from frame import Check, Claim, Experiment, Picture, Report, Results, Run
-from style import BLUE, GREY, VERMILION, panels
+from style import BLUE, VERMILION, panels
 from tasks import DIGITS, TASKS, TRANSFORMER, Task
 from train_transformer import WINDOW
 from transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
@@ -87,16 +88,8 @@ def early(results: Results) -> tuple[np.ndarray, np.ndarray]:
 def figure_of(tests: dict[str, Grid], losses: tuple[np.ndarray, np.ndarray]) -> Any:
     figure, axes = panels(1, 3, width=4.4, height=4.0)
     for ax, task in zip(axes, TASKS, strict=False):
-        ax.axvspan(-task.margin, task.margin, color="0.93", linewidth=0)
-        ax.axvline(0, color=GREY, linewidth=0.8)
-        single = tests[task.title].single[0]
-        y = np.arange(len(single))
-        mean, error = [test.mean for test in single], np.asarray([test.standard_error for test in single])
-        ax.errorbar(mean, y, xerr=2 * error, fmt="o", color=BLUE, markersize=4, elinewidth=1.1)
-        ax.set_yticks(y, [rf"{rate:g}, $\beta_3$ = {method.beta3:g}" for rate, method in grid(task, False)])
-        ax.set(xlabel=f"code - paper ({task.unit})", ylim=(len(single) - 0.5, -0.5))
-        ax.set_xscale("symlog", linthresh=2 * task.margin)
-        ax.grid(axis="y", visible=False)
+        settings_of = [rf"{rate:g}, $\beta_3$ = {method.beta3:g}" for rate, method in grid(task, False)]
+        differences.draw(ax, {"code - paper": tests[task.title].single[0]}, settings_of, task)
         ax.set_title(f"{task.title}: rate and $\\beta_3$")
     ax = axes[2]
     for loss, name, color, line in zip(losses, ("paper", "code"), (BLUE, VERMILION), ("-", "--"), strict=True):
@@ -184,8 +177,8 @@ def report(results: Results, quick: bool) -> Report:
         "differences",
         figure_of(tests, losses),
         "Differences between the variants for each rate and beta3, on digits and on the Transformer, and its losses.",
-        "Left and middle: means of five paired differences ± two standard errors; grey is the margin. Right: means and"
-        " ranges of five seeds.",
+        "Left and middle: code less paper, means of five paired differences ± two standard errors; grey is the"
+        " margin, the scale linear in it and logarithmic beyond. Right: means and ranges of five seeds.",
     )
     return Report(claims, checks, [picture], text)
 
