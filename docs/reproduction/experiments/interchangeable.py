@@ -229,7 +229,7 @@ def report(results: Results, quick: bool) -> Report:
         figure_of(tests),
         "Differences between the warmups for each rate and beta2, on digits and on the Transformer, with the margins.",
         "Means of five paired differences ± two standard errors; grey is the margin within which two warmups count as"
-        " the same. The scale is linear up to twice the margin, logarithmic beyond.",
+        " the same. On the right the scale is linear in it and logarithmic beyond.",
     )
     claims = [claim for task in TASKS for claim in claims_of(values[task.title], tests[task.title], task)]
     return Report(claims, checks, [picture], text)
