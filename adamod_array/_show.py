@@ -56,9 +56,11 @@ def _engine(name: str, module: Any) -> tuple[str, str]:
             filter(None, reasons)
         ) or "one pass over memory"
     if name == "jax":
-        on_cpu = module.default_backend() == "cpu"
+        on_cpu = (
+            module.default_backend() == "cpu" and importlib.import_module("adamod_array._kernels.jax").CALLS_KERNELS
+        )
         if numba and on_cpu:
-            return "numba", "XLA calls one kernel for the whole tree; in a user's jit, XLA's own loops"
+            return "numba", "one pass over memory, called by XLA"
         return "jit", "one compiled call for the whole tree" + (get if on_cpu else "")
     if name == "cupy":
         return "cupy", "one launch a leaf"

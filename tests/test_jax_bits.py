@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, engine, host_math, init, step
-from adamod_array._kernels import jax as kernels
+from adamod_array._kernels import xla
 from tests.compare import assert_close
 
 pytestmark = pytest.mark.only("jax")
@@ -54,6 +54,7 @@ METHODS = [
     Momentum(nesterov=True),
     Quotients(),
 ]
+ENGINES = ("numba", "jit")
 SIZES = [(), (1,), (3, 5), (1003,), (0,), (100_003,)]
 """Vectorised loops and what remains after them."""
 
@@ -96,15 +97,17 @@ def assert_same_bits(actual: State, expected: State) -> None:
 )
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_steps_have_the_bits_of_numpy(method: Method, dtype: str, options: Any) -> None:
-    """By the library's call, and inside of a user's jit with a constant learning rate."""
+    """By the library's call, and inside of a user's jit with a constant learning rate; by the kernel, and by XLA."""
     params, gradients = trees(dtype, 12)
     expected = by_numpy(method, params, gradients, **options)
-    ours = theirs = init(method, arrays(params), **options)
     jitted = jax.jit(step)
-    for g in gradients:
-        ours, theirs = step(ours, arrays(g)), jitted(theirs, arrays(g))
-    assert_same_bits(ours, expected)
-    assert_same_bits(theirs, expected)
+    for name in ENGINES:
+        ours = theirs = init(method, arrays(params), **options)
+        with engine(name):
+            for g in gradients:
+                ours, theirs = step(ours, arrays(g)), jitted(theirs, arrays(g))
+        assert_same_bits(ours, expected)
+        assert_same_bits(theirs, expected)
 
 
 @pytest.mark.parametrize("method", METHODS[:-1], ids=repr)
@@ -117,15 +120,17 @@ def test_complex_steps_have_the_bits_of_numpy(method: Method) -> None:
     assert_same_bits(state, expected)
 
 
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("method", [AdaMod(), Momentum()], ids=repr)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_sixteen_bits_are_rounded_at_each_step(method: Method, dtype: str) -> None:
+def test_sixteen_bits_are_rounded_at_each_step(method: Method, dtype: str, name: str) -> None:
     """XLA may keep more precision than a program asks for: here, between two steps of one program."""
     params, gradients = (arrays(x) for x in trees("float32", 2, [(1003,)]))
     params, gradients = jax.tree.map(lambda x: x.astype(dtype), (params, gradients))
     start = init(method, params, lr=0.1)
     expected = step(step(start, gradients[0]), gradients[1])
-    together = jax.jit(lambda state, g: step(step(state, g[0]), g[1]))(start, gradients)
+    with engine(name):
+        together = jax.jit(lambda state, g: step(step(state, g[0]), g[1]))(start, gradients)
     for a, e in zip(jax.tree.leaves(together), jax.tree.leaves(expected), strict=True):
         assert_close(a, e)
 
@@ -161,13 +166,15 @@ def _summed(state: State) -> tuple[Any, State]:
     return jnp.sum(state.params), state
 
 
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("method", [AdaMod(), Momentum(nesterov=True)], ids=repr)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_every_transformation_keeps_the_bits(way: Callable[[State, Any], State], method: Method) -> None:
+def test_every_transformation_keeps_the_bits(way: Callable[[State, Any], State], method: Method, name: str) -> None:
     params, gradients = trees("float32", 6, [(1003,)])
     expected = by_numpy(method, params[0], [g[0] for g in gradients], lr=1e-2)
     start = init(method, jnp.asarray(params[0]), lr=1e-2)
-    assert_same_bits(way(start, jnp.stack([g[0] for g in gradients])), expected)
+    with engine(name):
+        assert_same_bits(way(start, jnp.stack([g[0] for g in gradients])), expected)
 
 
 @pytest.mark.parametrize("method", [AdaMod(), Momentum(nesterov=True)], ids=repr)
@@ -203,7 +210,7 @@ def test_xla_flushes_denormals_and_not_this_library() -> None:
 @pytest.mark.parametrize("donate", [False, True])
 def test_one_program_for_every_step_and_rate(donate: bool) -> None:
     state = init(AdaMod(beta1=0.77), jnp.ones(3), weight_decay=0.1)
-    programs = kernels._compiled(donate, own=True)
+    programs = xla.program(donate, own=True)
     before = programs._cache_size()
     with engine("jit"):
         for t in range(1, 101):
@@ -216,7 +223,7 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
     """Neither a temporary of AdaMod's eta, which two outputs need, nor copies of slots that others are made from."""
     x = jnp.zeros(100_000, "float32")
     scalars = (method.coefficients(3.0, host_math), [(1e-3, None)])
-    lowered = kernels._compiled(True, own=True).lower(
+    lowered = xla.program(True, own=True).lower(
         np.uint32(0), method, (0,), *scalars, [x], [x], [[x] * len(method.slots)]
     )
     memory = lowered.compile().memory_analysis()

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +109,8 @@ def engine(name: str) -> Iterator[None]:
     ----------
     name : str
         ``"auto"``: the fastest for each framework, the default. ``"eager"``: the rule as written,
-        operation by operation. ``"numba"``: one pass over memory. ``"jit"``: JAX's compiler.
+        operation by operation. ``"numba"``: one pass over memory. ``"jit"``: JAX's compiler; what
+        you jitted under another engine is traced anew.
         ``"compile"``: PyTorch's, which takes seconds to a minute at the first step of every tree.
         ``"foreach"``: every operation once for all of PyTorch's tensors, without compiling.
         ``"cupy"``: one launch a leaf. What a framework does not have is stepped eagerly.
@@ -129,6 +131,7 @@ def engine(name: str) -> Iterator[None]:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
     token = _choice.set(name)
     try:
-        yield
+        with _module("jax").programs_of(name) if "jax" in sys.modules else contextlib.nullcontext():
+            yield
     finally:
         _choice.reset(token)

@@ -120,15 +120,19 @@ def source(
 
 
 _VERSION = numba.__version__.encode() + b"".join(
-    Path(__file__).with_name(name).read_bytes() for name in ("loop.py", "memory.py")
+    Path(__file__).with_name(name).read_bytes() for name in ("loop.py", "memory.py", "handler.py")
 )
+
+
+def stamp(text: str) -> str:
+    """A name for a kernel's source, with all that it is compiled with."""
+    return hashlib.sha256(_VERSION + text.encode()).hexdigest()[:20]
 
 
 @functools.cache
 def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
     """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
-    stamp = hashlib.sha256(_VERSION + text.encode()).hexdigest()
-    path = _cache_folder() / f"kernel_{stamp[:20]}{'' if threads else '_serial'}.py"
+    path = _cache_folder() / f"kernel_{stamp(text)}{'' if threads else '_serial'}.py"
     cached = True
     try:
         if not path.exists():  # rewriting it would make Numba compile again

@@ -1,0 +1,122 @@
+"""The C function by which XLA calls a kernel, compiled by Numba.
+
+The structs read here are those of xla/ffi/api/c_api.h, a stable binary interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.core.typing import signature
+
+from adamod_array._kernels.loop import BLOCK
+from adamod_array._kernels.memory import memory, peek
+
+_EXTENSION, _ARGS, _RETS = 8, 72, 112
+"""Where a call frame (XLA_FFI_CallFrame) keeps its extensions, arguments and results."""
+_DATA, _RANK, _DIMS = 24, 32, 40
+"""Where a buffer (XLA_FFI_Buffer) keeps its data and shape."""
+_METADATA, _VERSION = 24, 24
+"""Where a metadata extension keeps its struct, and that the version of the interface: major, minor."""
+_API_VERSION = 0 | 1 << 32
+
+
+def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
+    """The C function that XLA calls: it gathers addresses and calls the kernel."""
+    load = memory(compute, 0, 1)[0]
+    poke = _poke
+    columns = 1 + outputs if in_place else 1 + 2 * outputs
+    block = BLOCK
+    number = np.float32 if compute == "float32" else np.float64
+
+    @numba.njit(error_model="numpy")
+    def step(frame: int) -> int:  # pragma: no cover - compiled
+        extension = peek(frame + _EXTENSION)
+        if extension != 0:  # XLA asks which version of the interface this is
+            poke(peek(extension + _METADATA) + _VERSION, _API_VERSION)
+            return 0
+        args, results = peek(frame + _ARGS), peek(frame + _RETS)
+        leaves = _size(peek(args + 8))
+        scalars_at, rows_at = peek(peek(args) + _DATA), peek(peek(args + 8) + _DATA)
+        dims = peek(peek(args) + _DIMS)
+        scalars = np.empty((peek(dims), peek(dims + 8)), number)
+        for i in range(scalars.size):
+            scalars.flat[i] = load(scalars_at, i)
+        row_of = np.empty(leaves, np.int64)
+        sizes = np.empty(leaves, np.int64)
+        addresses = np.empty((leaves, columns), np.int64)
+        blocks = 0
+        for k in range(leaves):
+            row_of[k] = (peek(rows_at + 8 * (k // 2)) >> (32 * (k % 2))) & 0x7FFFFFFF
+            inputs = args + 8 * (2 + k * (1 + outputs))
+            sizes[k] = _size(peek(inputs))
+            blocks += (sizes[k] + block - 1) // block
+            for j in range(1 + outputs):
+                addresses[k, j] = peek(peek(inputs + 8 * j) + _DATA)
+            for j in range(outputs):
+                addresses[k, columns - outputs + j] = peek(peek(results + 8 * (k * outputs + j)) + _DATA)
+        leaf_of = np.empty(blocks, np.int64)
+        start_of = np.empty(blocks, np.int64)
+        b = 0
+        for k in range(leaves):
+            for start in range(0, sizes[k], block):
+                leaf_of[b], start_of[b] = k, start
+                b += 1
+        mode = _swap_mode(_IEEE)  # XLA's threads flush denormals, Numba's do not
+        kernel(addresses, sizes, row_of, leaf_of, start_of, scalars)
+        _swap_mode(mode)
+        return 0
+
+    @numba.cfunc(numba.types.int64(numba.types.int64))
+    def handler(frame: int) -> int:  # pragma: no cover - compiled
+        result: int = step(frame)
+        return result
+
+    return handler
+
+
+@numba.njit
+def _size(buffer: int) -> int:  # pragma: no cover - compiled
+    """How many elements a buffer has."""
+    n = 1
+    for i in range(peek(buffer + _RANK)):
+        n *= peek(peek(buffer + _DIMS) + 8 * i)
+    return n
+
+
+@numba.extending.intrinsic
+def _swap_mode(typing: Any, mode: Any) -> Any:
+    """Set the processor's floating-point mode (x86's MXCSR) and return what it was."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [pointer])
+        old, new = builder.alloca(word), builder.alloca(word)
+        builder.store(builder.trunc(args[0], word), new)
+        for name, place in (("stmxcsr", old), ("ldmxcsr", new)):
+            code = cgutils.get_or_insert_function(builder.module, function, f"llvm.x86.sse.{name}")
+            builder.call(code, [builder.bitcast(place, pointer)])
+        return builder.zext(builder.load(old), ir.IntType(64))
+
+    return signature(numba.types.int64, numba.types.int64), generate
+
+
+_IEEE = 0x1F80
+"""Round to nearest, keep denormals, raise nothing."""
+
+
+@numba.extending.intrinsic
+def _poke(typing: Any, address: Any, value: Any) -> Any:
+    """Store 64 bits at an address."""
+    int64 = numba.types.int64
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = context.get_value_type(int64)
+        builder.store(args[1], builder.inttoptr(args[0], word.as_pointer()))
+        return context.get_dummy_value()
+
+    return signature(numba.types.void, int64, int64), generate
