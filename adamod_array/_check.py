@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -119,14 +121,18 @@ def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], wr
     A step reads and writes element by element, so a gradient may be its own parameter. It may not
     be another's (the gradient of x * y with respect to x is y): that one may be written first.
     """
-    spans = [(span, x) for x in written if (span := _span(kind, x))]
+    spans = sorted([(*span, i) for i, x in enumerate(written) if (span := _span(kind, x))])
+    starts, ends = [low for low, _, _ in spans], list(itertools.accumulate([high for _, high, _ in spans], max))
     clashes = set()
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
         own = _span(kind, g)
         if own is None or (own == _span(kind, p) and kind.layout(g) == kind.layout(p)):
             continue
-        if any(low < own[1] and own[0] < high and _shares(_view(kind, g), _view(kind, x)) for (low, high), x in spans):
-            clashes.add(i)
+        k = bisect.bisect_left(starts, own[1])
+        while k > 0 and ends[k - 1] > own[0] and i not in clashes:
+            k -= 1
+            if spans[k][1] > own[0] and _shares(_view(kind, g), _view(kind, written[spans[k][2]])):
+                clashes.add(i)
     return clashes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,9 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
         )
     if not isinstance(state.method, method):
         raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method.__name__}")
+    repeated = _repeat(state, grads, lr, donate)
+    if repeated is not None:
+        return repeated
     flat = arrays_of(state)
     gradients, at, uniform = _gradients(flat, grads)
     every = len(at) == len(flat.leaves) or len(at) == sum([p is not None for p in flat.leaves])
@@ -171,6 +175,29 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
     return State.of(new, step, state.method, state.lr, state.weight_decay)
 
 
+def _repeat(state: State, grads: Tree, lr: Any, donate: bool) -> State | None:
+    """The step where all arrays lie as those of the last one did, which had been checked; None where one does not."""
+    flat = state._flat
+    if flat is None or flat.plan is None or state._spent or (donate and not flat.apart):
+        return None
+    gradients = _tree.leaves_like(flat.spec, grads, "grads")
+    where = _kernels.find(flat.plan, [*gradients, *flat.leaves, *itertools.chain(*flat.slots)])
+    if where is None:
+        return None
+    assert flat.kind is not None
+    step = state.step + 1
+    pairs, which = rates_at(step, state.lr, lr, state.weight_decay, flat.spec, flat.kind.name)
+    if not flat.plan.serves(pairs, which, donate):
+        return None
+    scalars = pairs, coefficients_at(state.method, step)
+    params, slots = flat.plan.step(flat.kind, gradients, flat.leaves, flat.slots, where, scalars)
+    if donate:
+        state._spent.append(step)
+    else:
+        flat = Flat(flat.spec, params, slots, flat.kind, flat.layouts, flat.numbered, flat.plan, apart=True)
+    return State.of(flat, step, state.method, state.lr, state.weight_decay)
+
+
 def arrays_of(state: State) -> Flat:
     """The arrays of a state that is not spent, known to fit together."""
     if state._spent:
@@ -182,12 +209,13 @@ def arrays_of(state: State) -> Flat:
 
 
 def _has_changed(flat: Flat) -> bool:
-    """Whether arrays were given other memory since (``Module.half()`` does that), or deleted (by a user's jit)."""
+    """Whether arrays were locked, deleted (by a user's jit) or given other memory (by ``Module.half()``) since."""
     if flat.kind is None:
         return False
-    if flat.kind.name == "jax" and any(
-        not is_tracer(x) and x.is_deleted() for slot in flat.slots for x in slot if x is not None
-    ):
+    arrays = [x for x in itertools.chain(flat.leaves, *flat.slots) if x is not None]
+    if flat.kind.name == "numpy" and flat.apart and not all(x.flags.writeable for x in arrays):
+        return True
+    if flat.kind.name == "jax" and any(not is_tracer(x) and x.is_deleted() for x in arrays):
         return True
     return flat.layouts != _layouts(flat.kind, flat.leaves)
 

@@ -8,7 +8,7 @@ from typing import Any
 import optree
 import pytest
 
-from adamod_array import adamod_init, adamod_step, init, momentum_init, momentum_step, step
+from adamod_array import adamod_init, adamod_step, engine, init, momentum_init, momentum_step, step
 from tests.backend import Backend
 from tests.trees import METHODS, assert_same, bits, leaves, tree, values
 
@@ -87,6 +87,54 @@ def test_leaves_without_a_gradient_are_neither_written_nor_given_away(backend: B
     assert bits(backend, {"p": new.params["b"], "v": new.slots["v"]["b"]}) == before
 
 
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_arrays_that_were_locked_between_steps(backend: Backend, steps: int) -> None:
+    state, grads = adamod_init(tree(backend)), tree(backend, seed=1)
+    for _ in range(steps):
+        state = adamod_step(state, grads, donate=True)
+    before = bits(backend, state)
+    arrays(state.slots)[0].flags.writeable = False
+    with pytest.raises(ValueError, match=r"slots\['m'\].* is read-only and cannot be donated"):
+        adamod_step(state, grads, donate=True)
+    assert bits(backend, state) == before
+    assert adamod_step(state, grads).step == steps + 1
+
+
+@pytest.mark.only("numpy", "torch")
+@pytest.mark.parametrize("donate", [False, True])
+def test_arrays_that_became_others_between_steps(backend: Backend, donate: bool) -> None:
+    """What was remembered of arrays is looked at again: shape, strides, dtype and type, at any step."""
+
+    def start() -> Any:
+        return adamod_init({"w": backend.array(values(4, 6)), "b": backend.array(values(3))}, lr=0.1)
+
+    def grads(seed: int) -> Any:
+        return {"w": backend.array(values(4, 6, seed=seed)), "b": backend.array(values(3, seed=seed))}
+
+    changes: list[Callable[[Any], Any]] = [
+        lambda g: g,
+        lambda g: {**g, "w": backend.array(backend.numpy(g["w"]).T).T},  # the other order in memory
+        lambda g: {**g, "w": backend.array(backend.numpy(g["w"]), "float32")},
+        lambda g: {**g, "b": backend.array(backend.numpy(g["b"]).repeat(2))[::2]},
+        lambda g: g,
+    ]
+    state = start()
+    with engine("eager"):
+        expected = start()
+    for seed, change in enumerate([changes[0]] * 3 + changes + [changes[0]] * 3):
+        g = change(grads(seed))
+        with engine("eager"):
+            expected = adamod_step(expected, g)
+        state = adamod_step(state, g, donate=donate)
+        assert_same(backend, state, expected, ulp=0 if backend.name == "numpy" else 4)
+    with pytest.raises(ValueError, match=r"grads\['w'\] must have its parameter's shape \(4, 6\), got \(6, 4\)"):
+        adamod_step(state, {**grads(0), "w": backend.array(values(6, 4))}, donate=donate)
+    with pytest.raises(TypeError, match=r"grads\['w'\] must be an array"):
+        adamod_step(state, {**grads(0), "w": 1.0}, donate=donate)
+    assert_same(backend, state, expected, ulp=0 if backend.name == "numpy" else 4)
+
+
 # gradients that are the state's own arrays
 
 
@@ -109,6 +157,49 @@ def test_a_gradient_that_is_another_parameter(backend: Backend) -> None:
     kept, donated = start(), start()
     expected = momentum_step(kept, grads(kept))
     assert_same(backend, momentum_step(donated, grads(donated), donate=True), expected)
+
+
+@pytest.mark.only("numpy", "torch")
+@pytest.mark.parametrize("p", ["a", "b"])
+@pytest.mark.parametrize("other", ["16 bits", "gaps"])
+def test_a_gradient_that_is_a_parameter_stepped_by_other_means(backend: Backend, p: str, other: str) -> None:
+    """By another kernel, or by none where elements lie apart: whichever is stepped first, both are read before."""
+    q = "b" if p == "a" else "a"
+
+    def start() -> Any:
+        unlike = (
+            backend.array(values(5), "float16") if other == "16 bits" else backend.array(values(5, 2), "float32")[:, 0]
+        )
+        return momentum_init({p: backend.array(values(5, seed=1), "float32"), q: unlike}, lr=0.1)
+
+    def grads(state: Any) -> Any:
+        first = state.params[q] if other == "16 bits" else backend.array(values(5, seed=2), "float32")
+        return {p: first, q: state.params[p]}
+
+    kept, donated = start(), start()
+    for _ in range(4):  # the engine remembers from step to step what it saw
+        expected = momentum_step(kept, grads(kept))
+        donated = momentum_step(donated, grads(donated), donate=True)
+        assert_same(backend, donated, expected)
+        kept = expected
+
+
+def test_what_was_seen_of_one_state_is_not_known_of_another(backend: Backend) -> None:
+    """Two states of one origin; the gradient that shares nothing with the first is a parameter of the second."""
+
+    def states() -> Any:
+        first = momentum_init({"p": backend.array(values(3)), "q": backend.array(values(3, seed=1))}, lr=0.1)
+        second = momentum_step(first, tree_of(first))
+        return first, momentum_step(second, tree_of(first))
+
+    def tree_of(state: Any) -> Any:
+        return {"p": state.params["q"], "q": state.params["p"]}
+
+    (first, second), (kept_first, kept) = states(), states()
+    grads, kept_grads = tree_of(second), tree_of(kept)
+    expected = momentum_step(kept_first, kept_grads), momentum_step(kept, kept_grads)
+    assert_same(backend, momentum_step(first, grads, donate=True), expected[0])
+    assert_same(backend, momentum_step(second, grads, donate=True), expected[1])
 
 
 @in_place

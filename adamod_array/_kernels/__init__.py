@@ -86,6 +86,12 @@ def run(work: Work, donate: bool) -> Result:
     return result
 
 
+def find(plan: Any, arrays: list[Any]) -> Any:
+    """Where arrays are that an engine in force steps by the same plan as the last ones; None of any others."""
+    numba = compiled()
+    return plan.find(arrays) if numba is not None and isinstance(plan, numba.Plan) else None
+
+
 @functools.cache
 def _module(name: str) -> Any:
     return importlib.import_module(f"{__name__}.{name}")

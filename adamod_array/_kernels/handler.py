@@ -48,7 +48,7 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
             scalars.flat[i] = load(scalars_at, i)
         row_of = np.empty(leaves, np.int64)
         sizes = np.empty(leaves, np.int64)
-        addresses = np.empty((leaves, columns), np.int64)
+        addresses = np.empty((columns, leaves), np.int64)
         blocks = 0
         for k in range(leaves):
             row_of[k] = (peek(rows_at + 8 * (k // 2)) >> (32 * (k % 2))) & 0x7FFFFFFF
@@ -56,9 +56,9 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
             sizes[k] = _size(peek(inputs))
             blocks += (sizes[k] + block - 1) // block
             for j in range(1 + outputs):
-                addresses[k, j] = peek(peek(inputs + 8 * j) + _DATA)
+                addresses[j, k] = peek(peek(inputs + 8 * j) + _DATA)
             for j in range(outputs):
-                addresses[k, columns - outputs + j] = peek(peek(results + 8 * (k * outputs + j)) + _DATA)
+                addresses[columns - outputs + j, k] = peek(peek(results + 8 * (k * outputs + j)) + _DATA)
         leaf_of = np.empty(blocks, np.int64)
         start_of = np.empty(blocks, np.int64)
         b = 0

@@ -104,7 +104,7 @@ def source(
         "for b in prange(leaf_of.size):",
         "    leaf = leaf_of[b]",
         "    row = scalars[row_of[leaf]]",
-        *(f"    at_{column} = addresses[leaf, {j}]" for j, column in enumerate(columns)),
+        *(f"    at_{column} = addresses[{j}, leaf]" for j, column in enumerate(columns)),
         *(f"    {name} = row[{j}]" for j, name in enumerate(scalars)),
         f"    stop = min(start_of[b] + {BLOCK}, sizes[leaf])",
         f"    for start in range(start_of[b], stop, {_PIECE * n if threads else BLOCK}):",

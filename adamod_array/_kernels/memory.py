@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -115,27 +114,3 @@ def peek(typing: Any, address: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
 
     return numba.types.int64(numba.types.int64), generate
-
-
-_AFTER_HEADER = object.__basicsize__
-"""NumPy's C ABI: the pointer to an array's data follows the object header."""
-
-
-@numba.njit("int64[::1](int64[::1])", cache=True)
-def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
-    addresses = np.empty_like(objects)
-    for i in range(objects.size):
-        addresses[i] = peek(objects[i] + _AFTER_HEADER)
-    return addresses
-
-
-def addresses_of(framework: str, arrays: list[Any]) -> Any:
-    """Where the data of each array is: ten times faster than ``ndarray.ctypes``, which costs more than a small step."""
-    if framework == "torch":
-        return np.asarray([x.data_ptr() for x in arrays], np.int64)
-    return _data_of(np.fromiter(map(id, arrays), np.int64, len(arrays)))
-
-
-_probe = np.zeros(1)
-if addresses_of("numpy", [_probe])[0] != _probe.ctypes.data:  # pragma: no cover - no such NumPy is known
-    raise ImportError("NumPy keeps the data of its arrays where this version of adamod_array does not expect it")

@@ -12,16 +12,17 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from adamod_array._check import overlapping
 from adamod_array._kernels import Result, Work, eager
+from adamod_array._kernels.headers import addresses_of, find, headers_of
 from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, source
-from adamod_array._kernels.memory import addresses_of
 from adamod_array._kernels.trace import trace
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
+from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
 
 
 class _Pool:
@@ -53,95 +54,158 @@ _pool = _Pool()
 class _Group:
     """Leaves of one storage dtype, and all that stays the same from step to step."""
 
-    leaves: list[int]
+    leaves: Any
+    """Which of those that kernels take; None of all."""
     kernel: Any
     constants: tuple[float, ...]
     compute: str
     layout: tuple[Any, ...]
     """The kernel's arguments from ``sizes`` to ``start_of``."""
     lock: Any
-    apart: bytes = b""
-    """Addresses of gradients that were seen to share no memory with what a donated step writes."""
 
 
 @dataclass
 class Plan:
-    """How a tree is stepped; handed from state to state while arrays and gradients stay in layout."""
+    """How a tree is stepped; handed from state to state while arrays and gradients stay in layout.
 
-    donate: bool
-    decay: bool
-    which: tuple[int, ...]
-    groups: list[_Group]
+    Arrays are listed as gradients, parameters, and the slots one after the other.
+    """
+
+    key: tuple[Any, ...]
+    """What else must be as it was: see :func:`_key`."""
+    taken: list[int]
+    """The leaves that kernels take."""
     rest: list[int]
-    forks: int
+    groups: list[_Group]
+    nbytes: Any
+    """Of each array of the leaves taken."""
+    headers: Any = None
+    """Of NumPy's arrays, what the next ones must be like for the plan to be repeated without another look."""
+    dtypes: Any = None
+    """Those of the headers, kept alive."""
+    apart: bytes = b""
+    """Addresses of arrays of which no gradient was seen to share memory with what a donated step writes."""
+    spans: tuple[bytes, Any, Any] = (b"", None, None)
+    """Addresses of what is written; in order, where each begins, and where the last of those before it ends."""
+
+    def find(self, arrays: list[Any]) -> Any:
+        """The addresses of arrays that are like those of the last step; None where one is not."""
+        return None if self.headers is None else find(arrays, self.headers)
+
+    def remember(self, arrays: list[Any]) -> None:
+        """Take arrays for those that the next step will find."""
+        self.headers, self.dtypes = headers_of(arrays), [x.dtype for x in arrays]
+
+    def serves(self, pairs: Sequence[tuple[Any, Any]], which: tuple[int, ...], donate: bool) -> bool:
+        """Whether it is the plan for these rates."""
+        return self.key == _key(pairs, which, donate)
+
+    def step(
+        self, kind: Namespace, grads: list[Any], params: list[Any], slots: list[list[Any]], where: Any, scalars: Any
+    ) -> tuple[list[Any], list[list[Any]]]:
+        """Step the leaves taken, ``where`` all arrays are; a list of arrays a slot.
+
+        ``scalars`` are the pairs of rate and decay factor, and the coefficients.
+        """
+        if not params:
+            return params, slots
+        pairs, c = scalars
+        donate, decay, *_ = self.key
+        copies = []  # named, to live until the kernels are done
+        if donate:
+            copies = self._copies(kind, grads, params, slots, where)
+        else:
+            params = [_empty_like(x) for x in params]
+            slots = [[_empty_like(x) for x in slot] for slot in slots]
+            where = np.concatenate((where, addresses_of(kind.name, [*params, *chain(*slots)])))
+        columns = where.reshape(-1, len(params))
+        for group in self.groups:
+            rows = [
+                (lr, 1.0 if factor is None else factor, *c, *group.constants) if decay else (lr, *c, *group.constants)
+                for lr, factor in pairs
+            ]
+            with group.lock:
+                group.kernel(
+                    columns if group.leaves is None else np.ascontiguousarray(columns[:, group.leaves]),
+                    *group.layout,
+                    np.asarray(rows, group.compute),
+                )
+        del copies
+        return params, slots
+
+    def _copies(self, kind: Any, grads: Any, params: Any, slots: Any, where: Any) -> list[Any]:
+        """Copies, put in their place, of gradients that share memory with what may be written before they are read."""
+        seen, n = where.tobytes(), len(params)
+        if seen == self.apart:
+            return []
+        written = seen[n * where.itemsize :]
+        if self.spans[0] != written:
+            order = where[n:].argsort()
+            ends = np.maximum.accumulate((where[n:] + self.nbytes[n:])[order])
+            self.spans = written, where[n:][order], np.concatenate(([0], ends))
+        _, starts, ends = self.spans
+        begins_before = starts.searchsorted(where[:n] + self.nbytes[:n])
+        copies = []
+        if (ends[begins_before] > where[:n]).any():  # it may be its own parameter
+            clashes = sorted(overlapping(kind, grads, params, [*params, *chain(*slots)]))
+            copies = [kind.xp.asarray(grads[k], copy=True) for k in clashes]
+            where[clashes] = addresses_of(kind.name, copies)
+        if not copies:
+            self.apart = seen
+        return copies
+
+
+def _key(pairs: Sequence[tuple[Any, Any]], which: tuple[int, ...], donate: bool) -> tuple[Any, ...]:
+    """What a plan depends on beside the arrays."""
+    return donate, any(factor is not None for _, factor in pairs), which, _pool.forks
 
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf: those that a kernel takes in one call a storage dtype, the rest eagerly."""
-    decay = any(factor is not None for _, factor in work.pairs)
     plan: Plan = work.plan
-    if plan is None or (plan.donate, plan.decay, plan.which, plan.forks) != (donate, decay, work.which, _pool.forks):
-        plan = work.plan = _plan(work, donate, decay)
-    params: list[Any] = [*work.params]
-    slots: list[Any] = [[*kept] for kept in work.slots]
-    for group in plan.groups:
-        arrays: list[Any] = []
-        for i in group.leaves:
-            arrays += (work.grads[i], params[i], *slots[i])
-            if not donate:
-                params[i], *slots[i] = new = [_empty_like(x) for x in (params[i], *slots[i])]
-                arrays += new
-        addresses = addresses_of(work.kind.name, arrays).reshape(len(group.leaves), -1)
-        copies = _copies(work, group, addresses) if donate else ()  # named, to live until the kernel is done
-        rows = [
-            (lr, 1.0 if factor is None else factor, *work.c, *group.constants)
-            if decay
-            else (lr, *work.c, *group.constants)
-            for lr, factor in work.pairs
-        ]
-        with group.lock:
-            group.kernel(addresses, *group.layout, np.asarray(rows, group.compute))
-        del copies
+    known = plan is not None and plan.serves(work.pairs, work.which, donate)
+    if not known:
+        plan = work.plan = _plan(work, _key(work.pairs, work.which, donate))
+    if plan.rest and donate:
+        work.grads = eager.apart(work)  # all of them, before any array is written
+    taken = work.subset(plan.taken) if plan.rest else work
+    slots = [list(x) for x in zip(*taken.slots, strict=True)]
+    where = addresses_of(work.kind.name, [*taken.grads, *taken.params, *chain(*slots)])
+    params, slots = plan.step(work.kind, taken.grads, list(taken.params), slots, where, (work.pairs, work.c))
+    kept: list[Sequence[Any]] = [*zip(*slots, strict=True)] or [()] * len(params)
     if plan.rest:
-        for i, p, kept in zip(plan.rest, *eager.run(work.subset(plan.rest), donate), strict=True):
-            params[i], slots[i] = p, kept
-    return params, slots
+        others, theirs = eager.run(work.subset(plan.rest), donate)
+        order = np.argsort([*plan.taken, *plan.rest])
+        params, kept = [*params, *others], [*kept, *theirs]
+        return [params[i] for i in order], [kept[i] for i in order]
+    if known and work.kind.name == "numpy":
+        plan.remember([*work.grads, *params, *chain(*slots)])
+    return params, kept
 
 
-def _copies(work: Work, group: _Group, addresses: Any) -> list[Any]:
-    """Copies, put in their place, of gradients that share memory with what may be written before they are read."""
-    seen = addresses[:, 0].tobytes()
-    if seen == group.apart:
-        return []
-    grads, params = [work.grads[i] for i in group.leaves], [work.params[i] for i in group.leaves]
-    written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
-    clashes = sorted(overlapping(work.kind, grads, params, written))
-    copies = [work.kind.xp.asarray(grads[k], copy=True) for k in clashes]
-    if clashes:
-        addresses[clashes, 0] = addresses_of(work.kind.name, copies)
-    group.apart = b"" if clashes else seen
-    return copies
-
-
-def _plan(work: Work, donate: bool, decay: bool) -> Plan:
+def _plan(work: Work, key: tuple[Any, ...]) -> Plan:
     """Sort the leaves by what can be done with them."""
     by_dtype: dict[tuple[str, str], list[int]] = {}
     rest: list[int] = []
     for i, (p, g, kept) in enumerate(zip(work.params, work.grads, work.slots, strict=True)):
-        key = _storage(p, g, kept)
-        (rest if key is None else by_dtype.setdefault(key, [])).append(i)
-    groups = [_group(work, donate, decay, key, leaves) for key, leaves in by_dtype.items()]
-    return Plan(donate, decay, work.which, groups, rest, _pool.forks)
+        storage = _storage(p, g, kept)
+        (rest if storage is None else by_dtype.setdefault(storage, [])).append(i)
+    taken = sorted(chain(*by_dtype.values()))
+    groups = [_group(work, key, storage, leaves, taken) for storage, leaves in by_dtype.items()]
+    rows = [(work.grads[i], work.params[i], *work.slots[i]) for i in taken]
+    nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for column in zip(*rows, strict=True) for x in column])
+    return Plan(key, taken, rest, groups, nbytes)
 
 
-def _group(work: Work, donate: bool, decay: bool, key: tuple[str, str], leaves: list[int]) -> _Group:
+def _group(work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int], taken: list[int]) -> _Group:
+    donate, decay, which, forks = key
     sizes, leaf_of, start_of = blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
-    row_of = np.asarray([work.which[i] for i in leaves], np.int64)
-    threads = bool(sizes.sum() > SERIAL) and not _pool.forks
-    text, constants = source(trace(work.method, decay=decay), *key, donate=donate, threads=threads)
-    compute = COMPUTE_DTYPE[key[0]]
+    row_of = np.asarray([which[i] for i in leaves], np.int64)
+    threads = bool(sizes.sum() > SERIAL) and not forks
+    text, constants = source(trace(work.method, decay=decay), *storage, donate=donate, threads=threads)
+    compute = COMPUTE_DTYPE[storage[0]]
     return _Group(
-        leaves,
+        None if leaves == taken else [taken.index(i) for i in leaves],
         compiled_kernel(text, compute, threads),
         constants,
         compute,

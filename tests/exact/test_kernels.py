@@ -139,3 +139,38 @@ def test_a_forked_child_steps_without_threads() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0"]
+
+
+def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
+    """And nothing but an array of NumPy's own is read as one."""
+    from adamod_array._kernels.headers import find, headers_of
+
+    x = np.zeros((4, 6), np.float32)
+    locked = x.copy()
+    locked.flags.writeable = False
+    headers = headers_of([x, x])
+    for same in (x, np.ones((4, 6), np.float32), np.ones((2, 4, 6), np.float32)[1]):
+        assert find([x, same], headers).tolist() == [x.ctypes.data, same.ctypes.data]
+    others: list[Any] = [
+        x.astype(np.float64),
+        x.astype(">f4"),
+        x.T,
+        x[:, :5],
+        np.zeros((4, 12), np.float32)[:, ::2],
+        x.reshape(6, 4),
+        x[None],
+        np.frombuffer(bytes(97), np.float32, 24, 1).reshape(4, 6),
+        locked,
+        x.view(np.ma.MaskedArray),
+        np.float32(1),
+        1.0,
+        None,
+        "array",
+        object(),
+    ]
+    for other in others:
+        assert find([x, other], headers) is None
+    assert find([x], headers) is None
+    number = np.zeros(())
+    assert find([number], headers_of([number])).tolist() == [number.ctypes.data]
+    assert find([], headers_of([])) is not None

@@ -1,0 +1,87 @@
+"""NumPy's arrays read by their C struct: where their data is, and whether they lie as they did at the last step.
+
+All arrays of a tree are looked at in one compiled call. Python's attributes (``ndarray.ctypes``,
+``strides``, ``flags``) cost more than a step of a small leaf.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from adamod_array._kernels.memory import peek
+
+_HEAD = object.__basicsize__
+"""PyArrayObject_fields, a part of NumPy's stable C ABI, follows the object's head, which ends with its type."""
+_TYPE, _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + 8 * i for i in (-1, 0, 1, 2, 3, 5, 6))
+_INT = 0xFFFFFFFF
+_CONSIDERED = 0x1 | 0x2 | 0x100 | 0x400
+"""Flags: contiguous as in C, as in Fortran; aligned; writeable."""
+
+
+def addresses_of(framework: str, arrays: list[Any]) -> Any:
+    """Where the data of each array is."""
+    if framework == "torch":
+        return np.asarray([x.data_ptr() for x in arrays], np.int64)
+    return _data_of(_objects(arrays))
+
+
+def headers_of(arrays: list[Any]) -> Any:
+    """What is to be remembered of NumPy's arrays, a row each; the dtypes must be kept alive."""
+    found = np.zeros((len(arrays), 4 + 2 * max([x.ndim for x in arrays], default=0)), np.int64)
+    for row, x in zip(found, arrays, strict=True):
+        row[:4] = id(type(x)), id(x.dtype), x.flags.num & _CONSIDERED, x.ndim
+        row[4 : 4 + 2 * x.ndim] = (*x.shape, *x.strides)
+    return found
+
+
+def find(arrays: list[Any], headers: Any) -> Any:
+    """The addresses of these objects where they are arrays like those remembered; None where one is not."""
+    if len(arrays) != len(headers):
+        return None
+    addresses = _found(_objects(arrays), headers)
+    return addresses if addresses.size == len(arrays) else None
+
+
+def _objects(arrays: list[Any]) -> Any:
+    return np.fromiter(map(id, arrays), np.int64, len(arrays))
+
+
+@numba.njit("int64[::1](int64[::1])", cache=True)
+def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
+    addresses = np.empty_like(objects)
+    for i in range(objects.size):
+        addresses[i] = peek(objects[i] + _DATA)
+    return addresses
+
+
+@numba.njit("int64[::1](int64[::1], int64[:, ::1])", cache=True)
+def _found(objects: Any, headers: Any) -> Any:  # pragma: no cover - compiled
+    addresses = np.empty_like(objects)
+    for i in range(objects.size):
+        x, row = objects[i], headers[i]
+        if peek(x + _TYPE) != row[0] or peek(x + _DTYPE) != row[1]:  # of anything but an array no more is read
+            return addresses[:0]
+        ndim = peek(x + _NDIM) & _INT
+        if (peek(x + _FLAGS) & _CONSIDERED) != row[2] or ndim != row[3]:
+            return addresses[:0]
+        shape, strides = peek(x + _SHAPE), peek(x + _STRIDES)
+        for j in range(ndim):
+            if peek(shape + 8 * j) != row[4 + j] or peek(strides + 8 * j) != row[4 + ndim + j]:
+                return addresses[:0]
+        addresses[i] = peek(x + _DATA)
+    return addresses
+
+
+def _probe() -> bool:
+    """Whether the struct is the one expected here: what is read of an array is what Python says of it."""
+    x = np.zeros((3, 5, 2), np.float32)[:, ::2].T
+    headers = headers_of([x])
+    others = [headers + (np.arange(headers.size) == i) for i in range(headers.size)]
+    return find([x], headers) == [x.ctypes.data] and all(find([x], each) is None for each in others)
+
+
+if not _probe():  # pragma: no cover - no such NumPy is known
+    raise ImportError("NumPy keeps its arrays in a struct that this version of adamod_array does not expect")
