@@ -59,8 +59,8 @@ def fits(problem: Problem) -> bool:
     return problem.elements * 4 * 60 < free  # ten contenders of five arrays, and the largest's temporaries
 
 
-def measure(problems: list[Problem], large: str, seconds: float, keys: list[str]) -> dict[str, Any]:
-    """All heats, then all peaks of memory."""
+def measure(raw: Path, problems: list[Problem], large: str, seconds: float, keys: list[str]) -> None:
+    """All heats, then all peaks of memory, each written as soon as it is known."""
     races: list[Any] = []
     memory: list[Any] = []
     with tqdm(total=len(ARRAYS) * len(problems) + len(keys), unit="case", smoothing=0) as progress:
@@ -68,12 +68,13 @@ def measure(problems: list[Problem], large: str, seconds: float, keys: list[str]
             progress.set_description(f"{method}, timed in turn")
             for result in worker("benchmarks.interleave", method, str(seconds), *map(str, problems)):
                 races.append(result)
+                raw.write_text(json.dumps({"large": large, "races": races, "memory": memory}))
                 progress.update()
         progress.set_description("peak memory")
         for key in keys:
             memory += worker("benchmarks.memory", key, large)
+            raw.write_text(json.dumps({"large": large, "races": races, "memory": memory}))
             progress.update()
-    return {"large": large, "races": races, "memory": memory}
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds; writes to .benchmarks/")
     parser.add_argument("--seconds", type=float, help="of rounds, for each method and size")
-    parser.add_argument("--again", action="store_true", help="print and draw the last run's times, measure nothing")
+    parser.add_argument("--again", action="store_true", help="print and draw the last run's times, as far as it came")
     parser.add_argument("--out", type=Path, help="folder for the picture and the table (default: docs)")
     arguments = parser.parse_args()
     RAW.mkdir(exist_ok=True)
@@ -99,7 +100,7 @@ def main() -> None:
         keys = [x.key for x in ALL if x.expected is not None]
         if arguments.quick:
             keys = [key for key in keys if key in MEMORY_BARS]
-        raw.write_text(json.dumps(measure(problems, large, seconds, keys)))
+        measure(raw, problems, large, seconds, keys)
 
     result = json.loads(raw.read_text())
     times = {(each["heat"], each["problem"]): each["times"] for each in result["races"]}
