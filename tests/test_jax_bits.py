@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, engine, host_math, init, step
+from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, engine, host_math, init, schedules, step
 from adamod_array._kernels import xla
 from tests.compare import assert_close
 
@@ -210,7 +211,7 @@ def test_xla_flushes_denormals_and_not_this_library() -> None:
 @pytest.mark.parametrize("donate", [False, True])
 def test_one_program_for_every_step_and_rate(donate: bool) -> None:
     state = init(AdaMod(beta1=0.77), jnp.ones(3), weight_decay=0.1)
-    programs = xla.program(donate, own=True)
+    programs = xla.program(donate, True)
     before = programs._cache_size()
     with engine("jit"):
         for t in range(1, 101):
@@ -220,12 +221,27 @@ def test_one_program_for_every_step_and_rate(donate: bool) -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_a_donated_step_needs_no_memory(method: Method) -> None:
-    """Neither a temporary of AdaMod's eta, which two outputs need, nor copies of slots that others are made from."""
+    """Neither a temporary of AdaMod's eta, which two outputs need, nor copies of slots that others are made from.
+
+    The library's program, and the user's.
+    """
     x = jnp.zeros(100_000, "float32")
     scalars = (method.coefficients(3.0, host_math), [(1e-3, None)])
-    lowered = xla.program(True, own=True).lower(
-        np.uint32(0), method, (0,), *scalars, [x], [x], [[x] * len(method.slots)]
-    )
-    memory = lowered.compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 1000
-    assert memory.alias_size_in_bytes == (1 + len(method.slots)) * x.nbytes
+    arrays = ([x], [x], [[x] * len(method.slots)])
+    programs = [xla.program(True, True).lower(np.uint32(0), method, (0,), *scalars, *arrays)]
+    with engine("jit"):
+        programs.append(jax.jit(step, donate_argnums=0).lower(init(method, x), x))
+    for lowered in programs:
+        memory = lowered.compile().memory_analysis()
+        assert memory.temp_size_in_bytes < 1000
+        assert (1 + len(method.slots)) * x.nbytes <= memory.alias_size_in_bytes < (1.1 + len(method.slots)) * x.nbytes
+
+
+def test_a_schedule_in_a_users_program_is_not_computed_for_every_element() -> None:
+    """Nor are the coefficients looked up for every element: scalars come from outside of XLA's loops."""
+    x = jnp.zeros(100_000, "float32")
+    with engine("jit"):
+        text = jax.jit(step).lower(init(Adam(), x, 1e-3 * schedules.cosine_decay(10)), x).compile().as_text()
+    loops = re.findall(r"f32\[100000\]\S* fusion\(([^)]*)\)", text)
+    assert len(loops) >= 3
+    assert not any("constant" in operands for operands in loops)

@@ -23,6 +23,7 @@ from adamod_array._kernels import Result, Work
 from adamod_array._kernels.handler import handler_of
 from adamod_array._kernels.loop import SERIAL, STORAGE, compiled_kernel, source, stamp
 from adamod_array._kernels.trace import trace
+from adamod_array._kernels.xla import on_one_cpu
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
 
 
@@ -38,8 +39,7 @@ def takes(work: Work) -> bool:
 
 def takes_traced(work: Work) -> bool:
     """Whether a program of the user's may call the kernel: it is for one CPU device, and knows every size."""
-    jax = sys.modules["jax"]
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+    if not on_one_cpu():
         return False
     leaves = zip(work.params, work.grads, work.slots, strict=True)
     return all(_fits(p, g, kept) and all(isinstance(n, int) for n in p.shape) for p, g, kept in leaves)

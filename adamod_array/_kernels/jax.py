@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 from adamod_array._kernels import Result, Work, compiled
-from adamod_array._kernels.xla import NOT_TRACED, program
+from adamod_array._kernels.fence import NOT_TRACED
+from adamod_array._kernels.xla import on_one_cpu, program
 
 
 def run(work: Work, donate: bool) -> Result:
@@ -27,8 +28,8 @@ def run(work: Work, donate: bool) -> Result:
         return result
     if isinstance(jax.lax.bitwise_not(NOT_TRACED), jax.core.Tracer):
         with jax.ensure_compile_time_eval():  # constants of the user's program
-            return _by_xla(work, NOT_TRACED, donate, own=True)
-    return _by_xla(work, NOT_TRACED, donate, own=True)
+            return _by_xla(work, NOT_TRACED, donate)
+    return _by_xla(work, NOT_TRACED, donate)
 
 
 def _run_traced(work: Work, secret: Any) -> Result:
@@ -48,9 +49,9 @@ CALLS_KERNELS = platform.machine().lower() in ("x86_64", "amd64")
 """Where a kernel can have every thread keep denormals, which XLA's own threads flush and Numba's do not."""
 
 
-def _by_xla(work: Work, secret: Any, donate: bool = False, own: bool = False) -> Result:
+def _by_xla(work: Work, secret: Any, donate: bool = False) -> Result:
     arrays = (work.c, work.pairs, work.params, work.grads, work.slots)
-    result: Result = program(donate, own=own)(secret, work.method, work.which, *arrays)
+    result: Result = program(donate, on_one_cpu())(secret, work.method, work.which, *arrays)
     return result
 
 

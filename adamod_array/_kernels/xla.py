@@ -1,13 +1,9 @@
-"""A rule's straight line as a program for XLA: one jitted call for the whole tree, with the bits of IEEE arithmetic.
-
-XLA rewrites arithmetic in the last bit: it contracts multiply-adds, takes reciprocals of divisors,
-joins constants. A *fence* stops it: the bits of a value are combined by exclusive or with a zero
-that XLA cannot know.
-"""
+"""A rule's straight line as a program for XLA: one jitted call for the whole tree, with the bits of IEEE arithmetic."""
 
 from __future__ import annotations
 
 import functools
+import graphlib
 import operator
 import sys
 from collections.abc import Callable
@@ -16,49 +12,53 @@ from typing import Any
 import numpy as np
 
 from adamod_array._kernels import Result
+from adamod_array._kernels.fence import divisor, fenced, first, hidden_zero, mixed
 from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
-NOT_TRACED = np.uint32(0)
-"""Of the library's own programs: known here, but an argument there."""
-
 
 @functools.cache
-def program(donate: bool, own: bool) -> Any:
-    """A jitted function of a secret and the parts of a work; ``own`` if it is no part of the user's program."""
+def program(donate: bool, in_turn: bool) -> Any:
+    """A jitted function of a secret and the parts of a work.
+
+    ``in_turn`` for one CPU, where XLA runs a loop for each output: it needs no memory if these take
+    turns. A GPU may have one for all of them.
+    """
     jax = sys.modules["jax"]
-    leaf = jax.jit(_step_leaf, static_argnums=(0, 1))  # traced once for all leaves of one shape
+    leaf = jax.jit(_step_leaf, static_argnums=(0, 1, 2))  # traced once for all leaves of one shape
 
     def step(secret: Any, method: Any, which: Any, c: Any, pairs: Any, params: Any, grads: Any, slots: Any) -> Result:
+        if isinstance(secret, list):
+            unknown = [mixed([first(x) for x in arrays if x.size] if in_turn else arrays) for arrays in secret]
+        else:
+            number = mixed(secret)
+            if in_turn and isinstance(secret, tuple):
+                (c, pairs), number = _computed((c, pairs), number)
+            unknown = [number] * len(params)
         new = []
-        for i, (at, p, g, kept) in enumerate(zip(which, params, grads, slots, strict=True)):
+        for at, number, p, g, kept in zip(which, unknown, params, grads, slots, strict=True):
             lr, decay = pairs[at]
             scalars = (lr, *(() if decay is None else (decay,)), *c)
-            unknown = secret[i] if isinstance(secret, list) else secret
-            new.append(leaf(method, decay is not None, unknown, scalars, g, p, *kept))
+            new.append(leaf(method, decay is not None, in_turn, number, scalars, g, p, *kept))
         return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
 
-    return jax.jit(
-        step,
-        static_argnums=(1, 2),
-        donate_argnums=(5, 7) if donate else (),
-        compiler_options=_options() if own else None,
-    )
+    return jax.jit(step, static_argnums=(1, 2), donate_argnums=(5, 7) if donate else ())
 
 
-@functools.cache
-def _options() -> dict[str, Any] | None:
-    """What lets XLA write into donated arrays in the order that needs no copy of them, where it knows how."""
+def on_one_cpu() -> bool:
+    """Whether programs are made for one CPU device, unless the user says otherwise."""
     jax = sys.modules["jax"]
-    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
+    return bool(jax.default_backend() == "cpu" and jax.device_count() == 1)
 
 
-def _step_leaf(method: Any, decay: bool, secret: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
+def _computed(scalars: Any, number: Any) -> Any:
+    """Both as they are, before any loop over an array: XLA would compute scalars in it, for every element anew."""
+    jax = sys.modules["jax"]
+    known = hidden_zero(number, 0) == 0
+    return jax.lax.cond(known, lambda x: x, lambda x: jax.tree.map(operator.neg, x), (scalars, number))
+
+
+def _step_leaf(method: Any, decay: bool, in_turn: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
     """The new parameter and slots of one leaf."""
     jnp = sys.modules["jax"].numpy
     compute = COMPUTE_DTYPE[dtype_name(old[0])]
@@ -67,14 +67,14 @@ def _step_leaf(method: Any, decay: bool, secret: Any, scalars: Any, g: Any, *old
     given = {name: jnp.asarray(x, real) for name, x in zip(line.scalars, scalars, strict=True)}
     for (name, kind), x in zip(line.arrays, (g, *old), strict=True):
         given[name] = x.astype(compute if kind == "complex" else real)
-    zero = functools.partial(_zero, _mixed(secret))
-    new = _Evaluation(line, given, np.dtype(real).type, zero).outputs()
-    return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero(0)) for x, y in zip(old, new, strict=True)]
+    new = _Evaluation(line, given, np.dtype(real).type, number, in_turn).outputs()
+    zero = hidden_zero(number, 0)
+    return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero) for x, y in zip(old, new, strict=True)]
 
 
 def _stored(x: Any, dtype: Any, zero: Any) -> Any:
     """``x`` in the dtype of the array it replaces; if that is narrower, XLA may not skip the rounding."""
-    return x if x.dtype == dtype else _fenced(x.astype(dtype), zero)
+    return x if x.dtype == dtype else fenced(x.astype(dtype), zero)
 
 
 class _Evaluation:
@@ -85,8 +85,10 @@ class _Evaluation:
     of them instead, behind a fence of that output, without which XLA would see that they are one.
     """
 
-    def __init__(self, line: Line, given: dict[str, Any], constant: Callable[[float], Any], zero: Any) -> None:
-        self.line, self.given, self.constant, self.zero = line, given, constant, zero
+    def __init__(
+        self, line: Line, given: dict[str, Any], constant: Callable[[float], Any], number: Any, in_turn: bool
+    ) -> None:
+        self.line, self.given, self.constant, self.number, self.in_turn = line, given, constant, number, in_turn
         self.operations: dict[Operand, Operation] = {x.result: x for x in line.operations}
         self.old = dict(zip(line.outputs, [name for name, _ in line.arrays[1:]], strict=True))
         self.own = {x: self._own(x) for x in self.old if x in self.operations}
@@ -133,12 +135,31 @@ class _Evaluation:
             own |= both
 
     def outputs(self) -> list[Any]:
-        """The new parameter and slots."""
+        """The new parameter and slots.
+
+        In turn, each comes after those that read the array it replaces, and waits for a number of
+        the one before it. XLA orders its loops as it likes, and copies what one overwrites too early.
+        """
+        for x in self._order() if self.in_turn else ():
+            y = self._output(x)
+            if x in self.own and y.size:
+                self.number = self.number + mixed([first(y)])
         return [self._output(x) for x in self.line.outputs]
+
+    def _order(self) -> list[Operand]:
+        reads = {x: {y for each in own for y in self.operations[each].operands} for x, own in self.own.items()}
+        after = {
+            x: {y for y in self.own if y != x and (y in reads[x] - self.own[x] or self.old[x] in reads[y])}
+            for x in self.own
+        }
+        try:
+            return [*graphlib.TopologicalSorter(after).static_order()]
+        except graphlib.CycleError:  # two arrays that both need the other's: one is copied
+            return [*self.own]
 
     def _output(self, x: Operand) -> Any:
         if x not in self.kept:
-            zero = self.zero(self.line.outputs.index(x))
+            zero = hidden_zero(self.number, self.line.outputs.index(x))
             self.kept[x] = self._value(x, zero, self.own[x], {}) if x in self.own else self._input(x)
         return self.kept[x]
 
@@ -156,12 +177,12 @@ class _Evaluation:
             else:
                 operands.append(self._output(y) if y in self.own else self._input(y))
         if operation.name in _EXPENSIVE and x in self.shared:
-            operands[-1] = _fenced(operands[-1], zero)
+            operands[-1] = fenced(operands[-1], zero)
         if operation.name == "div":
-            operands[1] = _divisor(operands[0], operands[1], zero)
+            operands[1] = divisor(operands[0], operands[1], zero)
         values[x] = (_product if operation.name == "mul" else _function(operation.name))(*operands)
         if x in self.fenced:
-            values[x] = _fenced(values[x], zero)
+            values[x] = fenced(values[x], zero)
         return values[x]
 
 
@@ -183,50 +204,3 @@ def _product(a: Any, b: Any) -> Any:
         return a * b
     real, z = (b, a) if a.dtype.kind == "c" else (a, b)
     return sys.modules["jax"].lax.complex(real * z.real, real * z.imag)
-
-
-def _divisor(a: Any, b: Any, zero: Any) -> Any:
-    """``b`` of ``a / b``, where XLA cannot tell that it is one number for all of ``a``, and take its reciprocal."""
-    if a.dtype.kind == "c":
-        return b
-    bits = _BITS[a.dtype.itemsize]
-    return _fenced(b, sys.modules["jax"].lax.bitcast_convert_type(a, bits) & zero.astype(bits))
-
-
-def _fenced(x: Any, zero: Any) -> Any:
-    """``x``, of which XLA cannot tell how it was computed."""
-    if x.dtype.kind == "c":
-        return sys.modules["jax"].lax.complex(_fence()(x.real, zero), _fence()(x.imag, zero))
-    return _fence()(x, zero)
-
-
-@functools.cache
-def _fence() -> Any:
-    jax = sys.modules["jax"]
-
-    @jax.custom_jvp  # an identity to derivatives, which end at integers
-    def fence(x: Any, zero: Any) -> Any:
-        bits = _BITS[x.dtype.itemsize]
-        return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) ^ zero.astype(bits), x.dtype)
-
-    fence.defjvp(lambda primals, tangents: (fence(*primals), tangents[0]))
-    return fence
-
-
-_BITS = {2: "uint16", 4: "uint32", 8: "uint64"}
-
-
-def _mixed(secret: Any) -> Any:
-    """One number of 32 bits out of all that XLA cannot know: some of them may be constants to it after all."""
-    if not isinstance(secret, tuple):
-        return secret
-    lax = sys.modules["jax"].lax
-    reals = [x.real if x.dtype.kind == "c" else x for x in secret]
-    return sum((lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize]).astype("uint32") for x in reals), NOT_TRACED)
-
-
-def _zero(secret: Any, k: int) -> Any:
-    """The ``k``-th zero: a square is 0, 1 or 4 modulo 8, which compilers have not heard of."""
-    n = secret + np.uint32(k)
-    square = n * n
-    return square & (square >> np.uint32(2)) & np.uint32(1)
