@@ -1,6 +1,6 @@
-"""Time the contenders of a heat in turn, in this process: ``python -m benchmarks.interleave HEAT SECONDS PROBLEM...``.
+"""Time the contenders of a heat in turn, in this process: ``python -m benchmarks.interleave HEAT SECONDS PROBLEM``.
 
-Prints a line of JSON for each problem: seconds a step, of every contender in every round.
+Prints a line of JSON: seconds a step, of every contender in every round.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ REST = 30e-3
 cycles; PyTorch and Numba bring a pool each, and one that still spins would take a core from the next contender."""
 RETRIES = 4
 """A turn in which the system took a thread off its core, for some other program, is taken again, so often at most."""
+SPELL = 0.1
+"""Seconds in which one such interruption, of some milliseconds, is nothing to speak of."""
 
 
 def start(contender: Contender, problem: Problem) -> Run:
@@ -43,7 +45,7 @@ def preemptions() -> int:
 
 
 def turn(run: Run, calls: int) -> tuple[int, float]:
-    """Preemptions, and the median seconds of so many steps, after one step that wakes threads and fills caches."""
+    """Preemptions that count, and the median seconds of so many steps, after one that wakes threads and fills caches."""
     time.sleep(REST)
     run.step()
     before = preemptions()
@@ -53,7 +55,7 @@ def turn(run: Run, calls: int) -> tuple[int, float]:
         begin = time.perf_counter()
         run.step()
         seconds.append(time.perf_counter() - begin)
-    return preemptions() - before, statistics.median(seconds)
+    return max(0, preemptions() - before - int(sum(seconds) / SPELL)), statistics.median(seconds)
 
 
 def quiet_turn(run: Run, calls: int) -> tuple[int, float]:
@@ -94,12 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("heat")
     parser.add_argument("seconds", type=float)
-    parser.add_argument("problems", nargs="+", type=Problem.parse)
+    parser.add_argument("problem", type=Problem.parse)
     arguments = parser.parse_args()
-    for problem in arguments.problems:
-        times, quiet = race(heat(arguments.heat), problem, arguments.seconds)
-        result = {"heat": arguments.heat, "problem": str(problem), "times": times, "quiet": quiet}
-        print(json.dumps(result), flush=True)
+    times, quiet = race(heat(arguments.heat), arguments.problem, arguments.seconds)
+    print(json.dumps({"heat": arguments.heat, "problem": str(arguments.problem), "times": times, "quiet": quiet}))
 
 
 if __name__ == "__main__":
