@@ -45,7 +45,7 @@ def preemptions() -> int:
 
 
 def turn(run: Run, calls: int) -> tuple[int, float]:
-    """Preemptions that count, and the median seconds of so many steps, after one that wakes threads and fills caches."""
+    """Preemptions that count, and the median seconds of so many steps, after one that wakes threads, fills caches."""
     time.sleep(REST)
     run.step()
     before = preemptions()
