@@ -178,10 +178,12 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
 def _repeat(state: State, grads: Tree, lr: Any, donate: bool) -> State | None:
     """The step where all arrays lie as those of the last one did, which had been checked; None where one does not."""
     flat = state._flat
-    if flat is None or flat.plan is None or state._spent or (donate and not flat.apart):
+    if flat is None or state._spent or (donate and not flat.apart) or not _kernels.remembers(flat.plan):
         return None
     gradients = _tree.leaves_like(flat.spec, grads, "grads")
-    where = _kernels.find(flat.plan, [*gradients, *flat.leaves, *itertools.chain(*flat.slots)])
+    if any(isinstance(g, np.generic) for g in gradients):  # NumPy makes scalars of arrays of no dimensions
+        gradients = [np.asarray(g) if isinstance(g, np.generic) else g for g in gradients]
+    where = flat.plan.find([*gradients, *flat.leaves, *itertools.chain(*flat.slots)])
     if where is None:
         return None
     assert flat.kind is not None

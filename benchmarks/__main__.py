@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from benchmarks import picture, report
 from benchmarks.bars import MEMORY_BARS
-from benchmarks.contenders import ALL, ARRAYS, THREADS
+from benchmarks.contender import ARRAYS, THREADS
+from benchmarks.contenders import ALL
 from benchmarks.problem import Problem
 
 ROOT = Path(__file__).parent.parent

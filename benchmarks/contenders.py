@@ -1,50 +1,17 @@
-"""Who takes part: this library, its peers, NumPy as anyone writes it, and the limit that none can pass."""
+"""Who takes part: this library, its peers, and the limit that none can pass."""
 
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import adamod_array
 from adamod_array import Adam, AdaMod, Method, RAdam
+from benchmarks.contender import ARRAYS, FRAMEWORKS, Contender, Run
+from benchmarks.peers import naive, naive_adam, naive_adamod, optax_optimizer, torch_optimizer
 from benchmarks.problem import LR, Problem
-
-THREADS = int(os.environ.get("ADAMOD_ARRAY_BENCH_THREADS", "2"))
-
-ARRAYS = {"AdaMod": 9, "Adam": 7, "RAdam": 7}
-"""Arrays that a step must move: g, p, m, v (and s) read; p, m, v (and s) written."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A contender at its place: a step, and the parameters so far."""
-
-    step: Callable[[], None]
-    params: Callable[[], list[Any]]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One line of the table."""
-
-    name: str
-    method: str
-    """A key of :data:`ARRAYS`."""
-    build: Callable[[Problem], Run]
-    expected: Method | None
-    """What it must compute; None of the limit, which computes nothing of use."""
-    ours: bool = False
-    rtol: float = 1e-4
-
-    @property
-    def key(self) -> str:
-        """Its name beside those of other methods."""
-        return f"{self.method} | {self.name}"
 
 
 def heat(method: str) -> list[Contender]:
@@ -65,7 +32,7 @@ def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -
 
     def contender(method: Method) -> Contender:
         def build(problem: Problem) -> Run:
-            if module in ("numpy", "torch") and engine == "auto":
+            if module in ("numpy", "torch", "jax") and engine == "auto":
                 importlib.import_module("numba")  # never its absence, unnoticed
             array, wait = FRAMEWORKS[module]()
             state = adamod_array.init(method, [array(p) for p in problem.params()], LR)
@@ -106,153 +73,6 @@ def ours_in_users_jit(method: Method, module: str = "jax") -> Contender:
         return Run(step, lambda: list(state.params))
 
     return Contender("JAX, in the user's jit, donated", type(method).__name__, build, method, ours=True)
-
-
-def numpy_arrays() -> Any:
-    """How an array is made, and how its result is waited for."""
-    return np.copy, lambda params: None
-
-
-def torch_arrays() -> Any:
-    """PyTorch's; nothing is to be waited for on the CPU."""
-    import torch
-
-    torch.set_num_threads(THREADS)
-    return (lambda x: torch.from_numpy(x.copy())), lambda params: None
-
-
-def jax_arrays() -> Any:
-    """JAX's own memory, and its wait for what it has only promised."""
-    import jax
-
-    return (lambda x: jax.numpy.array(x, copy=True)), jax.block_until_ready
-
-
-def cupy_on_gpu() -> Any:
-    """CuPy's. On a GPU nobody waits for a single step: benchmarks/gpu.py waits for many."""
-    import cupy
-
-    return cupy.array, lambda params: None
-
-
-def torch_on_gpu() -> Any:
-    """PyTorch's, on the GPU."""
-    import torch
-
-    return (lambda x: torch.from_numpy(x.copy()).to("cuda")), lambda params: None
-
-
-def jax_on_gpu() -> Any:
-    """JAX's, on the GPU."""
-    import jax
-
-    return (lambda x: jax.device_put(x, jax.devices("cuda")[0])), lambda params: None
-
-
-FRAMEWORKS: dict[str, Callable[[], Any]] = {
-    "numpy": numpy_arrays,
-    "torch": torch_arrays,
-    "jax": jax_arrays,
-    "cupy on a GPU": cupy_on_gpu,
-    "torch on a GPU": torch_on_gpu,
-    "jax on a GPU": jax_on_gpu,
-}
-"""Of each framework, how it makes an array, and how it waits for a result."""
-
-
-# NumPy as anyone writes it
-
-
-def naive_adam(t: int, g: Any, p: Any, m: Any, v: Any) -> Any:
-    """Whole-array expressions."""
-    m = 0.9 * m + (1 - 0.9) * g
-    v = 0.999 * v + (1 - 0.999) * g**2
-    m_hat = m / (1 - 0.9**t)
-    v_hat = v / (1 - 0.999**t)
-    p = p - LR * m_hat / (np.sqrt(v_hat) + 1e-8)
-    return p, m, v
-
-
-def naive_adamod(t: int, g: Any, p: Any, m: Any, v: Any, s: Any) -> Any:
-    """Whole-array expressions."""
-    m = 0.9 * m + (1 - 0.9) * g
-    v = 0.999 * v + (1 - 0.999) * g**2
-    m_hat = m / (1 - 0.9**t)
-    v_hat = v / (1 - 0.999**t)
-    eta = LR / (np.sqrt(v_hat) + 1e-8)
-    s = 0.999 * s + (1 - 0.999) * eta
-    p = p - np.minimum(eta, s) * m_hat
-    return p, m, v, s
-
-
-def naive(method: Method, update: Callable[..., Any]) -> Contender:
-    """Those expressions, over the leaves."""
-
-    def build(problem: Problem) -> Run:
-        grads = problem.grads()
-        leaves = [[problem.params()[0] for _ in range(1 + len(method.slots))] for _ in grads]
-        t = 0
-
-        def step() -> None:
-            nonlocal t
-            t += 1
-            for i, g in enumerate(grads):
-                leaves[i] = update(t, g, *leaves[i])
-
-        return Run(step, lambda: [leaf[0] for leaf in leaves])
-
-    return Contender("naive NumPy", type(method).__name__, build, method)
-
-
-# PyTorch's optimizers
-
-
-def torch_optimizer(
-    name: str, expected: Method, module: str, cls: str, *, rtol: float = 1e-4, arrays: str = "torch", **options: Any
-) -> Contender:
-    """An optimizer with PyTorch's interface."""
-
-    def build(problem: Problem) -> Run:
-        array, _ = FRAMEWORKS[arrays]()
-        params = [array(p).requires_grad_() for p in problem.params()]
-        for p, g in zip(params, problem.grads(), strict=True):
-            p.grad = array(g)
-        optimizer = getattr(importlib.import_module(module), cls)(params, lr=LR, **options)
-        return Run(optimizer.step, lambda: [p.detach() for p in params])
-
-    return Contender(name, type(expected).__name__, build, expected, rtol=rtol)
-
-
-# optax
-
-
-def optax_optimizer(expected: Method, cls: str, *, rtol: float = 1e-4, arrays: str = "jax") -> Contender:
-    """Update and apply, jitted, with parameters and state donated."""
-
-    def build(problem: Problem) -> Run:
-        import jax
-        import optax
-
-        array, wait = FRAMEWORKS[arrays]()
-        optimizer = getattr(optax, cls)(LR)
-        params = [array(p) for p in problem.params()]
-        grads = [array(g) for g in problem.grads()]
-        state = optimizer.init(params)
-
-        def update(params: Any, state: Any, grads: Any) -> Any:
-            updates, state = optimizer.update(grads, state, params)
-            return optax.apply_updates(params, updates), state
-
-        compiled = jax.jit(update, donate_argnums=(0, 1))
-
-        def step() -> None:
-            nonlocal params, state
-            params, state = compiled(params, state, grads)
-            wait(params)
-
-        return Run(step, lambda: list(params))
-
-    return Contender(f"optax {cls}, jitted, donated", type(expected).__name__, build, expected, rtol=rtol)
 
 
 # The limit

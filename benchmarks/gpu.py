@@ -22,17 +22,9 @@ from tqdm import tqdm
 from adamod_array import Adam, AdaMod, RAdam
 from benchmarks.__main__ import RAW
 from benchmarks.bars import Ratio
-from benchmarks.contenders import (
-    ARRAYS,
-    EXACT,
-    METHODS,
-    Contender,
-    Run,
-    optax_optimizer,
-    ours,
-    ours_in_users_jit,
-    torch_optimizer,
-)
+from benchmarks.contender import ARRAYS, Contender, Run
+from benchmarks.contenders import EXACT, METHODS, ours, ours_in_users_jit
+from benchmarks.peers import optax_optimizer, torch_optimizer
 from benchmarks.problem import WARMUP, Problem
 
 TURN = 20e-3

@@ -12,7 +12,8 @@ import gc
 import json
 from pathlib import Path
 
-from benchmarks.contenders import ARRAYS, find
+from benchmarks.contender import ARRAYS
+from benchmarks.contenders import find
 from benchmarks.interleave import start
 from benchmarks.problem import Problem
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.bars import Times
-from benchmarks.contenders import ALL, ARRAYS, Contender
+from benchmarks.contender import ARRAYS, Contender
+from benchmarks.contenders import ALL
 from benchmarks.problem import Problem
 from benchmarks.report import curve_problems, share
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bars import LEAVES, LIMIT, SMALL, Ratio, Times, verdicts
-from benchmarks.contenders import ALL, ARRAYS, THREADS
+from benchmarks.contender import ARRAYS, THREADS
+from benchmarks.contenders import ALL
 from benchmarks.problem import Problem
 
 PACKAGES = ("numpy", "numba", "torch", "jax", "optax", "adamod", "pytorch_optimizer")

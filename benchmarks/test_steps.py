@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contenders import ALL, Contender
+from benchmarks.contender import Contender
+from benchmarks.contenders import ALL
 from benchmarks.interleave import start
 from benchmarks.problem import Problem
 

@@ -50,6 +50,10 @@ class _Pool:
 _pool = _Pool()
 
 
+_PATIENCE = 8
+"""After so many misses in a row a plan is not repeated any more."""
+
+
 @dataclass
 class _Group:
     """Leaves of one storage dtype, and all that stays the same from step to step."""
@@ -83,6 +87,8 @@ class Plan:
     """Of NumPy's arrays, what the next ones must be like for the plan to be repeated without another look."""
     dtypes: Any = None
     """Those of the headers, kept alive."""
+    misses: int = 0
+    """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
     apart: bytes = b""
     """Addresses of arrays of which no gradient was seen to share memory with what a donated step writes."""
     spans: tuple[bytes, Any, Any] = (b"", None, None)
@@ -90,11 +96,14 @@ class Plan:
 
     def find(self, arrays: list[Any]) -> Any:
         """The addresses of arrays that are like those of the last step; None where one is not."""
-        return None if self.headers is None else find(arrays, self.headers)
+        where = find(arrays, self.headers)
+        self.misses = 0 if where is not None else self.misses + 1
+        return where
 
     def remember(self, arrays: list[Any]) -> None:
         """Take arrays for those that the next step will find."""
-        self.headers, self.dtypes = headers_of(arrays), [x.dtype for x in arrays]
+        self.dtypes = [x.dtype for x in arrays]
+        self.headers = headers_of(arrays) if self.misses < _PATIENCE else None
 
     def serves(self, pairs: Sequence[tuple[Any, Any]], which: tuple[int, ...], donate: bool) -> bool:
         """Whether it is the plan for these rates."""

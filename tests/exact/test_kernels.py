@@ -174,3 +174,39 @@ def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
     number = np.zeros(())
     assert find([number], headers_of([number])).tolist() == [number.ctypes.data]
     assert find([], headers_of([])) is not None
+
+
+def plan_of(state: State) -> Any:
+    """What the engine keeps from step to step."""
+    assert state._flat is not None
+    return state._flat.plan
+
+
+def test_what_is_never_the_same_twice_is_not_remembered_for_ever() -> None:
+    """Gradients locked at every other step: each finds what the last one was not."""
+    values = np.arange(5.0)
+    locked = values.copy()
+    locked.flags.writeable = False
+    state = expected = adam_init(values)
+    remembered = []
+    for t in range(24):
+        grads = locked if t % 2 else values
+        state = adam_step(state, grads)
+        remembered.append(plan_of(state).headers is not None)
+        with engine("eager"):
+            expected = adam_step(expected, grads)
+    assert any(remembered)
+    assert not any(remembered[-5:])
+    assert np.array_equal(state.params, expected.params)
+
+
+def test_scalars_that_numpy_makes_of_gradients_are_arrays_of_no_dimensions() -> None:
+    """``np.mean`` gives a scalar: known again like any other gradient."""
+    state = expected = adam_init({"slope": np.zeros(()), "offset": np.zeros(3)})
+    for t in range(5):
+        grads = {"slope": np.mean(np.arange(3.0) + t), "offset": np.ones(3)}
+        state = adam_step(state, grads, donate=t > 0)
+        with engine("eager"):
+            expected = adam_step(expected, grads)
+    assert plan_of(state).misses == 0
+    assert numbers(state, Backend("numpy", "cpu", "numba")) == numbers(expected, Backend("numpy", "cpu", "eager"))
