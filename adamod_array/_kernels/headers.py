@@ -6,6 +6,7 @@ All arrays of a tree are looked at in one compiled call. Python's attributes (``
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numba
@@ -16,7 +17,8 @@ from adamod_array._kernels.memory import peek
 _HEAD = object.__basicsize__
 """PyArrayObject_fields, a part of NumPy's stable C ABI, follows the object's head, which ends with its type."""
 _TYPE, _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + 8 * i for i in (-1, 0, 1, 2, 3, 5, 6))
-_INT = 0xFFFFFFFF
+_SHIFT, _INT = (0 if sys.byteorder == "little" else 32), 0xFFFFFFFF
+"""Where an int of 32 bits is within 64."""
 _CONSIDERED = 0x1 | 0x2 | 0x100 | 0x400
 """Flags: contiguous as in C, as in Fortran; aligned; writeable."""
 
@@ -64,8 +66,8 @@ def _found(objects: Any, headers: Any) -> Any:  # pragma: no cover - compiled
         x, row = objects[i], headers[i]
         if peek(x + _TYPE) != row[0] or peek(x + _DTYPE) != row[1]:  # of anything but an array no more is read
             return addresses[:0]
-        ndim = peek(x + _NDIM) & _INT
-        if (peek(x + _FLAGS) & _CONSIDERED) != row[2] or ndim != row[3]:
+        ndim = (peek(x + _NDIM) >> _SHIFT) & _INT
+        if ((peek(x + _FLAGS) >> _SHIFT) & _CONSIDERED) != row[2] or ndim != row[3]:
             return addresses[:0]
         shape, strides = peek(x + _SHAPE), peek(x + _STRIDES)
         for j in range(ndim):
