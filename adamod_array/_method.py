@@ -124,10 +124,11 @@ def bias_correction(beta: float, t: Any, math: Any) -> Any:
         return 1.0
     x, high, low = _logarithm(beta)
     y = t * x
+    late = 1 / (1 - math.exp(-y))
     if isinstance(y, float) and y >= 2:
-        return 1 / (1 - math.exp(-y))
+        return late
     early = high / t + (0.5 + (low / t + 0.5 * langevin(math.minimum(y, 2.0) / 2)))
-    return math.where(y < 2, early, 1 / (1 - math.exp(-y)))
+    return math.where(y < 2, early, late)
 
 
 def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:

@@ -180,9 +180,7 @@ def _repeat(state: State, grads: Tree, lr: Any, donate: bool) -> State | None:
     flat = state._flat
     if flat is None or state._spent or (donate and not flat.apart) or not _kernels.remembers(flat.plan):
         return None
-    gradients = _tree.leaves_like(flat.spec, grads, "grads")
-    if any(isinstance(g, np.generic) for g in gradients):  # NumPy makes scalars of arrays of no dimensions
-        gradients = [np.asarray(g) if isinstance(g, np.generic) else g for g in gradients]
+    gradients = _leaves(flat, grads)
     where = flat.plan.find([*gradients, *flat.leaves, *itertools.chain(*flat.slots)])
     if where is None:
         return None
@@ -248,9 +246,17 @@ def _numbered(kind: Namespace | None, spec: Any) -> Tree:
     return _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
 
 
+def _leaves(flat: Flat, grads: Tree) -> list[Any]:
+    """What stands where the parameters are; the scalars that NumPy makes of arrays of no dimensions, as arrays."""
+    leaves = _tree.leaves_like(flat.spec, grads, "grads")
+    if any(isinstance(g, np.generic) for g in leaves):
+        leaves = [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves]
+    return leaves
+
+
 def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], list[int], bool]:
     """One gradient or None a leaf, known to fit; which are there; whether each lies in memory as its parameter does."""
-    gradients = _tree.leaves_like(flat.spec, grads, "grads")
+    gradients = _leaves(flat, grads)
     kind, uniform, at = flat.kind, True, []
     for i, (p, g, layout) in enumerate(zip(flat.leaves, gradients, flat.layouts, strict=True)):
         if p is None:
@@ -260,8 +266,6 @@ def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], list[int], bool]:
         elif g is not None:
             assert kind is not None
             at.append(i)
-            if isinstance(g, np.generic):
-                g = gradients[i] = np.asarray(g)
             if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
                 uniform = False
                 _check_leaf(kind, p, g, flat.spec, i, grads, "grads")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -119,20 +120,21 @@ def test_arrays_that_became_others_between_steps(backend: Backend, donate: bool)
         lambda g: {**g, "b": backend.array(backend.numpy(g["b"]).repeat(2))[::2]},
         lambda g: g,
     ]
-    state = start()
-    with engine("eager"):
-        expected = start()
+    state, expected, by_rule = start(), start(), start()
     for seed, change in enumerate([changes[0]] * 3 + changes + [changes[0]] * 3):
         g = change(grads(seed))
-        with engine("eager"):
-            expected = adamod_step(expected, g)
+        expected = adamod_step(dataclasses.replace(expected), g)  # a copy of which nothing is remembered
         state = adamod_step(state, g, donate=donate)
-        assert_same(backend, state, expected, ulp=0 if backend.name == "numpy" else 4)
+        assert_same(backend, state, expected)
+        if backend.name == "numpy":  # PyTorch's own root is off by the last bit: see backends/torch.toml
+            with engine("eager"):
+                by_rule = adamod_step(by_rule, g)
+            assert_same(backend, state, by_rule)
     with pytest.raises(ValueError, match=r"grads\['w'\] must have its parameter's shape \(4, 6\), got \(6, 4\)"):
         adamod_step(state, {**grads(0), "w": backend.array(values(6, 4))}, donate=donate)
     with pytest.raises(TypeError, match=r"grads\['w'\] must be an array"):
         adamod_step(state, {**grads(0), "w": 1.0}, donate=donate)
-    assert_same(backend, state, expected, ulp=0 if backend.name == "numpy" else 4)
+    assert_same(backend, state, expected)
 
 
 # gradients that are the state's own arrays

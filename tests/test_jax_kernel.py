@@ -94,7 +94,9 @@ def test_loops_call_it_in_place() -> None:
     start = jax.tree.map(jnp.asarray, start)
 
     def scan(state: State, grads: Any) -> State:
-        return jax.lax.scan(lambda s, g: (step(s, g), None), state, grads)[0]  # type: ignore[no-any-return]
+        last: State
+        last, _ = jax.lax.scan(lambda s, g: (step(s, g), None), state, grads)
+        return last
 
     program = compiled(scan, start, jnp.ones((5, 100_000)), donated=(0,))
     assert program.as_text().count(KERNEL) == 1

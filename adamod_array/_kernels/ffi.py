@@ -21,7 +21,7 @@ from numba.np.ufunc.parallel import _launch_threads
 
 from adamod_array._kernels import Result, Work
 from adamod_array._kernels.handler import handler_of
-from adamod_array._kernels.loop import SERIAL, STORAGE, compiled_kernel, source, stamp
+from adamod_array._kernels.loop import SERIAL, STORAGE, compiled_kernel, rows_of, source, stamp
 from adamod_array._kernels.trace import trace
 from adamod_array._kernels.xla import on_one_cpu
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
@@ -115,12 +115,8 @@ def _step_groups(work: Work, table: Callable[..., Any], program: Callable[..., A
     params, slots = [*work.params], [[*kept] for kept in work.slots]
     for key, leaves in groups.items():
         step, constants = program(work.method, key, decay)
-        rows = [
-            (lr, *((1.0 if factor is None else factor,) if decay else ()), *work.c, *constants)
-            for lr, factor in work.pairs
-        ]
         new = step(
-            table(rows, COMPUTE_DTYPE[key[0]]),
+            table(rows_of(work.pairs, decay, work.c, constants), COMPUTE_DTYPE[key[0]]),
             np.asarray([work.which[i] for i in leaves], np.int32),
             [work.grads[i] for i in leaves],
             [[params[i], *slots[i]] for i in leaves],

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,16 @@ def _cache_folder() -> Path:
     if chosen := os.environ.get("ADAMOD_ARRAY_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamod_array"
+
+
+def rows_of(
+    pairs: Sequence[tuple[Any, Any]], decay: bool, c: tuple[Any, ...], constants: tuple[float, ...]
+) -> list[tuple[Any, ...]]:
+    """A kernel's scalars for each pair of rate and decay factor, in the order of its source, unrounded."""
+    return [
+        (lr, 1.0 if factor is None else factor, *c, *constants) if decay else (lr, *c, *constants)
+        for lr, factor in pairs
+    ]
 
 
 @functools.lru_cache(maxsize=256)

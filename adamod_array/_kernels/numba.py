@@ -20,7 +20,7 @@ import numpy as np
 from adamod_array._check import overlapping
 from adamod_array._kernels import Result, Work, eager
 from adamod_array._kernels.headers import addresses_of, find, headers_of
-from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, source
+from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, rows_of, source
 from adamod_array._kernels.trace import trace
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
 
@@ -129,10 +129,7 @@ class Plan:
             where = np.concatenate((where, addresses_of(kind.name, [*params, *chain(*slots)])))
         columns = where.reshape(-1, len(params))
         for group in self.groups:
-            rows = [
-                (lr, 1.0 if factor is None else factor, *c, *group.constants) if decay else (lr, *c, *group.constants)
-                for lr, factor in pairs
-            ]
+            rows = rows_of(pairs, decay, c, group.constants)
             with group.lock:
                 group.kernel(
                     columns if group.leaves is None else np.ascontiguousarray(columns[:, group.leaves]),
