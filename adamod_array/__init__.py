@@ -9,6 +9,7 @@
 1
 """
 
+from adamod_array import _registration as _registration
 from adamod_array import diagnostics, schedules
 from adamod_array._kernels import engine
 from adamod_array._math import host_math

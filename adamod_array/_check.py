@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-
-from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name, is_tracer, namespace_of
-
-WRITABLE = ("numpy", "cupy", "torch")
-"""The frameworks whose arrays a donated step writes in place."""
+from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name, is_derived_array, is_tracer, namespace_of
 
 Paths = Callable[[int], str]
 """The path of leaf i: a call, because paths are spelled out for errors only."""
@@ -23,7 +16,8 @@ Paths = Callable[[int], str]
 def _describe(x: Any) -> str:
     kind = namespace_of(x)
     if kind is None:
-        return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+        name = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+        return name + (", whose arithmetic is its own: give the numbers in it" if is_derived_array(x) else "")
     return f"a {kind.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
 
 
@@ -58,8 +52,33 @@ def _alive(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
 
 
 def _dense(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
-    if kind.name == "torch" and x.layout != kind.xp.strided:
-        raise TypeError(f"{path()} must be dense, got a tensor of layout {x.layout}: call .to_dense()")
+    if kind.name == "torch":
+        if x.layout != kind.xp.strided:
+            raise TypeError(f"{path()} must be dense, got a tensor of layout {x.layout}: call .to_dense()")
+        backed(x, path)
+
+
+def backed(x: Any, path: Callable[[], str]) -> None:
+    """Check that a tensor's memory is there: its storage may have been freed or cut under it."""
+    if lacks_memory(x):
+        raise ValueError(
+            f"{path()} has lost its memory: a storage of {x.untyped_storage().nbytes()} bytes does not hold"
+            f" {_describe(x)} (was it resized, or freed by FSDP?)"
+        )
+
+
+def lacks_memory(x: Any) -> bool:
+    """Return whether the storage of a tensor ends before its elements do."""
+    if type(x).__name__ not in ("Tensor", "Parameter") or x.numel() == 0:
+        return False  # of a shard or a fake, somebody else knows
+    try:
+        size: int = x.untyped_storage().nbytes()
+    except NotImplementedError:  # one of functorch's
+        return False
+    last = (
+        x.numel() - 1 if x.is_contiguous() else sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    )
+    return bool((x.storage_offset() + last + 1) * x.itemsize > size)
 
 
 def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
@@ -91,86 +110,3 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
 def _unknown(shape: Any) -> bool:
     """Dask's shapes hold NaN where they are not known yet."""
     return any(math.isnan(n) for n in shape)
-
-
-def writable(kind: Namespace, arrays: list[tuple[Any, Callable[[], str]]]) -> None:
-    """Arrays that may be written in place: not read-only, and no two of them share memory."""
-    spans = []
-    for x, path in arrays:
-        if kind.name == "numpy" and not x.flags.writeable:
-            raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
-        span = _span(kind, x)
-        if span is not None:
-            if any(stride == 0 and n > 1 for n, stride in zip(x.shape, _strides(kind, x), strict=True)):
-                raise ValueError(f"{path()} repeats elements (a broadcast view) and cannot be donated")
-            spans.append((*span, x, path))
-    spans.sort(key=lambda each: each[0])
-    open_spans: list[Any] = []
-    for each in spans:
-        low, _, x, path = each
-        open_spans = [other for other in open_spans if other[1] > low]
-        for _, _, y, other_path in open_spans:
-            if kind.name == "jax" or _shares(_view(kind, x), _view(kind, y)):
-                raise ValueError(f"{other_path()} and {path()} share memory and cannot both be donated")
-        open_spans.append(each)
-
-
-def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], written: Sequence[Any]) -> set[int]:
-    """Which gradients share memory with an array that a donated step writes, other than as their parameter itself.
-
-    A step reads and writes element by element, so a gradient may be its own parameter. It may not
-    be another's (the gradient of x * y with respect to x is y): that one may be written first.
-    """
-    spans = sorted([(*span, i) for i, x in enumerate(written) if (span := _span(kind, x))])
-    starts, ends = [low for low, _, _ in spans], list(itertools.accumulate([high for _, high, _ in spans], max))
-    clashes = set()
-    for i, (g, p) in enumerate(zip(grads, params, strict=True)):
-        own = _span(kind, g)
-        if own is None or (own == _span(kind, p) and kind.layout(g) == kind.layout(p)):
-            continue
-        k = bisect.bisect_left(starts, own[1])
-        while k > 0 and ends[k - 1] > own[0] and i not in clashes:
-            k -= 1
-            if spans[k][1] > own[0] and _shares(_view(kind, g), _view(kind, written[spans[k][2]])):
-                clashes.add(i)
-    return clashes
-
-
-def _strides(kind: Namespace, x: Any) -> Any:
-    if kind.name == "jax":
-        return x.shape  # never 0 where the shape is not
-    return x.stride() if kind.name == "torch" else x.strides
-
-
-def _span(kind: Namespace, x: Any) -> tuple[int, int] | None:
-    """First address and the one after the last; of JAX's arrays, their identity; None of what is not written."""
-    if kind.name == "jax":
-        return None if is_tracer(x) else (id(x), id(x) + 1)
-    if kind.name not in WRITABLE or 0 in x.shape:
-        return None
-    if kind.name == "torch" and x.is_contiguous():
-        return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
-    low, high = np.lib.array_utils.byte_bounds(_view(kind, x))
-    return low, high
-
-
-def _shares(x: Any, y: Any) -> bool:
-    try:
-        return np.shares_memory(x, y, max_work=cast("Any", 10**6))
-    except np.exceptions.TooHardError:
-        return True
-
-
-def _view(kind: Namespace, x: Any) -> Any:
-    """The array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
-    if kind.name == "numpy":
-        return x
-    torch = kind.name == "torch"
-    interface = {
-        "version": 3,
-        "data": (x.data_ptr() if torch else x.data.ptr, True),
-        "shape": tuple(x.shape),
-        "strides": tuple(n * x.itemsize for n in x.stride()) if torch else tuple(x.strides),
-        "typestr": f"|V{x.dtype.itemsize}",
-    }
-    return np.asarray(type("Memory", (), {"__array_interface__": interface})())

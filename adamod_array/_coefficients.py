@@ -33,6 +33,11 @@ def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
     return found
 
 
+def next_step(step: Any) -> Any:
+    """Return the number of the step after ``step`` steps."""
+    return step + 1
+
+
 @functools.cache
 def _lookup() -> Any:
     jax = sys.modules["jax"]

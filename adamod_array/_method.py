@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math as _math
 import struct
+import unicodedata
 from typing import Any, ClassVar
 
 Array = Any
@@ -47,9 +48,7 @@ class Method:
     """Names of the arrays kept beside each parameter. All start at zero."""
 
     def __post_init__(self) -> None:
-        for name in self.slots:
-            if not (isinstance(name, str) and name.isidentifier()):
-                raise ValueError(f"{type(self).__name__}: slots must be Python names, got {name!r}")
+        check_slots(self)
         for field in dataclasses.fields(self):
             value, kind = getattr(self, field.name), str(field.type)
             name = f"{type(self).__name__}: {field.name}"
@@ -96,6 +95,25 @@ class Method:
         average is ``slot * (b + a)``, with the corrected weights ``b`` and ``a`` among ``c``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
+
+
+def check_slots(method: Method) -> None:
+    """Check that slots have names, each its own.
+
+    Raises
+    ------
+    ValueError
+        One is no Python name, or Python takes two for the same (it normalises names).
+    """
+    names, seen = method.slots, set()
+    if isinstance(names, str):
+        raise ValueError(f"{type(method).__name__}: slots must be a tuple of names, got {names!r}; write ({names!r},)")
+    for name in names:
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise ValueError(f"{type(method).__name__}: slots must be Python names, got {name!r}")
+        if (normal := unicodedata.normalize("NFKC", name)) in seen:
+            raise ValueError(f"{type(method).__name__}: slots must have different names, got {name!r} twice")
+        seen.add(normal)
 
 
 def one_of(method: Method, field: str, *choices: str) -> None:

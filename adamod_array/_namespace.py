@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,28 @@ COMPUTE_DTYPE = {
 """The dtypes that parameters may have, and the dtype each is computed in."""
 
 REAL_DTYPE = {"complex64": "float32", "complex128": "float64"}
+
+
+def framework(name: str) -> Any:
+    """Return a framework's module if its import is complete, else None.
+
+    While another thread imports it, ``sys.modules`` holds a module of which half is missing.
+    """
+    module = sys.modules.get(name)
+    if module is None or module is _imported.get(name):
+        return module
+    if _is_initializing(module):
+        return None
+    _imported[name] = module
+    return module
+
+
+_imported: dict[str, Any] = {}
+"""Modules whose import was seen to be complete."""
+
+
+def _is_initializing(module: Any) -> bool:
+    return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
 
 
 def dtype_name(x: Any) -> str:
@@ -66,9 +89,9 @@ class Namespace:
         return x.device if self.name == "cupy" else contextlib.nullcontext()
 
     def layout(self, x: Any) -> Any:
-        """Equal for arrays that lie alike in memory, of one dtype, shape and device; None where that costs too much."""
-        if type(x) is np.ndarray:
-            return x.shape, x.dtype, x.strides
+        """Return what is equal for arrays that lie alike in memory, of one dtype, shape and device; None if unknown."""
+        if isinstance(x, np.ndarray):
+            return x.shape, x.dtype, x.strides, x.flags.aligned
         if self.name == "torch" and x.layout is self.xp.strided:
             return x.shape, x.dtype, x.stride(), x.device
         if self.name == "cupy":
@@ -83,11 +106,12 @@ class Namespace:
         Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
         """
         if isinstance(value, (int, float)):
+            with np.errstate(all="ignore"):  # 1e39 is infinite in float32, whatever the caller wants to hear of it
+                number = np.dtype(dtype).type(value)
             if self.name in ("numpy", "cupy", "dask", "jax"):
-                return np.dtype(dtype).type(value)
-            if self.name == "torch":
-                return self.xp.asarray(value, dtype=self.dtype(dtype), device="cpu")  # a kernel's argument
-            return self.xp.asarray(value, dtype=self.dtype(dtype), device=device)
+                return number
+            device = "cpu" if self.name == "torch" else device  # a kernel's argument
+            return self.xp.asarray(float(number), dtype=self.dtype(dtype), device=device)
         if self.name != "cupy":
             return self.xp.astype(value, self.dtype(dtype))
         with device:  # one device's kernels may not be able to read another's memory
@@ -95,32 +119,93 @@ class Namespace:
 
 
 def namespace_of(x: Any) -> Namespace | None:
-    """The namespace of an array, or None of anything else."""
+    """Return the namespace of an array, or None of anything else."""
     cls = type(x)
     kind = _namespaces.get(cls)
     if kind is None and cls not in _namespaces:
-        kind = _namespaces[cls] = _namespace_of_type(cls)
+        kind = _namespace_of_type(cls)
+        if kind is not None or not any(_is_initializing(m) for name in _FRAMEWORKS if (m := sys.modules.get(name))):
+            _namespaces[cls] = kind
     return kind or _namespace_by_protocol(x)
 
 
 _namespaces: dict[type, Namespace | None] = {}
 
 
+_FRAMEWORKS = ("torch", "jax", "cupy", "dask.array")
+
+
 def _namespace_of_type(cls: type) -> Namespace | None:
-    """The frameworks that array-api-compat wraps; an array's type exists only once its framework is imported."""
-    if issubclass(cls, (np.ndarray, np.generic)):
-        if issubclass(cls, (np.ma.MaskedArray, np.matrix)):
-            return None  # their operators mean something else
-        return Namespace("numpy", _compat("numpy"))
-    if (torch := sys.modules.get("torch")) and issubclass(cls, torch.Tensor):
-        return Namespace("torch", _compat("torch"))
-    if (jax := sys.modules.get("jax")) and issubclass(cls, (jax.Array, jax.core.Tracer)):
-        return Namespace("jax", jax.numpy)
-    if (cupy := sys.modules.get("cupy")) and issubclass(cls, cupy.ndarray):
-        return Namespace("cupy", _compat("cupy"))
-    if (dask := sys.modules.get("dask.array")) and issubclass(cls, dask.Array):
-        return Namespace("dask", _compat("dask.array"))
-    return None
+    """Return the namespace of a scalar of NumPy's, or of a class of arrays that compute as their numbers do."""
+    if issubclass(cls, np.generic):
+        return _namespace("numpy")
+    module, base = _framework_of(cls)
+    return None if base is None or has_own_arithmetic(cls, base) else _namespace(module)
+
+
+def _framework_of(cls: type) -> tuple[str, type | None]:
+    """Return an array's framework and the class that it derives from; both exist only once the framework does."""
+    if issubclass(cls, np.ndarray):
+        return "numpy", np.ndarray
+    if (torch := framework("torch")) and issubclass(cls, torch.Tensor):
+        return "torch", torch.Tensor
+    if (jax := framework("jax")) and issubclass(cls, (jax.Array, jax.core.Tracer)):
+        return "jax", cls
+    if (cupy := framework("cupy")) and issubclass(cls, cupy.ndarray):
+        return "cupy", cupy.ndarray
+    if (dask := framework("dask.array")) and issubclass(cls, dask.Array):
+        return "dask.array", dask.Array
+    return "", None
+
+
+def is_derived_array(x: Any) -> bool:
+    """Return whether the class of ``x`` derives from a framework's arrays, but computes otherwise."""
+    return _framework_of(type(x))[1] is not None
+
+
+@functools.cache
+def _namespace(module: str) -> Namespace:
+    """Return the one namespace object of a framework, whichever of its classes an array has."""
+    xp = sys.modules["jax"].numpy if module == "jax" else _compat(module)
+    return Namespace(module.partition(".")[0], xp)
+
+
+_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+_OTHERS = ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "bool", "getitem", "setitem")
+_HOOKS = ("array_ufunc", "array_function", "array_wrap", "torch_function", "torch_dispatch")
+_ARITHMETIC = [f"__{prefix}{name}__" for name in _BINARY for prefix in ("", "r", "i")]
+_ARITHMETIC += [f"__{name}__" for name in (*_OTHERS, *_HOOKS)]
+
+_PLAIN = {
+    "numpy.memmap",
+    "numpy.recarray",
+    "numpy.rec.recarray",
+    "torch.nn.parameter.Parameter",
+    "torch.nn.parameter.Buffer",
+    "torch.distributed.tensor.DTensor",
+    "torch.distributed._functional_collectives.AsyncCollectiveTensor",
+    "torch._subclasses.fake_tensor.FakeTensor",
+    "torch._subclasses.functional_tensor.FunctionalTensor",
+}
+"""Subclasses whose arithmetic is that of the numbers that they hold, wherever those are."""
+
+
+def has_own_arithmetic(cls: type, base: type) -> bool:
+    """Return whether a subclass of a framework's array class has operators or ufuncs of its own.
+
+    Units and masks live there, and a kernel would pass over them in silence.
+    """
+    definers = ((name, next((each for each in cls.__mro__ if name in vars(each)), base)) for name in _ARITHMETIC)
+    return any(
+        not issubclass(base, definer)
+        and f"{definer.__module__}.{definer.__qualname__}" not in _PLAIN
+        and getattr(vars(definer)[name], "__name__", "") not in _SWITCHED_OFF
+        for name, definer in definers
+    )
+
+
+_SWITCHED_OFF = ("_disabled_torch_function_impl", "_disabled_torch_dispatch_impl")
+"""Names of what stands in a tensor's class in place of a hook that it does without."""
 
 
 def _compat(name: str) -> Any:
@@ -138,5 +223,5 @@ def _namespace_by_protocol(x: Any) -> Namespace | None:
 
 def is_tracer(x: Any) -> bool:
     """Whether the value of a JAX array is unknown, inside jit, vmap, grad or scan."""
-    jax = sys.modules.get("jax")
+    jax = framework("jax")
     return jax is not None and isinstance(x, jax.core.Tracer)

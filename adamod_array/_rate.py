@@ -1,21 +1,27 @@
-"""Learning rates and weight decays: checked, spread over the leaves, and read at step t."""
+"""Numbers that users give: rates, weight decays and counts, checked, spread over the leaves, read at step t."""
 
 from __future__ import annotations
 
 import functools
 import math
-import sys
-from collections.abc import Callable
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from adamod_array._aliasing import is_memory
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
 from adamod_array._tree import Tree, broadcast_prefix, path, root_type
+
+if TYPE_CHECKING:
+    from adamod_array._leaves import Leaves
 
 _REAL = ("float", "bfloat", "int", "uint")
 
 
 def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: str = "a number") -> Any:
-    """A Python float, or an array of no dimensions where reading it would cost something.
+    """Return a Python float, or a 0-d array where reading it would cost something.
 
     ``beside`` names the framework of the parameters, whose arrays may stay; all others are read.
     ``what`` is a call, because paths are spelled out for errors only.
@@ -24,6 +30,8 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
         raise TypeError(f"{what()} must be {kinds}, got {value!r}")
     kind = namespace_of(value)
     if kind is not None:
+        if kind.name == "torch" and tuple(value.shape) == (1,):
+            value = value[0]  # as torch.optim's users keep a rate
         if tuple(value.shape) != ():
             raise ValueError(f"{what()} must be one number, got an array of shape {tuple(value.shape)}")
         if not dtype_name(value).startswith(_REAL):
@@ -50,51 +58,109 @@ def _as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
 
 def _is_free_to_read(kind: Namespace, value: Any) -> bool:
     """Whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
-    if kind.name != "torch" or value.device.type != "cpu" or value.requires_grad:
-        return False
-    return not sys.modules["torch"]._C._functorch.is_functorch_wrapped_tensor(value)
+    return kind.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
 
 
 def _is_schedule(value: Any) -> bool:
     return callable(value) and namespace_of(value) is None
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a rate is meant for one number that can be read for nothing, right or wrong."""
+    return value is None or isinstance(value, (int, float, complex, str, bytes, np.generic))
+
+
+def is_settled(value: Any) -> bool:
+    """Return whether a rate is no tree of rates that is still to be spread over the leaves."""
+    return is_number(value) or isinstance(value, PerLeaf) or _is_schedule(value) or namespace_of(value) is not None
+
+
 def _is_single(value: Any, spec: Any) -> bool:
     """Not a tree of rates. An Equinox module can be called, and is one where the parameters are."""
     if _is_schedule(value):
-        return type(value) is not root_type(spec)
-    return value is None or isinstance(value, (int, float, complex, str, bytes)) or namespace_of(value) is not None
+        return spec is None or type(value) is not root_type(spec)
+    return is_number(value) or namespace_of(value) is not None
 
 
-def constant_rate(value: Tree, spec: Any, what: str) -> Any:
-    """What a state keeps: one float or schedule, or a tuple of one a leaf."""
+class PerLeaf(tuple[Any, ...]):
+    """One rate a leaf, in leaf order: a tree prefix of rates once it has met the parameters."""
+
+
+def _spread(value: Tree, spec: Any, params: Sequence[Any], what: str) -> PerLeaf:
+    """Spread a tree prefix of rates over the leaves; where a parameter is None, its rate may be so too."""
+    if isinstance(value, PerLeaf):
+        if len(value) != spec.num_leaves:
+            raise ValueError(f"{what} has {len(value)} rates for {spec.num_leaves} leaves of params")
+        return value
+    pairs = zip(broadcast_prefix(value, spec, what), params, strict=True)
+    return PerLeaf([0.0 if x is None is p else x for x, p in pairs])
+
+
+def constant_rate(value: Tree, spec: Any = None, params: Sequence[Any] = (), what: str = "lr") -> Any:
+    """Return what a state keeps of a rate: one float or schedule, or :class:`PerLeaf`.
+
+    ``spec`` and ``params`` are the structure and the leaves of a tree of which ``value`` may be a prefix.
+    """
     if _is_single(value, spec):
         return value if _is_schedule(value) else _as_rate(value, lambda: what)
-    return tuple(
+    return PerLeaf(
         x if _is_schedule(x) else _as_rate(x, functools.partial(path, spec, what, i))
-        for i, x in enumerate(broadcast_prefix(value, spec, what))
+        for i, x in enumerate(_spread(value, spec, params, what))
     )
 
 
-def decay_rate(value: Tree, spec: Any) -> Any:
+def decay_rate(value: Tree, spec: Any = None, params: Sequence[Any] = ()) -> Any:
     """As :func:`constant_rate`, for weight decay: numbers only."""
-    kept = constant_rate(value, spec, "weight_decay")
+    kept = constant_rate(value, spec, params, "weight_decay")
     for each in kept if isinstance(kept, tuple) else (kept,):
         if callable(each):
             raise TypeError(f"weight_decay must be a number, got {each!r}; it follows the schedule of lr already")
     return kept
 
 
-def rates_at(
-    t: Any, lr: Any, override: Tree | None, weight_decay: Any, spec: Any, beside: str
-) -> tuple[list[tuple[Any, Any]], tuple[int, ...]]:
-    """Rate and decay factor of every leaf at step ``t``: the distinct pairs, and which of them each leaf has.
+def step_count(value: Any) -> Any:
+    """Return a number of steps as a Python int; as it is where it is JAX's, whose value may not be known yet.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no integer, not one number, or negative.
+    """
+    if type(value) is int and value >= 0:
+        return value
+    expected = "step must be a count of steps, an int from 0 up"
+    kind = namespace_of(value)
+    if kind is not None:
+        if tuple(value.shape) != ():
+            raise ValueError(f"{expected}, got an array of shape {tuple(value.shape)}")
+        if not dtype_name(value).startswith(("int", "uint")):
+            raise TypeError(f"{expected}, got {value!r}")
+        if kind.name == "jax":
+            return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = operator.index(value) if kind is None else int(value)
+    except TypeError:
+        raise TypeError(f"{expected}, got {value!r}") from None
+    if count < 0:
+        raise ValueError(f"{expected}, got {count}")
+    return count
+
+
+Rates = tuple[list[tuple[Any, Any]], tuple[int, ...]]
+"""The distinct pairs of a learning rate and a decay factor, and which of them each leaf has."""
+
+
+def rates_at(t: Any, lr: Any, override: Tree | None, weight_decay: Any, leaves: Leaves) -> Rates:
+    """Return the rates of step ``t``.
 
     The decay factor is ``1 - lr * weight_decay``, or None where there is no decay.
     """
+    spec, beside = leaves.spec, "" if leaves.kind is None else leaves.kind.name
     n = spec.num_leaves
     if override is not None:
-        lr = override if _is_single(override, spec) else tuple(broadcast_prefix(override, spec, "lr"))
+        lr = override if _is_single(override, spec) else _spread(override, spec, leaves.params, "lr")
     if not isinstance(lr, tuple) and not isinstance(weight_decay, tuple):
         return [_pair(_read(lr, t, lambda: "lr", beside), weight_decay)], (0,) * n
     lrs = lr if isinstance(lr, tuple) else (lr,) * n

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
-from typing import Any, cast
+import dataclasses
+from dataclasses import InitVar, dataclass
+from typing import Any
 
 import optree
 
+from adamod_array import _hold
+from adamod_array._hold import Holds
+from adamod_array._leaves import Leaves
 from adamod_array._method import Method
-from adamod_array._namespace import Namespace, dtype_name, namespace_of
-from adamod_array._tree import Tree, unflatten
+from adamod_array._namespace import dtype_name, namespace_of
+from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
+from adamod_array._tree import Tree
 
-
-@dataclass
-class Flat:
-    """The arrays of a state as lists, known to fit together; the next step looks at its gradients alone."""
-
-    spec: Any
-    leaves: list[Any]
-    slots: list[list[Any]]
-    """In the order of ``method.slots``."""
-    kind: Namespace | None
-    layouts: list[Any]
-    """``kind.layout`` of each parameter, to compare its gradient's with."""
-    numbered: Tree = None
-    """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
-    plan: Any = None
-    """What the engine worked out about them."""
-    apart: bool = False
-    """Whether they are known to be writable and to share no memory."""
-
-    def tree(self, leaves: list[Any]) -> Tree:
-        """The tree with these leaves."""
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.compiler.is_compiling() and self.numbered is not None:
-            return torch.utils._pytree.tree_map(lambda i: leaves[i], self.numbered)
-        return unflatten(self.spec, leaves)
+CHILDREN = ("params", "slots", "step")
+STATIC = ("method", "lr", "weight_decay")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,8 +25,9 @@ class State:
     """Parameters, slots and step count, with the method that moves them; made by :func:`adamod_array.init`.
 
     Immutable, picklable, deep-copyable, and a pytree for optree, JAX and torch.utils._pytree:
-    ``params``, ``slots`` and ``step`` hold the leaves, the rest is static. ``dataclasses.replace``
-    makes a changed copy (another ``lr``, say).
+    ``params``, ``slots`` and ``step`` hold the leaves, the rest is static. :meth:`replace` makes a
+    changed copy (another ``lr``, say). ``torch.load`` reads one at its default, and
+    ``flax.serialization`` knows it.
 
     Attributes
     ----------
@@ -63,6 +45,11 @@ class State:
     weight_decay : float or a tuple of one a leaf
         As given to ``init``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        ``step`` is no count, or a rate is none. Arrays are checked by the first step.
+
     Examples
     --------
     >>> import numpy as np
@@ -79,42 +66,159 @@ class State:
     method: Method
     lr: Any = 1e-3
     weight_decay: Any = 0.0
-    _spent: list[int] = field(default_factory=list)  # the step that the arrays were donated to
-    _flat: Flat | None = field(default=None, init=False)
+    _known: InitVar[tuple[Leaves, Holds] | None] = None
+    """The leaves, and the holds on them: the state's own once it is resolved; before, those that it was copied from."""
 
-    def __post_init__(self) -> None:
-        _register()
+    def __post_init__(self, _known: tuple[Leaves, Holds] | None) -> None:
+        self._begin(_known=_known, step=step_count(self.step))
+        for name, rate in (("lr", constant_rate), ("weight_decay", decay_rate)):
+            if is_number(value := self.__dict__[name]):  # a tree is compared with that of the parameters, later
+                self.__dict__[name] = rate(value)
+
+    def _begin(self, **fields: Any) -> None:
+        """Set fields of which nothing is known."""
+        self.__dict__.update({"_known": None, "_is_resolved": False, "_since": _hold.now(), "_spent_by": None} | fields)
 
     @classmethod
-    def of(cls, flat: Flat, step: Any, method: Method, lr: Any, weight_decay: Any) -> State:
-        """A state whose trees are built when they are asked for: most steps never do."""
+    def of(cls, leaves: Leaves, holds: Holds, step: Any, method: Method, lr: Any, weight_decay: Any) -> State:
+        """Return a state whose trees are built when they are asked for: most steps never do."""
         self = object.__new__(cls)
-        self.__dict__.update(step=step, method=method, lr=lr, weight_decay=weight_decay, _spent=[], _flat=flat)
-        _register()
+        fields = self.__dict__
+        fields["step"], fields["method"], fields["lr"], fields["weight_decay"] = step, method, lr, weight_decay
+        fields["_known"], fields["_is_resolved"], fields["_spent_by"] = (leaves, holds), True, None
         return self
 
+    @classmethod
+    def unchecked(cls, *fields: Any) -> State:
+        """Return a state of anything, as frameworks put it together: of tracers, of shardings, of nothing at all."""
+        self = object.__new__(cls)
+        self._begin(**dict(zip((*CHILDREN, *STATIC), fields, strict=True)))
+        return self
+
+    @classmethod
+    def of_graph(cls, known: tuple[Leaves, Holds] | None, **fields: Any) -> State:
+        """Return the result of a step inside a user's torch.compile, of known leaves or of trees.
+
+        It is resolved later: Dynamo draws no numbers and makes no holds.
+        """
+        self = object.__new__(cls)
+        self.__dict__.update(fields)
+        self.__dict__.update(_known=known, _is_resolved=False, _since=None, _spent_by=None)
+        return self
+
+    def resolved(self) -> tuple[Leaves, Holds]:
+        """Return the leaves, known to fit together, and the holds on them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Some array does not fit, or a donated step has claimed it.
+        """
+        fields = self.__dict__
+        if fields["_spent_by"] is not None:
+            raise _hold.spent_error(*fields["_spent_by"])
+        if not fields["_is_resolved"]:
+            self._resolve()
+        leaves, holds = fields["_known"]
+        _hold.raise_if_spent(holds)
+        return leaves, holds
+
+    def _resolve(self) -> None:
+        """Look at all that a user, or a framework, has put together."""
+        fields, known = self.__dict__, self.__dict__["_known"]
+        leaves = Leaves.of(self.method, self.params, self.slots)
+        if known is not None and leaves.are(known[0]):
+            leaves = known[0]
+        for name, rate in (("lr", constant_rate), ("weight_decay", decay_rate)):
+            if namespace_of(fields[name]) is None:  # 0-d arrays are read by the step
+                fields[name] = rate(fields[name], leaves.spec, leaves.params)
+        held = (known[0].columns, known[1]) if known is not None and known[1] else None
+        holds = _hold.holds_on(leaves.columns, held, fields["_since"])
+        fields["step"], fields["_known"], fields["_is_resolved"] = step_count(self.step), (leaves, holds), True
+
+    def replace(self, **changes: Any) -> State:
+        """Return a copy with other fields, checked as ``init`` checks them; arrays that are not replaced are shared.
+
+        Parameters
+        ----------
+        **changes
+            ``params``, ``slots``, ``step``, ``method`` (one with the same slots), ``lr`` or ``weight_decay``; the rates
+            may be tree prefixes of ``params``.
+
+        Returns
+        -------
+        State
+            It keeps what is known of the arrays that stay, so that another ``lr`` costs the next step nothing.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`adamod_array.init`; no field has that name; an array that stays is spent.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from adamod_array import adam_init
+        >>> state = adam_init({"w": np.zeros(2), "b": np.zeros(1)})
+        >>> state.replace(lr=1e-4, step=100).lr
+        0.0001
+        """
+        for name in changes:
+            if name not in (*CHILDREN, *STATIC):
+                raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join((*CHILDREN, *STATIC))}")
+        if not isinstance(changes.get("method", self.method), Method):
+            raise TypeError(f"State.replace: expected a method such as AdaMod(), got {changes['method']!r}")
+        if changes.keys() & {"params", "slots", "method"}:
+            new = dataclasses.replace(self, **changes)
+            new.resolved()
+            return new
+        leaves, holds = self.resolved()
+        fields = {name: self.__dict__[name] for name in ("step", *STATIC)} | changes
+        fields["step"] = step_count(fields["step"])
+        for name, rate in (("lr", constant_rate), ("weight_decay", decay_rate)):
+            if name in changes:
+                fields[name] = rate(changes[name], leaves.spec, leaves.params)
+        return State.of(leaves, holds, **fields)
+
     def __getattr__(self, name: str) -> Any:
-        flat = self._flat
-        if flat is not None and name == "params":
-            return flat.tree(flat.leaves)
-        if flat is not None and name == "slots":
-            return {name: flat.tree(slot) for name, slot in zip(self.method.slots, flat.slots, strict=True)}
+        known = self.__dict__.get("_known")
+        if known is not None and name == "params":
+            return known[0].handed_out(known[0].params, known[1])
+        if known is not None and name == "slots":
+            columns = zip(self.method.slots, known[0].slots, strict=True)
+            return {name: known[0].handed_out(xs, known[1]) for name, xs in columns}
         raise AttributeError(f"State has no attribute {name!r}")
 
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *CHILDREN, *STATIC})
+
+    def __copy__(self) -> State:
+        twin = dataclasses.replace(self)
+        twin.__dict__["_spent_by"] = self.__dict__["_spent_by"]
+        return twin
+
+    def _spent(self) -> tuple[Any, bool] | None:
+        """Return the donated step that took arrays of this state, and whether it finished."""
+        fields = self.__dict__
+        claims = [hold.claim for hold in fields["_known"][1]] if fields["_is_resolved"] else []
+        return fields["_spent_by"] or next(((claim.step, claim.finished) for claim in claims if claim), None)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in ("params", "slots", "step", "method", "lr", "weight_decay", "_spent")
-        }
+        spent = self._spent()
+        fields = {name: getattr(self, name) for name in (*CHILDREN, *STATIC)}
+        return fields | ({} if spent is None else {"_spent_by": spent})
 
     def __setstate__(self, fields: dict[str, Any]) -> None:
         self.__dict__.update(fields)
-        _register()
+        self.__post_init__(None)
+        self.__dict__["_spent_by"] = fields.get("_spent_by")
 
     def __repr__(self) -> str:
         decay = "" if self.weight_decay == 0.0 else f", weight_decay={self.weight_decay}"
         params = optree.tree_map(_Summary, self.params)
         slots = ", ".join(self.slots) or "none"
-        spent = f" (donated to step {self._spent[0]})" if self._spent else ""
+        taken = self._spent()
+        spent = "" if taken is None else f" (donated to step {taken[0]})"
         head = f"State({self.method}, step={self.step}, lr={self.lr}{decay},"
         return f"{head}\n  params={params}{spent},\n  slots: {slots})"
 
@@ -127,52 +231,3 @@ class _Summary:
 
     def __repr__(self) -> str:
         return self.text
-
-
-_FIELDS = ("params", "slots", "step")
-
-
-def _flatten(state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    return (state.params, state.slots, state.step), (state.method, state.lr, state.weight_decay)
-
-
-def _unflatten(static: Any, children: Any) -> Any:
-    return State(*children, *static)
-
-
-optree.register_pytree_node(
-    cast("type[Any]", State),
-    lambda state: (*_flatten(state), _FIELDS),
-    _unflatten,
-    path_entry_type=optree.GetAttrEntry,
-    namespace=optree.registry.__GLOBAL_NAMESPACE,
-)
-_registered: set[str] = set()
-
-
-def _register() -> None:
-    """Make State a pytree of whichever framework has been imported since the last state was made."""
-    if len(_registered) == 2:
-        return
-    if "jax" not in _registered and (jax := sys.modules.get("jax")) and hasattr(jax, "tree_util"):
-        _registered.add("jax")
-        keys = [jax.tree_util.GetAttrKey(name) for name in _FIELDS]
-
-        def with_keys(state: State) -> Any:
-            children, static = _flatten(state)
-            return list(zip(keys, children, strict=True)), static
-
-        jax.tree_util.register_pytree_with_keys(State, with_keys, _unflatten, _flatten)
-    if "torch" not in _registered and (pytree := sys.modules.get("torch.utils._pytree")):
-        _registered.add("torch")
-
-        def as_lists(state: Any) -> Any:
-            children, static = _flatten(state)
-            return list(children), static
-
-        pytree.register_pytree_node(
-            State,
-            as_lists,
-            lambda children, static: _unflatten(static, children),
-            serialized_type_name="adamod_array.State",
-        )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 import itertools
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from adamod_array import _check, _kernels, _tree
-from adamod_array._coefficients import coefficients_at
+from adamod_array import _aliasing, _check, _hold, _kernels, _tree
+from adamod_array._coefficients import coefficients_at, next_step
+from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._kernels.trace import trace
-from adamod_array._method import Method
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, is_tracer, namespace_of
-from adamod_array._rate import constant_rate, decay_rate, rates_at
-from adamod_array._state import Flat, State
+from adamod_array._leaves import Leaves
+from adamod_array._method import Method, check_slots
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, framework
+from adamod_array._rate import Rates, constant_rate, decay_rate, rates_at
+from adamod_array._state import State
 from adamod_array._tree import Tree
 
 
@@ -41,7 +41,8 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     TypeError
         Not a method; a leaf that is not a floating array; frameworks mixed; a rate that is no number.
     ValueError
-        A rate that is negative or not finite, or no prefix of the tree.
+        A rate that is negative or not finite, or no prefix of the tree; slots of the same name; a tensor
+        whose memory is gone.
 
     Examples
     --------
@@ -54,14 +55,15 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     if not isinstance(method, Method):
         got = method.__name__ + ", a class" if isinstance(method, type) else type(method).__name__
         raise TypeError(f"init: expected a method such as AdaMod(), got {got}; the order is init(method, params)")
+    check_slots(method)
     trace(method)  # a rule that no kernel could follow is an error now, and everywhere
-    leaves, spec = _tree.flatten(params)
-    kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
-    lr, weight_decay = constant_rate(lr, spec, "lr"), decay_rate(weight_decay, spec)
-    leaves = [np.asarray(p) if isinstance(p, np.generic) else p for p in leaves]
-    slots = [[None if p is None else _zeros(method, kind, p, i) for p in leaves] for i in range(len(method.slots))]
-    flat = Flat(spec, leaves, slots, kind, _layouts(kind, leaves), _numbered(kind, spec))
-    return State.of(flat, 0, method, lr, weight_decay)
+    given, spec = _tree.flatten(params)
+    kind = _check.params(given, functools.partial(_tree.path, spec, "params"))
+    lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
+    given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
+    slots = [[None if p is None else _zeros(method, kind, p, i) for p in given] for i in range(len(method.slots))]
+    leaves = Leaves.laid_out(method, spec, given, slots, kind)
+    return State.of(leaves, _hold.holds_on([given], None, _hold.now()), 0, method, lr, weight_decay)
 
 
 def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
@@ -120,7 +122,7 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
 
 def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
     """:func:`step`, for a state of one method only."""
-    torch = sys.modules.get("torch")
+    torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
         from adamod_array._kernels import dynamo
 
@@ -132,158 +134,92 @@ def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: 
 
 
 def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
+    """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):
         raise TypeError(
             f"step: expected a State from init, got {type(state).__name__}; the order is step(state, grads)"
         )
     if not isinstance(state.method, method):
         raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method.__name__}")
-    repeated = _repeat(state, grads, lr, donate)
-    if repeated is not None:
-        return repeated
-    flat = arrays_of(state)
-    gradients, at, uniform = _gradients(flat, grads)
-    every = len(at) == len(flat.leaves) or len(at) == sum([p is not None for p in flat.leaves])
-    if donate and flat.kind is not None and not flat.apart:
-        _check.writable(flat.kind, _written(flat, at, state.method.slots))
-    new = Flat(flat.spec, [*flat.leaves], [[*slot] for slot in flat.slots], flat.kind, flat.layouts, flat.numbered)
-    new.apart = every or flat.apart  # new arrays share nothing, and donated ones have been checked
-    if at:
-        assert flat.kind is not None
-        pairs, which = rates_at(state.step + 1, state.lr, lr, state.weight_decay, flat.spec, flat.kind.name)
-        work = _kernels.Work(
-            state.method,
-            flat.kind,
-            coefficients_at(state.method, state.step + 1),
-            pairs,
-            which if len(at) == len(which) else tuple([which[i] for i in at]),
-            [flat.leaves[i] for i in at],
-            [gradients[i] for i in at],
-            [[slot[i] for slot in flat.slots] for i in at],
-            flat.plan if every and uniform else None,
-        )
-        params, slots = _kernels.run(work, donate)
-        for i, p, kept in zip(at, params, slots, strict=True):
-            new.leaves[i] = p
-            for slot, array in zip(new.slots, kept, strict=True):
-                slot[i] = array
-        if every and uniform:
-            new.plan = work.plan
-    step = state.step + 1
-    if donate:
-        state._spent.append(step)
-    return State.of(new, step, state.method, state.lr, state.weight_decay)
+    leaves, holds = state.resolved()
+    t = next_step(state.step)
+    rates = rates_at(t, state.lr, lr, state.weight_decay, leaves)
+    c = coefficients_at(state.method, t)
+    gradients = leaves.gradients(grads)
+    _hold.raise_if_spent(holds)  # a schedule may have donated this very state
+    new = _repeated(leaves, holds, t, gradients, rates, c, donate)
+    if new is None:
+        new = _stepped(leaves, holds, t, gradients, grads, rates, c, donate)
+    return State.of(*new, t, state.method, state.lr, state.weight_decay)
 
 
-def _repeat(state: State, grads: Tree, lr: Any, donate: bool) -> State | None:
-    """The step where all arrays lie as those of the last one did, which had been checked; None where one does not."""
-    flat = state._flat
-    if flat is None or state._spent or (donate and not flat.apart) or not _kernels.remembers(flat.plan):
+def _repeated(
+    leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], rates: Rates, c: tuple[Any, ...], donate: bool
+) -> tuple[Leaves, Holds] | None:
+    """Step arrays that lie as those of the last step did, which were checked; None where one does not."""
+    plan = leaves.plan
+    if not _kernels.can_repeat(plan) or not plan.serves(*rates, donate):
         return None
-    gradients = _leaves(flat, grads)
-    where = flat.plan.find([*gradients, *flat.leaves, *itertools.chain(*flat.slots)])
+    where = plan.find([*gradients, *itertools.chain(*leaves.columns)], donate)
     if where is None:
         return None
-    assert flat.kind is not None
-    step = state.step + 1
-    pairs, which = rates_at(step, state.lr, lr, state.weight_decay, flat.spec, flat.kind.name)
-    if not flat.plan.serves(pairs, which, donate):
-        return None
-    scalars = pairs, coefficients_at(state.method, step)
-    params, slots = flat.plan.step(flat.kind, gradients, flat.leaves, flat.slots, where, scalars)
+    donation = Donation(holds, t)
+    claim = donation.claim if donate else _kernels.nothing
+    params, slots = plan.step(leaves.kind, gradients, leaves.params, leaves.slots, where, (rates[0], c), claim)
     if donate:
-        state._spent.append(step)
-    else:
-        flat = Flat(flat.spec, params, slots, flat.kind, flat.layouts, flat.numbered, flat.plan, apart=True)
-    return State.of(flat, step, state.method, state.lr, state.weight_decay)
+        return leaves, donation.finish()
+    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
+    return leaves.renewed(params, slots), {Hold(): None}
 
 
-def arrays_of(state: State) -> Flat:
-    """The arrays of a state that is not spent, known to fit together."""
-    if state._spent:
-        raise ValueError(
-            f"this state is spent: it was donated to step {state._spent[0]}; use the state that step returned"
-        )
-    flat = state._flat
-    return _flatten(state) if flat is None or _has_changed(flat) else flat
-
-
-def _has_changed(flat: Flat) -> bool:
-    """Whether arrays were locked, deleted (by a user's jit) or given other memory (by ``Module.half()``) since."""
-    if flat.kind is None:
-        return False
-    arrays = [x for x in itertools.chain(flat.leaves, *flat.slots) if x is not None]
-    if flat.kind.name == "numpy" and flat.apart and not all(x.flags.writeable for x in arrays):
-        return True
-    if flat.kind.name == "jax" and any(not is_tracer(x) and x.is_deleted() for x in arrays):
-        return True
-    return flat.layouts != _layouts(flat.kind, flat.leaves)
-
-
-def _flatten(state: State) -> Flat:
-    """The arrays of a state, checked: one put together elsewhere (by JAX, pickle or a user), or one that changed."""
-    names = state.method.slots  # their order decides; JAX sorts the keys of a dict
-    if set(state.slots) != set(names):
-        raise TypeError(f"the state keeps {tuple(state.slots)} and is not one of {state.method}")
-    leaves, spec = _tree.flatten(state.params)
-    kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
-    slots = []
-    for name in names:
-        tree, root = state.slots[name], f"slots[{name!r}]"
-        slot = _tree.leaves_like(spec, tree, root)
-        slots.append(slot)
-        for i, (p, x) in enumerate(zip(leaves, slot, strict=True)):
-            if p is not None and kind is not None:
-                _check_leaf(kind, p, x, spec, i, tree, root)
-    return Flat(spec, leaves, slots, kind, _layouts(kind, leaves), _numbered(kind, spec))
-
-
-def _layouts(kind: Namespace | None, leaves: list[Any]) -> list[Any]:
-    return [None if kind is None or p is None else kind.layout(p) for p in leaves]
-
-
-def _numbered(kind: Namespace | None, spec: Any) -> Tree:
-    return _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
-
-
-def _leaves(flat: Flat, grads: Tree) -> list[Any]:
-    """What stands where the parameters are; the scalars that NumPy makes of arrays of no dimensions, as arrays."""
-    leaves = _tree.leaves_like(flat.spec, grads, "grads")
-    if any(isinstance(g, np.generic) for g in leaves):
-        leaves = [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves]
-    return leaves
-
-
-def _gradients(flat: Flat, grads: Tree) -> tuple[list[Any], list[int], bool]:
-    """One gradient or None a leaf, known to fit; which are there; whether each lies in memory as its parameter does."""
-    gradients = _leaves(flat, grads)
-    kind, uniform, at = flat.kind, True, []
-    for i, (p, g, layout) in enumerate(zip(flat.leaves, gradients, flat.layouts, strict=True)):
-        if p is None:
-            if g is not None:
-                _tree.check_structure(flat.spec, grads, "grads")
-                raise ValueError(f"{_tree.path(flat.spec, 'grads', i)} must be None like its parameter")
-        elif g is not None:
-            assert kind is not None
-            at.append(i)
-            if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
-                uniform = False
-                _check_leaf(kind, p, g, flat.spec, i, grads, "grads")
-    return gradients, at, uniform
-
-
-def _check_leaf(kind: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:
-    """What stands in a tree where the parameters' has leaf ``i``."""
-    if namespace_of(x) is None:  # a container, perhaps
-        _tree.check_structure(spec, tree, root)
-    _check.beside(kind, p, x, functools.partial(_tree.path, spec, root, i))
-
-
-def _written(flat: Flat, at: list[int], names: tuple[str, ...]) -> list[tuple[Any, Callable[[], str]]]:
-    """The arrays that a donated step writes, with their paths."""
-    roots = ["params", *(f"slots[{name!r}]" for name in names)]
-    return [
-        (arrays[i], functools.partial(_tree.path, flat.spec, root, i))
-        for i in at
-        for root, arrays in zip(roots, [flat.leaves, *flat.slots], strict=True)
-    ]
+def _stepped(
+    leaves: Leaves,
+    holds: Holds,
+    t: Any,
+    gradients: list[Any],
+    grads: Tree,
+    rates: Rates,
+    c: tuple[Any, ...],
+    donate: bool,
+) -> tuple[Leaves, Holds]:
+    """Check all arrays, then step the leaves that have a gradient by the engine in force."""
+    if leaves.have_changed():
+        leaves = leaves.checked_again()
+    kind = leaves.kind
+    at, uniform = leaves.checked(gradients, grads)
+    if kind is None or not at:
+        return leaves, holds
+    others = sorted({*range(len(leaves.params))}.difference(at))
+    every = all(leaves.params[i] is None for i in others)
+    donation = Donation(holds, t, at)
+    if donate:
+        _aliasing.writable(kind, leaves.named(at), leaves.named(others))
+    pairs, which = rates
+    work = _kernels.Work(
+        leaves.method,
+        kind,
+        c,
+        pairs,
+        tuple([which[i] for i in at]) if others else which,
+        [leaves.params[i] for i in at],
+        [gradients[i] for i in at],
+        [[slot[i] for slot in leaves.slots] for i in at],
+        leaves.plan if every and uniform else None,
+        donation.claim if donate else _kernels.nothing,
+    )
+    try:
+        params, slots = _kernels.run(work, donate)
+    except BaseException:
+        if kind.name == "jax" and not leaves.have_changed():  # no buffer has been given away
+            donation.give_back()
+        raise
+    new = leaves.renewed([*leaves.params], [[*slot] for slot in leaves.slots])
+    for i, p, kept in zip(at, params, slots, strict=True):
+        new.params[i] = p
+        for slot, array in zip(new.slots, kept, strict=True):
+            slot[i] = array
+    new.plan = work.plan if every and uniform else None
+    if donate:
+        return new, donation.finish()
+    _hold.raise_if_spent(holds)
+    return new, _hold.shared(holds, at, others)

@@ -22,11 +22,11 @@ from adamod_array import _check, _tree
 from adamod_array._coefficients import coefficients_at
 from adamod_array._histogram import Histogram, histogram
 from adamod_array._kernels.eager import cast
+from adamod_array._leaves import Leaves
 from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._rate import rates_at
-from adamod_array._state import Flat, State
-from adamod_array._step import arrays_of
+from adamod_array._state import State
 from adamod_array._tree import Tree
 
 __all__ = ["Histogram", "bounded_fraction", "effective_rates", "histogram", "update_magnitudes"]
@@ -75,8 +75,8 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
     >>> print(diagnostics.effective_rates(state)["w"].round(4))
     [0.025 0.2  ]
     """
-    flat, rates = _rates(state, lr)
-    return flat.tree([None if pair is None else pair[1] for pair in rates])
+    leaves, rates = _rates(state, lr)
+    return leaves.tree([None if pair is None else pair[1] for pair in rates])
 
 
 def bounded_fraction(state: State, *, lr: Any = None) -> Any:
@@ -108,8 +108,8 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
     >>> print(diagnostics.bounded_fraction(state))  # where the gradient grew, the average is above the rate
     0.5
     """
-    flat, rates = _rates(state, lr)
-    kind, pairs = flat.kind, [pair for pair in rates if pair is not None]
+    leaves, rates = _rates(state, lr)
+    kind, pairs = leaves.kind, [pair for pair in rates if pair is not None]
     size = sum(math.prod(eta.shape) for eta, _ in pairs)
     if kind is None or size == 0:
         raise ValueError("the parameters hold no numbers, of which there could be a share")
@@ -160,11 +160,11 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
         raise ValueError(f"new must be one step after old, of step {old.step}, got one of step {new.step}")
     kind = after.kind
     if kind is None:
-        return after.tree(after.leaves)
-    pairs, which = rates_at(new.step, old.lr, lr, old.weight_decay, after.spec, kind.name)  # what the step had
+        return after.tree(after.params)
+    pairs, which = rates_at(new.step, old.lr, lr, old.weight_decay, after)  # what the step had
 
     def magnitude(i: int) -> Array:
-        p_old, p_new = before.leaves[i], after.leaves[i]
+        p_old, p_new = before.params[i], after.params[i]
         _check.beside(kind, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
         device, compute = kind.device(p_new), kind.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
         alpha, decay = (None if x is None else kind.scalar(x, _real_dtype(p_new), device) for x in pairs[which[i]])
@@ -172,13 +172,14 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
         return kind.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
 
     with np.errstate(all="ignore"):
-        return after.tree([None if p is None else magnitude(i) for i, p in enumerate(after.leaves)])
+        return after.tree([None if p is None else magnitude(i) for i, p in enumerate(after.params)])
 
 
-def _arrays(state: State) -> Flat:
+def _arrays(state: State) -> Leaves:
     if not isinstance(state, State):
         raise TypeError(f"expected a State, got {type(state).__name__}")
-    return arrays_of(state)
+    leaves, _ = state.resolved()
+    return leaves.checked_again() if leaves.have_changed() else leaves
 
 
 def _real_dtype(p: Array) -> str:
@@ -187,15 +188,15 @@ def _real_dtype(p: Array) -> str:
     return REAL_DTYPE.get(dtype, dtype)
 
 
-def _rates(state: State, lr: Any) -> tuple[Flat, list[tuple[Array, Array] | None]]:
+def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | None]]:
     """The arrays of a state, and of each parameter the rates of the last step before and after the bound."""
-    flat = _arrays(state)
-    kind = flat.kind
+    leaves = _arrays(state)
+    kind = leaves.kind
     if type(state.step) is int and state.step < 1:
         raise ValueError("no step has been taken, so that there are no rates yet")
     if kind is None:
-        return flat, [None] * len(flat.leaves)
-    pairs, which = rates_at(state.step, state.lr, lr, 0.0, flat.spec, kind.name)
+        return leaves, [None] * len(leaves.params)
+    pairs, which = rates_at(state.step, state.lr, lr, 0.0, leaves)
     coefficients = coefficients_at(state.method, state.step)
 
     def of(i: int, p: Array) -> tuple[Array, Array]:
@@ -205,10 +206,10 @@ def _rates(state: State, lr: Any) -> tuple[Flat, list[tuple[Array, Array] | None
         with kind.on_device(p):
             zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=kind.dtype(dtype))
             try:
-                eta, eta_hat = state.method.rates(xp, alpha, c, *(slot[i] for slot in flat.slots))
+                eta, eta_hat = state.method.rates(xp, alpha, c, *(slot[i] for slot in leaves.slots))
             except NotImplementedError as error:
                 raise TypeError(str(error)) from None
             return eta + zeros, eta_hat + zeros  # a rate may be one number
 
     with np.errstate(all="ignore"):
-        return flat, [None if p is None else of(i, p) for i, p in enumerate(flat.leaves)]
+        return leaves, [None if p is None else of(i, p) for i, p in enumerate(leaves.params)]

@@ -50,7 +50,7 @@ def test_scalars_have_the_real_dtype_that_is_computed_in(dtype: str, real: str) 
 def test_both_zeros_are_constants() -> None:
     text, constants = source(line_of(Signed(), "float32"), "float32", "float32")
     assert list(map(repr, constants)) == ["0.0", "-0.0"]
-    assert "out_slot_a = float(k1);" in text.operation
+    assert "out_slot_0 = float(k1);" in text.operation
 
 
 def test_slots_may_trade_places_in_one_array() -> None:
@@ -60,7 +60,7 @@ def test_slots_may_trade_places_in_one_array() -> None:
     last_read = max(i for i, each in enumerate(statements) if "in_" in each)
     first_write = min(i for i, each in enumerate(statements) if each.startswith("out_"))
     assert last_read < first_write
-    assert statements[-2:] == ["out_slot_a = float(x_slot_b);", "out_slot_b = float(x_slot_a);"]
+    assert statements[-2:] == ["out_slot_0 = float(x_slot_1);", "out_slot_1 = float(x_slot_0);"]
 
 
 def test_minimum_passes_nan_on() -> None:

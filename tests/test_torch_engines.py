@@ -86,7 +86,7 @@ def test_lists_step_as_tensors_do(method: Method, dtype: str, donate: bool) -> N
 
 def test_one_program_is_written_for_all_leaves() -> None:
     """Leaf by leaf there are no loops in it: each operation is one call, and what it needs no longer is let go."""
-    text = source(trace(Adam(), decay=True))
+    text, _ = source(trace(Adam(), decay=True))
     assert text.count("sqrt(") == 1
     assert "for " not in text
     assert text.count("del ") >= 3
@@ -259,18 +259,17 @@ def test_a_hundred_steps_are_compiled_once(compilations: Callable[[], int]) -> N
 
 
 @needs_compiler
-def test_auto_compiles_large_leaves_only(compilations: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As without Numba: a small model on the CPU is not worth seconds of compilation."""
+def test_auto_never_waits_for_the_compiler(compilations: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Numba too: seconds of compilation are a choice, whatever the size of the leaves."""
     monkeypatch.setattr("adamod_array._kernels._has_numba", lambda: False)
-    small, large = torch.ones(foreach.CHUNK - 1), torch.ones(foreach.CHUNK)
+    params = {"small": torch.ones(3), "large": torch.ones(foreach.CHUNK + 1)}
+    state = init(Momentum(), params)
     with engine("auto"):
-        step(init(Momentum(), small), small)
-        assert compilations() == 0
-        state = init(Momentum(), {"small": small, "large": large})
-        new = step(state, {"small": small, "large": large})
-    assert compilations() == 1
-    with engine("eager"):
-        assert_same(new, step(state, {"small": small, "large": large}))
+        new = step(state, params)
+    assert compilations() == 0
+    with engine("compile"):
+        assert_same(step(state, params), new)
+    assert compilations() > 0
 
 
 def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +385,7 @@ def test_what_dynamo_traces_is_a_step_as_it_stands(method: Method, dtype: str, d
         grads["w"][1] = None
         new = dynamo.step(Method, actual, grads, None, donate)
         assert new is not None
-        assert actual._spent == ([k + 1] if donate else [])
+        assert ("donated to step" in repr(actual)) == donate
         with engine("eager"):
             actual, expected = new, step(expected, grads)
     assert_same(actual, expected, ulp=4)  # a coefficient may be an ulp off, the next steps carry it on
@@ -395,7 +394,7 @@ def test_what_dynamo_traces_is_a_step_as_it_stands(method: Method, dtype: str, d
 def test_what_dynamo_leaves_to_a_step_outside() -> None:
     w = torch.ones(3)
     state = init(Momentum(), {"w": w})
-    made = State({"w": w}, {"m": {"w": w}}, 0, Momentum(), (0.1,))  # rates in optree's order of leaves
+    made = State({"w": w}, {"m": {"w": w}}, 0, Momentum(), {"w": 0.1})  # rates that are still a tree
     leaf = init(Momentum(), {"w": torch.ones(3, requires_grad=True)})
     grads = {"w": w}
     for arguments in [

@@ -8,17 +8,23 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
-import sys
-from collections.abc import Iterator, Sequence
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._method import Array, Method
-from adamod_array._namespace import Namespace
+from adamod_array._namespace import Namespace, framework
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
 ENGINES = ("auto", "eager", "numba", "compile", "foreach", "jit", "cupy")
+
+
+def nothing() -> None:
+    """Claim nothing: a step of new arrays writes into none."""
 
 
 @dataclass
@@ -39,6 +45,8 @@ class Work:
     """Of each leaf, in the order of ``method.slots``."""
     plan: Any = None
     """What an engine worked out, kept from step to step while arrays and gradients stay in layout."""
+    claim: Callable[[], None] = nothing
+    """To be called just before the first write of a donated step: what fails before leaves the state as it was."""
 
     def subset(self, leaves: Sequence[int]) -> Work:
         """The same step for some of the leaves."""
@@ -86,25 +94,53 @@ def run(work: Work, donate: bool) -> Result:
     return result
 
 
-def remembers(plan: Any) -> bool:
-    """Whether a plan is of the engine in force, which can tell arrays like those of the last step."""
-    numba = compiled()
-    return numba is not None and isinstance(plan, numba.Plan) and plan.headers is not None
+def can_repeat(plan: Any) -> bool:
+    """Return whether a plan is of the engine in force, which can tell arrays like those of the last step."""
+    return getattr(plan, "look", None) is not None and compiled() is not None
+
+
+lock = threading.RLock()
+"""Held while a compiler is imported or at work. A fork waits for it, for a child would find it half done for ever."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 @functools.cache
 def _module(name: str) -> Any:
-    return importlib.import_module(f"{__name__}.{name}")
+    with lock:
+        return importlib.import_module(f"{__name__}.{name}")
+
+
+passed_over: dict[str, str] = {}
+"""What does not work here, and why: a compiler, a kernel, a private name of a framework that is gone."""
+
+
+def pass_over(name: str, error: BaseException) -> None:
+    """Do without an engine from now on; say so once."""
+    if name not in passed_over:
+        passed_over[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        message = f"adamod_array steps without {name}, which does not work here ({passed_over[name]})"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 @functools.cache
 def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
+    try:
+        return importlib.util.find_spec("numba") is not None
+    except (ImportError, ValueError):  # half removed
+        return False
 
 
 def compiled() -> Any:
-    """The module of Numba's kernels where it is installed and in force, else None."""
-    return _module("numba") if _has_numba() and _choice.get() in ("auto", "numba") else None
+    """Return the module of Numba's kernels where they work and are in force, else None."""
+    if _choice.get() not in ("auto", "numba") or not _has_numba() or "numba" in passed_over:
+        return None
+    try:
+        return _module("numba")
+    except Exception as error:  # whatever an installation may raise: the next engine takes the step
+        pass_over("numba", error)
+        return None
 
 
 @contextlib.contextmanager
@@ -137,7 +173,7 @@ def engine(name: str) -> Iterator[None]:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
     token = _choice.set(name)
     try:
-        with _module("jax").programs_of(name) if "jax" in sys.modules else contextlib.nullcontext():
+        with _module("jax").programs_of(name) if framework("jax") else contextlib.nullcontext():
             yield
     finally:
         _choice.reset(token)

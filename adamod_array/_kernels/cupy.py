@@ -141,7 +141,7 @@ def _kernel(method: Any, storage: str, gradient_storage: str, decay: bool) -> tu
     """The kernel of a method (None where there is none), its constants, and the dtypes of slots that it takes."""
     line = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
     stored = _stored(line, storage)
-    slots = [stored[f"slot_{name}"] for name in method.slots]
+    slots = [stored[name] for name, _ in line.arrays[2:]]
     if not takes(line):
         return None, (), slots
     text, constants = source(line, storage, gradient_storage)
@@ -158,23 +158,33 @@ def _compiled(text: Source) -> Any:
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf in one launch on its own device and that device's current stream, or eagerly."""
-    params, slots = [], []
+    if donate:
+        work.grads = eager.apart(work)
+    launches: dict[int, Any] = {}
+    rest: list[int] = []
     scalars: dict[Any, list[Any]] = {}
-    grads = eager.apart(work) if donate else work.grads
-    for i, (which, p, g, kept) in enumerate(zip(work.which, work.params, grads, work.slots, strict=True)):
+    for i, (which, p, g, kept) in enumerate(zip(work.which, work.params, work.grads, work.slots, strict=True)):
         storage = dtype_name(p)
         kernel, constants, dtypes = _kernel(work.method, storage, dtype_name(g), work.pairs[which][1] is not None)
+        if kernel is None or [dtype_name(x) for x in kept] != dtypes:
+            rest.append(i)
+            continue
         with p.device:
-            if kernel is None or [dtype_name(x) for x in kept] != dtypes:
-                (p_new,), (kept_new,) = eager.run(work.subset([i]), donate)
-            else:
-                key = which, COMPUTE_DTYPE[storage], p.device.id
-                if key not in scalars:
-                    scalars[key] = _scalars(work, which, COMPUTE_DTYPE[storage], p.device)
-                p_new, *kept_new = _launch(kernel, g, (p, *kept), (*scalars[key], *constants), donate)
-        params.append(p_new)
-        slots.append(kept_new)
-    return params, slots
+            key = which, COMPUTE_DTYPE[storage], p.device.id
+            if key not in scalars:
+                scalars[key] = _scalars(work, which, COMPUTE_DTYPE[storage], p.device)
+            old = (p, *kept)
+            new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
+        launches[i] = kernel, g, old, new, (*scalars[key], *constants)
+    others = eager.begin(work.subset(rest), donate) if rest else None
+    if donate:
+        work.claim()
+    for launch in launches.values():
+        _launch(*launch)
+    arrays = {i: new for i, (_, _, _, new, _) in launches.items()}
+    if others is not None:
+        arrays |= {i: (p, *kept) for i, p, kept in zip(rest, *others(), strict=True)}
+    return [arrays[i][0] for i in range(len(arrays))], [arrays[i][1:] for i in range(len(arrays))]
 
 
 def _scalars(work: Work, which: int, dtype: str, device: Any) -> list[Any]:
@@ -188,13 +198,12 @@ def _scalars(work: Work, which: int, dtype: str, device: Any) -> list[Any]:
     return values
 
 
-def _launch(kernel: Any, g: Any, old: Sequence[Any], scalars: Sequence[Any], donate: bool) -> Sequence[Any]:
-    """The new arrays, or the old ones rewritten."""
-    new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
+def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any]) -> None:
+    """Write the new arrays, which may be the old ones."""
     inputs, outputs = (g, *old), new
     flags = old[0].flags
     if flags.f_contiguous and not flags.c_contiguous:  # CuPy walks through memory in C order
         inputs = (g.T, *(x.T for x in old))
-        outputs = inputs[1:] if donate else [x.T for x in new]
-    kernel(*inputs, *scalars, *outputs)
-    return new
+        outputs = inputs[1:] if new is old else [x.T for x in new]
+    with old[0].device:
+        kernel(*inputs, *scalars, *outputs)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch.utils import _pytree
 
+from adamod_array._coefficients import next_step
 from adamod_array._kernels import apply_rule
 from adamod_array._method import Method, _logarithm
-from adamod_array._state import Flat, State
+from adamod_array._state import State
 from adamod_array._tree import Tree
 from adamod_array.schedules import Schedule
 
@@ -27,22 +28,23 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
 
 def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> State | None:
     """The new state; None of what is wrong or out of the ordinary, which is left to a step outside of the graph."""
-    if not isinstance(state, State) or not isinstance(state.method, kind) or state._spent:
+    if not isinstance(state, State) or not isinstance(state.method, kind) or state._spent_by is not None:
         return None
-    method, flat = state.method, state._flat
-    if flat is not None and flat.numbered is None:
+    method = state.method
+    leaves, holds = state._known or (None, {})
+    if any(hold.claim is not None for hold in holds) or (leaves is not None and leaves.numbered is None):
         return None
     if lr is not None and not (isinstance(lr, (int, float, torch.Tensor)) or callable(lr)):
         return None
-    if flat is None:
+    if leaves is None:
         old, spec = _pytree.tree_flatten(state.params)
         order = [*range(len(old))]
         old_slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
-        if isinstance(state.lr, tuple) or isinstance(state.weight_decay, tuple):
-            return None  # in optree's order of leaves
+        if not all(isinstance(x, (int, float, torch.Tensor)) or callable(x) for x in (state.lr, state.weight_decay)):
+            return None  # a tree, or in optree's order of leaves
     else:
-        old, old_slots = flat.leaves, flat.slots
-        order, spec = _pytree.tree_flatten(flat.numbered)
+        old, old_slots = leaves.params, leaves.slots
+        order, spec = _pytree.tree_flatten(leaves.numbered)
     if not all(isinstance(i, int) for i in order):
         return None  # a container that optree knows and PyTorch does not
     gradients = [None] * len(old)
@@ -57,7 +59,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
     differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(old, [*inputs, lr])
     if not donate and not differentiated and any(p is not None and p.requires_grad for p in old):
         return None  # PyTorch's compiler makes no new leaves that require grad
-    t = state.step + 1
+    t = next_step(state.step)
     scalars = _Scalars(method, t, state.lr if lr is None else lr, state.weight_decay)
     params, slots = [*old], [[*slot] for slot in old_slots]
     for i, (p, g) in enumerate(zip(old, gradients, strict=True)):
@@ -68,7 +70,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
         with torch.set_grad_enabled(differentiated):
             compute = _COMPUTE.get(p.dtype, p.dtype)
             new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), kept)
-            new = [x.clone() if x is g or x is p or any(x is y for y in kept) else x for x in new]
+            new = [_array_of_its_own(x, p, [g, *kept]) for x in new]
             if donate:
                 for x, y in zip((p, *kept), new, strict=True):
                     x.copy_(y)
@@ -78,12 +80,25 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
         for slot, x in zip(slots, new[1:], strict=True):
             slot[i] = x
     if donate:
-        state._spent.append(t)
-    if flat is None:
+        state.__dict__["_spent_by"] = (t, True)
+        for hold in holds:
+            hold.donated_to = t
+    if leaves is None:
         trees = {name: spec.unflatten(slot) for name, slot in zip(method.slots, slots, strict=True)}
-        return State(spec.unflatten(params), trees, t, method, state.lr, state.weight_decay)
-    new = Flat(flat.spec, params, slots, flat.kind, flat.layouts, flat.numbered)
-    return State.of(new, t, method, state.lr, state.weight_decay)
+        known: Any = None
+        arrays = {"params": spec.unflatten(params), "slots": trees}
+    else:
+        known, arrays = (leaves.renewed(params, slots), {}), {}
+    return State.of_graph(known, **arrays, step=t, method=method, lr=state.lr, weight_decay=state.weight_decay)
+
+
+def _array_of_its_own(x: Any, p: Any, inputs: list[Any]) -> Any:
+    """Return a rule's result in the parameter's shape, a copy where it is an input."""
+    if not isinstance(x, torch.Tensor):
+        return torch.full_like(p, x, dtype=_COMPUTE.get(p.dtype, p.dtype))
+    if x.shape != p.shape:
+        return x.expand(p.shape).clone()
+    return x.clone() if x is p or any(x is y for y in inputs) else x
 
 
 class _Functions:

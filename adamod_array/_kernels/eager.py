@@ -2,59 +2,143 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from adamod_array._check import WRITABLE, overlapping
+from adamod_array._aliasing import WRITABLE, overlapping
 from adamod_array._kernels import Result, Work, apply_rule
 from adamod_array._kernels.trace import trace
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 
 BLOCK = 1 << 14
 """Elements of a NumPy array that are stepped at a time: with the rule's temporaries they stay in a core's cache."""
 
+HELD = 1 << 18
+"""Elements of which a donated step may hold results back until all are computed; more would cost memory."""
+
+
+@dataclass
+class _Leaf:
+    """One leaf, and all that its step needs."""
+
+    g: Any
+    old: tuple[Any, ...]
+    """The parameter and its slots."""
+    scalars: tuple[Any, Any, tuple[Any, ...]]
+    dtype: str
+    passed_on: tuple[bool, ...]
+    in_blocks: bool
+
 
 def run(work: Work, donate: bool) -> Result:
     """Step every leaf; with ``donate``, write the results into the old arrays."""
-    params, slots = [], []
-    scalars: dict[Any, Any] = {}
+    return begin(work, donate)()
+
+
+def begin(work: Work, donate: bool) -> Callable[[], Result]:
+    """Do what can fail without harm, and return what does the rest of the step.
+
+    A rule is the user's, and may raise; memory may be short. A donated step of small leaves is
+    computed before any of them is written. Large ones are computed as they are written, after a
+    rehearsal on the first numbers.
+    """
     in_place = donate and work.kind.name in WRITABLE
-    grads = apart(work) if in_place else work.grads
-    with np.errstate(all="ignore"):  # IEEE's infinities and NaNs, silently, as in every other framework
-        for which, p, g, kept in zip(work.which, work.params, grads, work.slots, strict=True):
-            dtype = COMPUTE_DTYPE[dtype_name(p)]
-            device = work.kind.device(p)
-            key = (which, dtype, str(device))
-            if key not in scalars:
-                scalars[key] = _scalars(work, which, REAL_DTYPE.get(dtype, dtype), device)
-            old, decay = (p, *kept), scalars[key][1]
-            passed_on = trace(work.method, decay=decay is not None, complex_parameter=dtype in REAL_DTYPE).passed_on
-            if work.kind.name == "numpy" and p.size > BLOCK and _is_contiguous((g, *old)):
-                new = old if in_place else tuple(np.empty_like(x, subok=False) for x in old)
-                flat_old, flat_new = [x.ravel("K") for x in (g, *old)], [x.ravel("K") for x in new]
-                for start in range(0, p.size, BLOCK):
-                    block = slice(start, start + BLOCK)
-                    results = _new(work, scalars[key], dtype, passed_on, *(x[block] for x in flat_old))
-                    for x, result in zip(flat_new, results, strict=True):
-                        x[block] = result
-            else:
-                with work.kind.on_device(p):
-                    results = _new(work, scalars[key], dtype, passed_on, g, *old)
-                    new = tuple(_finish(work.kind, x, y, in_place) for x, y in zip(results, old, strict=True))
-            params.append(new[0])
-            slots.append(new[1:])
-    return params, slots
+    leaves = _leaves(work, apart(work) if in_place else work.grads)
+    held: list[list[Any]] = []
+    if in_place:
+        room = HELD
+        for leaf in leaves:
+            if leaf.in_blocks or room < 0:
+                _rehearse(work, leaf)
+                break
+            held.append(_computed(work, leaf))
+            room -= math.prod(leaf.old[0].shape)
+
+    def finish() -> Result:
+        if in_place:
+            work.claim()
+        new = [_stored(work, leaf, results, in_place) for leaf, results in zip(leaves, held, strict=False)]
+        new += [_step(work, leaf, in_place) for leaf in leaves[len(held) :]]
+        return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
+
+    return finish
 
 
-def _new(work: Work, scalars: Any, dtype: str, passed_on: tuple[bool, ...], g: Any, p: Any, *kept: Any) -> list[Any]:
-    """The rule's results, each an array of its own, also where the rule only passes an input on."""
-    lr, decay, c = scalars
-    compute = work.kind.dtype(dtype)
-    g, p = cast(work.kind, g, compute), cast(work.kind, p, compute)
-    new = apply_rule(work.method, work.kind.xp, lr, decay, c, g, p, kept)
-    copied = [passed and work.kind.name in WRITABLE for passed in passed_on]
-    return [work.kind.xp.asarray(x, copy=True) if copy else x for x, copy in zip(new, copied, strict=True)]
+def _leaves(work: Work, grads: Sequence[Any]) -> list[_Leaf]:
+    """Return the leaves with their scalars, rounded once for all that share them."""
+    leaves = []
+    scalars: dict[Any, Any] = {}
+    for which, p, g, kept in zip(work.which, work.params, grads, work.slots, strict=True):
+        dtype, device, old = COMPUTE_DTYPE[dtype_name(p)], work.kind.device(p), (p, *kept)
+        key = (which, dtype, str(device))
+        if key not in scalars:
+            scalars[key] = _scalars(work, which, REAL_DTYPE.get(dtype, dtype), device)
+        decays = scalars[key][1] is not None
+        passed_on = trace(work.method, decay=decays, complex_parameter=dtype in REAL_DTYPE).passed_on
+        in_blocks = work.kind.name == "numpy" and p.size > BLOCK and _is_contiguous((g, *old))
+        leaves.append(_Leaf(g, old, scalars[key], dtype, passed_on, in_blocks))
+    return leaves
+
+
+def _step(work: Work, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
+    """Return the new parameter and slots of a leaf; NumPy's large arrays a block at a time."""
+    if not leaf.in_blocks:
+        return _stored(work, leaf, _computed(work, leaf), in_place)
+    new = leaf.old if in_place else tuple(np.empty_like(x, subok=False) for x in leaf.old)
+    flat_old, flat_new = [x.ravel("K") for x in (leaf.g, *leaf.old)], [x.ravel("K") for x in new]
+    with np.errstate(all="ignore"):
+        for start in range(0, flat_old[0].size, BLOCK):
+            block = slice(start, start + BLOCK)
+            results = _new(work, leaf, *(x[block] for x in flat_old))
+            for x, result in zip(flat_new, results, strict=True):
+                x[block] = result
+    return new
+
+
+def _rehearse(work: Work, leaf: _Leaf) -> None:
+    """Run the rule on the first numbers of a leaf, for its errors."""
+    if leaf.in_blocks:
+        with np.errstate(all="ignore"):
+            _new(work, leaf, *(x.ravel("K")[:BLOCK] for x in (leaf.g, *leaf.old)))
+
+
+def _computed(work: Work, leaf: _Leaf) -> list[Any]:
+    """Return the rule's results for a leaf."""
+    with np.errstate(all="ignore"), work.kind.on_device(leaf.old[0]):  # infinities and NaNs are silent, as elsewhere
+        return _new(work, leaf, leaf.g, *leaf.old)
+
+
+def _stored(work: Work, leaf: _Leaf, results: list[Any], in_place: bool) -> tuple[Any, ...]:
+    """Return results in the dtypes of the old arrays, or the old arrays with results written into them."""
+    with np.errstate(all="ignore"), work.kind.on_device(leaf.old[0]):
+        return tuple(_finish(work.kind, x, y, in_place) for x, y in zip(results, leaf.old, strict=True))
+
+
+def _new(work: Work, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[Any]:
+    """Return the rule's results, each an array of its own, also where the rule passes an input on or gives a number."""
+    lr, decay, c = leaf.scalars
+    kind, compute = work.kind, work.kind.dtype(leaf.dtype)
+    new = apply_rule(work.method, kind.xp, lr, decay, c, cast(kind, g, compute), cast(kind, p, compute), kept)
+    copied = [passed and kind.name in WRITABLE for passed in leaf.passed_on]
+    results = [_broadcast(kind, x, leaf.dtype, p) for x in new]
+    return [kind.xp.asarray(x, copy=True) if copy else x for x, copy in zip(results, copied, strict=True)]
+
+
+def _broadcast(kind: Namespace, x: Any, dtype: str, p: Any) -> Any:
+    """Return a rule's result in the shape of the parameter: a rule may give one number for all elements."""
+    if namespace_of(x) is None:
+        x = kind.scalar(float(x), REAL_DTYPE.get(dtype, dtype), kind.device(p))
+    if x.shape == p.shape:
+        return x
+    return kind.xp.asarray(kind.xp.broadcast_to(kind.xp.asarray(x, device=_device(kind, p)), p.shape), copy=True)
+
+
+def _device(kind: Namespace, x: Any) -> Any:
+    return kind.device(x) if kind.name in ("torch", "array_api_strict") else None
 
 
 def _is_contiguous(arrays: tuple[Any, ...]) -> bool:
@@ -62,7 +146,7 @@ def _is_contiguous(arrays: tuple[Any, ...]) -> bool:
 
 
 def apart(work: Work) -> list[Any]:
-    """The gradients, copied where they share memory with an array that is written before they are read."""
+    """Return the gradients, copied where they share memory with an array that is written before they are read."""
     written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
     clashes = overlapping(work.kind, work.grads, work.params, written)
     return [_copy(work.kind, g) if i in clashes else g for i, g in enumerate(work.grads)]
@@ -74,7 +158,7 @@ def _copy(kind: Namespace, x: Any) -> Any:
 
 
 def _scalars(work: Work, which: int, dtype: str, device: Any) -> tuple[Any, Any, tuple[Any, ...]]:
-    """Rate, decay and coefficients, rounded once to a real dtype."""
+    """Return rate, decay and coefficients, rounded once to a real dtype."""
     lr, decay = work.pairs[which]
     scalar = work.kind.scalar
     return (
@@ -85,14 +169,14 @@ def _scalars(work: Work, which: int, dtype: str, device: Any) -> tuple[Any, Any,
 
 
 def cast(kind: Namespace, x: Any, dtype: Any) -> Any:
-    """``x`` as that dtype, itself where it has it."""
+    """Return ``x`` as that dtype, itself where it has it."""
     return x if x.dtype == dtype else kind.xp.astype(x, dtype)
 
 
 def _finish(kind: Namespace, new: Any, old: Any, in_place: bool) -> Any:
-    """The result in the old array's dtype, written into it where it was donated and can be."""
+    """Return the result in the old array's dtype, written into it where it was donated and can be."""
     if kind.name == "numpy":
-        new = np.asarray(new)  # NumPy makes scalars of arrays of no dimensions
+        new = np.asarray(new)  # NumPy makes scalars of 0-d arrays
     if in_place:
         old[...] = new
         return old

@@ -1,4 +1,4 @@
-"""PyTorch: leaves stepped together, as lists of tensors, by torch.compile or without a compiler.
+"""PyTorch: leaves stepped together, as lists of tensors, without a compiler or, where that is chosen, by torch.compile.
 
 A GPU's leaves are compiled all at once; the CPU's, where the compiler's time grows with the square
 of their number and calls cost less, one flat leaf of any size.
@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import math
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._check import overlapping
+from adamod_array._aliasing import overlapping
 from adamod_array._kernels import Result, Work
-from adamod_array._kernels.lists import is_list, program
+from adamod_array._kernels.lists import fresh, is_list, program, write
 from adamod_array._kernels.trace import trace
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
 CHUNK = 1 << 16
 """Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""
+HELD = 4 * CHUNK
+"""Elements of which a donated step may hold results back until all are computed; more would cost memory."""
 
 
 @dataclass
@@ -52,19 +53,31 @@ class Plan:
     """Addresses of gradients that were seen to share no memory with what a donated step writes."""
 
 
-def run(work: Work, donate: bool, *, fuse: float) -> Result:
-    """Step every leaf, by torch.compile where it can: a GPU's, and the CPU's of at least ``fuse`` elements.
-
-    An infinite ``fuse`` asks for no compiler at all.
-    """
+def run(work: Work, donate: bool, *, fuse: bool) -> Result:
+    """Step every leaf, by torch.compile where that is asked for and can be."""
     decay = tuple([factor is not None for _, factor in work.pairs])
     plan: Plan = work.plan
     if plan is None or (plan.donate, plan.which, plan.decay) != (donate, work.which, decay):
         plan = work.plan = Plan(donate, work.which, decay, _groups(work, donate, fuse))
     grads = _apart(work, plan) if donate else work.grads
+    calls = _calls(work, plan, grads)
+    if donate:
+        _write(calls, work.claim)
+        return work.params, work.slots
     params: list[Any] = [*work.params]
     slots: list[Any] = [*work.slots]
+    for group, scalars, arrays in calls:
+        old, new = arrays[1:], _computed(group, scalars, arrays)
+        new_params, *new_slots = new if group.fused else fresh(old, new)
+        for k, i in enumerate(group.leaves):
+            params[i], slots[i] = new_params[k], [slot[k] for slot in new_slots]
+    return params, slots
+
+
+def _calls(work: Work, plan: Plan, grads: list[Any]) -> list[tuple[_Group, Any, list[Any]]]:
+    """Return the groups with their scalars, rounded once for all that share them, and with their arrays."""
     scalars: dict[Any, Any] = {}
+    calls = []
     for group in plan.groups:
         at = group.leaves
         key = group.prepare, group.compute, work.params[at[0]].device, tuple([work.which[i] for i in at])
@@ -72,24 +85,41 @@ def run(work: Work, donate: bool, *, fuse: float) -> Result:
             scalars[key] = _scalars(work, group)
         arrays = [[grads[i] for i in at], [work.params[i] for i in at]]
         arrays += ([work.slots[i][k] for i in at] for k in range(len(work.method.slots)))
-        new_params, *new_slots = _step(group, scalars[key], arrays)
-        if not donate:
-            for k, i in enumerate(at):
-                params[i], slots[i] = new_params[k], [slot[k] for slot in new_slots]
-    return params, slots
+        calls.append((group, scalars[key], arrays))
+    return calls
 
 
-def _groups(work: Work, donate: bool, fuse: float) -> list[_Group]:
+def _write(calls: list[tuple[_Group, Any, list[Any]]], claim: Callable[[], None]) -> None:
+    """Compute what fits into little memory, claim the state, then write: what fails before that does no harm."""
+    held: list[tuple[Any, Any]] = []
+    room = HELD
+    for group, scalars, arrays in calls:
+        if group.fused is not None or room < 0:
+            claim()
+        old, new = arrays[1:], _computed(group, scalars, arrays)
+        if group.fused is None:
+            held.append((old, new))
+            room -= sum(x.numel() for x in old[0])
+        if room < 0:
+            claim()
+            while held:
+                write(*held.pop())
+    claim()
+    for old, new in held:
+        write(old, new)
+
+
+def _groups(work: Work, donate: bool, fuse: bool) -> list[_Group]:
     leaves: dict[Any, list[int]] = {}
     for i, (p, g, kept, which) in enumerate(zip(work.params, work.grads, work.slots, work.which, strict=True)):
-        fused = p.dtype.is_floating_point and fuse < math.inf and not missing_compiler(p.device.type)
+        fused = p.dtype.is_floating_point and fuse and not missing_compiler(p.device.type)
         if fused and p.device.type == "cpu":
-            fused = p.numel() >= fuse and all(x.is_contiguous() for x in (p, g, *kept))
+            fused = all(x.is_contiguous() for x in (p, g, *kept))
         leaves.setdefault((p.device, dtype_name(p), g.dtype, work.pairs[which][1] is not None, fused), []).append(i)
     groups = []
     for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
-        key = work.method, compute, decay, donate
+        key = work.method, compute, decay
         prepare, step = _program(*key)
         on_host = device.type == "cpu"
         for at in _chunks(work, every, 0 if fused else CHUNK) if on_host else [every]:
@@ -98,7 +128,7 @@ def _groups(work: Work, donate: bool, fuse: float) -> list[_Group]:
                 arrays = [x for i in at for x in (work.grads[i], work.params[i], *work.slots[i])]
                 alike = [x.dtype for x in arrays] if on_host else [*map(work.kind.layout, arrays)]
                 rates = [] if on_host else [work.which[i] for i in at]
-                compiled = _fused(*key, (*alike, *rates), dynamic=on_host)
+                compiled = _fused(*key, donate, (*alike, *rates), dynamic=on_host)
             groups.append(_Group(at, compute, prepare, step, compiled, on_host))
     return groups
 
@@ -141,10 +171,9 @@ def _scalars(work: Work, group: _Group) -> Any:
     return group.prepare(*pair, *(work.kind.scalar(c, real, device) for c in work.c))
 
 
-def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
-    """The new parameters and slots."""
+def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
+    """Return the new parameters and slots, in the compute dtype; what is compiled has them stored already."""
     if group.fused is not None:
-        torch = sys.modules["torch"]
         try:
             if not group.flat:
                 return group.fused(scalars, *arrays)
@@ -152,7 +181,7 @@ def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
             return [
                 [y.resize_(x.shape) for x, y in zip(*each, strict=True)] for each in zip(arrays[1:], new, strict=True)
             ]
-        except torch._dynamo.exc.TorchDynamoException as error:  # nothing has been written yet
+        except _compiler_errors() as error:  # nothing has been written yet
             device = arrays[1][0].device.type
             _broken[device] = f"torch.compile failed: {' '.join(str(error).splitlines()[:2])}"
             message = f"adamod_array steps tensors on {device} without a compiler: {_broken[device]}"
@@ -163,6 +192,12 @@ def _step(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     return group.step(numbers, *arrays)
 
 
+def _compiler_errors() -> tuple[type[Exception], ...]:
+    """Return what torch.compile may raise: errors of its own, of a file system, of names that are gone."""
+    errors = getattr(getattr(sys.modules["torch"], "_dynamo", None), "exc", None)
+    return getattr(errors, "TorchDynamoException", ImportError), OSError, ImportError, AttributeError
+
+
 def _flat(x: Any) -> Any:
     """The memory of a contiguous tensor without its shape; not as a view, whose base's shape would be compiled in."""
     flat = sys.modules["torch"].empty(0, dtype=x.dtype, device="cpu")
@@ -170,8 +205,8 @@ def _flat(x: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _program(method: Method, compute: str, decay: bool, donate: bool) -> Any:
-    return program(trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE), compute, donate)
+def _program(method: Method, compute: str, decay: bool) -> Any:
+    return program(trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE), compute)
 
 
 _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz")
@@ -182,8 +217,9 @@ _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "ea
 def _fused(method: Method, compute: str, decay: bool, donate: bool, arrays: Any, *, dynamic: bool) -> Any:
     """A function of its own for these arrays: PyTorch counts a function's compilations and gives up after eight."""
     torch = sys.modules["torch"]
-    _, step = program(trace(method, decay=decay), compute, donate)
-    options = {name: True for name in _LIKE_IEEE if name in torch._inductor.list_options()}
+    _, step = program(trace(method, decay=decay), compute, write if donate else fresh)
+    known = torch._inductor.list_options() if hasattr(torch, "_inductor") else ()
+    options = {name: True for name in _LIKE_IEEE if name in known}
     compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, options=options)
     tried = False
 
@@ -211,11 +247,11 @@ def missing_compiler(device: str) -> str:
 @functools.cache
 def _missing_compiler(device: str) -> str:
     if device == "cpu":
-        from torch._inductor import cpp_builder, exc
-
         try:
+            from torch._inductor import cpp_builder
+
             cpp_builder.get_cpp_compiler()
-        except (exc.InvalidCxxCompiler, RuntimeError) as error:
+        except Exception as error:  # of InvalidCxxCompiler and what else it may raise
             return f"no C++ compiler: {str(error).partition(chr(10))[0]}"
         return ""
     if device in ("cuda", "xpu"):

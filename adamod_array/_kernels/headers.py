@@ -23,10 +23,8 @@ _CONSIDERED = 0x1 | 0x2 | 0x100 | 0x400
 """Flags: contiguous as in C, as in Fortran; aligned; writeable."""
 
 
-def addresses_of(framework: str, arrays: list[Any]) -> Any:
-    """Where the data of each array is."""
-    if framework == "torch":
-        return np.asarray([x.data_ptr() for x in arrays], np.int64)
+def addresses_of(arrays: list[Any]) -> Any:
+    """Return where the data of each array is."""
     return _data_of(_objects(arrays))
 
 

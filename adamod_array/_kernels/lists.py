@@ -7,10 +7,11 @@ to ``torch.compile``, which fuses it.
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from adamod_array._kernels.trace import Line
 from adamod_array._namespace import REAL_DTYPE
@@ -20,13 +21,21 @@ _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp"
 _COMMUTE = ("add", "mul", "minimum", "maximum")
 
 
-def source(line: Line) -> str:
-    """Two functions: ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists."""
+def source(line: Line) -> tuple[str, tuple[float, ...]]:
+    """Return two functions and the constants ``k0``, ``k1``, ... that they use.
+
+    ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists.
+    """
     arrays = [name for name, _ in line.arrays]
     scalars = [*line.scalars]
+    constants: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
+
+    def text(x: str | float) -> str:
+        return x if isinstance(x, str) else constants.setdefault(repr(x), f"k{len(constants)}")
+
     prepare, body = [], []
     for x in line.operations:
-        statement = f"{x.result} = {x.name}({', '.join(map(str, x.operands))})"
+        statement = f"{x.result} = {x.name}({', '.join(map(text, x.operands))})"
         if all(operand in scalars or isinstance(operand, float) for operand in x.operands):
             scalars.append(x.result)
             prepare.append(statement)
@@ -40,25 +49,23 @@ def source(line: Line) -> str:
         if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
             statements.append(f"del {', '.join(dead)}")
     outputs = [
-        f"copy({x})" if passed or x in line.outputs[:i] else str(x)
+        f"copy({x})" if passed or x in line.outputs[:i] else text(x)
         for i, (x, passed) in enumerate(zip(line.outputs, line.passed_on, strict=True))
     ]
     every = ", ".join(scalars) + ","
-    return "\n".join(
-        [
-            f"def prepare({', '.join(line.scalars)}):",
-            *(f"    {each}" for each in prepare),
-            f"    return {every}",
-            "",
-            f"def step(scalars, {', '.join(arrays)}):",
-            f"    {every} = scalars",
-            f"    old = {', '.join(arrays[1:])},",
-            "    g, p = cast(g), cast(p)",
-            *(f"    {each}" for each in statements),
-            f"    return finish(old, ({', '.join(outputs)},))",
-            "",
-        ]
-    )
+    lines = [
+        f"def prepare({', '.join(line.scalars)}):",
+        *(f"    {each}" for each in prepare),
+        f"    return {every}",
+        "",
+        f"def step(scalars, {', '.join(arrays)}):",
+        f"    {every} = scalars",
+        "    g, p = cast(g), cast(p)",
+        *(f"    {each}" for each in statements),
+        f"    return {', '.join(outputs)},",
+        "",
+    ]
+    return "\n".join(lines), tuple(map(float, constants))
 
 
 def is_list(x: Any) -> bool:
@@ -103,13 +110,15 @@ def _copy(x: Any) -> Any:
     return [each.clone() for each in x] if is_list(x) else x
 
 
-def _write(old: Any, new: Any) -> Any:
+def write(old: Any, new: Any) -> Any:
+    """Write the results of a step, one list an output, into the old tensors."""
     for x, y in zip(old, new, strict=True):
         sys.modules["torch"]._foreach_copy_(x, _like(x, y))
     return old
 
 
-def _fresh(old: Any, new: Any) -> Any:
+def fresh(old: Any, new: Any) -> Any:
+    """Return the results of a step in the dtypes of the old tensors."""
     return [_cast(_like(x, y), x[0].dtype) for x, y in zip(old, new, strict=True)]
 
 
@@ -117,12 +126,20 @@ def _cast(xs: Any, dtype: Any) -> Any:
     return [x if x.dtype == dtype else x.to(dtype) for x in xs]
 
 
-def program(line: Line, compute: str, donate: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``prepare`` and ``step`` of :func:`source`, as functions."""
+def program(line: Line, compute: str, store: Callable[..., Any] | None = None) -> tuple[Any, Any]:
+    """Return ``prepare`` and ``step`` of :func:`source`, as functions; ``store`` takes what ``step`` returns.
+
+    Their code is nobody else's: PyTorch counts how often code was compiled, and gives up after eight times.
+    """
     torch = sys.modules["torch"]
     dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
     scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in line.operations}
-    scope |= {"inf": math.inf, "nan": math.nan, "copy": _copy, "finish": _write if donate else _fresh}
-    scope["cast"] = functools.partial(_cast, dtype=dtype)
-    exec(compile(source(line), "<a rule over lists of tensors>", "exec"), scope)
-    return scope["prepare"], scope["step"]
+    scope |= {"copy": _copy, "cast": functools.partial(_cast, dtype=dtype)}
+    text, constants = source(line)
+    with np.errstate(all="ignore"):  # as the compute dtype has them: 1e300 is infinite in float32
+        scope |= {f"k{i}": float(np.dtype(compute).type(x).real) for i, x in enumerate(constants)}
+    if store is not None:
+        scope["store"] = store
+        text += "\ndef stored(scalars, *arrays):\n    return store(arrays[1:], step(scalars, *arrays))\n"
+    exec(compile(text, "<a rule over lists of tensors>", "exec"), scope)
+    return scope["prepare"], scope["step" if store is None else "stored"]

@@ -6,23 +6,28 @@ A leaf costs nanoseconds, and PyTorch's tensors need no view.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numba
 import numpy as np
 
-from adamod_array._check import overlapping
-from adamod_array._kernels import Result, Work, eager
-from adamod_array._kernels.headers import addresses_of, find, headers_of
+from adamod_array._aliasing import overlapping
+from adamod_array._kernels import Result, Work, eager, lock, pass_over, passed_over
+from adamod_array._kernels.look import addresses_of, look_at
 from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, rows_of, source
 from adamod_array._kernels.trace import trace
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
+
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set")
 
 
 class _Pool:
@@ -32,23 +37,17 @@ class _Pool:
     """A child of a process that used OpenMP may not use it: it steps without threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may take a step, in the very thread that holds it
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self.forks += 1
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 _pool = _Pool()
-
+_FREE = contextlib.nullcontext()
 
 _PATIENCE = 8
 """After so many misses in a row a plan is not repeated any more."""
@@ -65,7 +64,7 @@ class _Group:
     compute: str
     layout: tuple[Any, ...]
     """The kernel's arguments from ``sizes`` to ``start_of``."""
-    lock: Any
+    threads: bool
 
 
 @dataclass
@@ -77,16 +76,16 @@ class Plan:
 
     key: tuple[Any, ...]
     """What else must be as it was: see :func:`_key`."""
+    count: int
+    """How many leaves kernels take."""
     taken: list[int]
-    """The leaves that kernels take."""
+    """Which."""
     rest: list[int]
     groups: list[_Group]
     nbytes: Any
     """Of each array of the leaves taken."""
-    headers: Any = None
-    """Of NumPy's arrays, what the next ones must be like for the plan to be repeated without another look."""
-    dtypes: Any = None
-    """Those of the headers, kept alive."""
+    look: Any = None
+    """Tells in one compiled call whether the next arrays are like those of the last step, and where they are."""
     misses: int = 0
     """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
     apart: bytes = b""
@@ -94,32 +93,39 @@ class Plan:
     spans: tuple[bytes, Any, Any] = (b"", None, None)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends."""
 
-    def find(self, arrays: list[Any]) -> Any:
-        """The addresses of arrays that are like those of the last step; None where one is not."""
-        where = find(arrays, self.headers)
+    def find(self, arrays: list[Any], donate: bool) -> Any:
+        """Return the addresses of arrays like those of the last step; None where one is not, or may not be written."""
+        where = self.look.find(arrays, donate)
         self.misses = 0 if where is not None else self.misses + 1
-        return where
+        return where if where is None or not donate or self._are_disjoint(where) else None
 
     def remember(self, arrays: list[Any]) -> None:
         """Take arrays for those that the next step will find."""
-        self.dtypes = [x.dtype for x in arrays]
-        self.headers = headers_of(arrays) if self.misses < _PATIENCE else None
+        self.look = look_at(arrays, self.count, self.nbytes) if self.misses < _PATIENCE else None
 
     def serves(self, pairs: Sequence[tuple[Any, Any]], which: tuple[int, ...], donate: bool) -> bool:
-        """Whether it is the plan for these rates."""
+        """Return whether it is the plan for these rates."""
         return self.key == _key(pairs, which, donate)
 
     def step(
-        self, kind: Namespace, grads: list[Any], params: list[Any], slots: list[list[Any]], where: Any, scalars: Any
+        self,
+        kind: Namespace,
+        grads: list[Any],
+        params: list[Any],
+        slots: list[list[Any]],
+        where: Any,
+        scalars: Any,
+        claim: Callable[[], None],
     ) -> tuple[list[Any], list[list[Any]]]:
-        """Step the leaves taken, ``where`` all arrays are; a list of arrays a slot.
+        """Step the leaves taken, ``where`` all arrays are; return a list of arrays a slot.
 
-        ``scalars`` are the pairs of rate and decay factor, and the coefficients.
+        ``scalars`` are the pairs of rate and decay factor, and the coefficients. All that can fail
+        is done before the arrays are claimed.
         """
         if not params:
             return params, slots
-        pairs, c = scalars
-        donate, decay, *_ = self.key
+        donate, *_ = self.key
+        rows = [self._rows(group, *scalars) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if donate:
             copies = self._copies(kind, grads, params, slots, where)
@@ -128,28 +134,44 @@ class Plan:
             slots = [[_empty_like(x) for x in slot] for slot in slots]
             where = np.concatenate((where, addresses_of(kind.name, [*params, *chain(*slots)])))
         columns = where.reshape(-1, len(params))
-        for group in self.groups:
-            rows = rows_of(pairs, decay, c, group.constants)
-            with group.lock:
-                group.kernel(
-                    columns if group.leaves is None else np.ascontiguousarray(columns[:, group.leaves]),
-                    *group.layout,
-                    np.asarray(rows, group.compute),
-                )
+        calls = [
+            (group, columns if group.leaves is None else np.ascontiguousarray(columns[:, group.leaves]), each)
+            for group, each in zip(self.groups, rows, strict=True)
+        ]
+        claim()
+        for group, addresses, each in calls:
+            with _pool.lock if group.threads else _FREE:
+                group.kernel(addresses, *group.layout, each)
         del copies
         return params, slots
 
+    def _rows(self, group: _Group, pairs: Sequence[tuple[Any, Any]], c: tuple[Any, ...]) -> Any:
+        """Return a group's scalars, rounded once; what is too large for its dtype is infinite, without a word."""
+        with np.errstate(all="ignore"):
+            return np.asarray(rows_of(pairs, self.key[1], c, group.constants), group.compute)
+
+    def _written(self, where: Any) -> tuple[bytes, Any, Any]:
+        """Return the addresses of what a donated step writes: as they are; in order; where those before end."""
+        addresses = where[self.count :]
+        if self.spans[0] != (seen := addresses.tobytes()):
+            order = addresses.argsort()
+            ends = np.maximum.accumulate((addresses + self.nbytes[self.count :])[order])
+            self.spans = seen, addresses[order], np.concatenate(([0], ends))
+        return self.spans
+
+    def _are_disjoint(self, where: Any) -> bool:
+        """Return whether no two of the arrays that a donated step writes share memory."""
+        if where.tobytes() == self.apart:
+            return True
+        _, starts, ends = self._written(where)
+        return bool((starts >= ends[:-1]).all())
+
     def _copies(self, kind: Any, grads: Any, params: Any, slots: Any, where: Any) -> list[Any]:
-        """Copies, put in their place, of gradients that share memory with what may be written before they are read."""
-        seen, n = where.tobytes(), len(params)
+        """Put copies in the place of gradients that share memory with what may be written before they are read."""
+        seen, n = where.tobytes(), self.count
         if seen == self.apart:
             return []
-        written = seen[n * where.itemsize :]
-        if self.spans[0] != written:
-            order = where[n:].argsort()
-            ends = np.maximum.accumulate((where[n:] + self.nbytes[n:])[order])
-            self.spans = written, where[n:][order], np.concatenate(([0], ends))
-        _, starts, ends = self.spans
+        _, starts, ends = self._written(where)
         begins_before = starts.searchsorted(where[:n] + self.nbytes[:n])
         copies = []
         if (ends[begins_before] > where[:n]).any():  # it may be its own parameter
@@ -175,16 +197,19 @@ def run(work: Work, donate: bool) -> Result:
     if plan.rest and donate:
         work.grads = eager.apart(work)  # all of them, before any array is written
     taken = work.subset(plan.taken) if plan.rest else work
+    others = eager.begin(work.subset(plan.rest), donate) if plan.rest else None
     slots = [list(x) for x in zip(*taken.slots, strict=True)]
     where = addresses_of(work.kind.name, [*taken.grads, *taken.params, *chain(*slots)])
-    params, slots = plan.step(work.kind, taken.grads, list(taken.params), slots, where, (work.pairs, work.c))
+    params, slots = plan.step(
+        work.kind, taken.grads, list(taken.params), slots, where, (work.pairs, work.c), work.claim
+    )
     kept: list[Sequence[Any]] = [*zip(*slots, strict=True)] or [()] * len(params)
-    if plan.rest:
-        others, theirs = eager.run(work.subset(plan.rest), donate)
+    if others is not None:
+        other_params, other_slots = others()
         order = np.argsort([*plan.taken, *plan.rest])
-        params, kept = [*params, *others], [*kept, *theirs]
+        params, kept = [*params, *other_params], [*kept, *other_slots]
         return [params[i] for i in order], [kept[i] for i in order]
-    if known and work.kind.name == "numpy":
+    if known:
         plan.remember([*work.grads, *params, *chain(*slots)])
     return params, kept
 
@@ -196,27 +221,59 @@ def _plan(work: Work, key: tuple[Any, ...]) -> Plan:
     for i, (p, g, kept) in enumerate(zip(work.params, work.grads, work.slots, strict=True)):
         storage = _storage(p, g, kept)
         (rest if storage is None else by_dtype.setdefault(storage, [])).append(i)
+    kernels = {storage: _kernel(work, key, storage, leaves) for storage, leaves in by_dtype.items()}
+    for storage, kernel in kernels.items():
+        if kernel is None:
+            rest += by_dtype.pop(storage)
     taken = sorted(chain(*by_dtype.values()))
-    groups = [_group(work, key, storage, leaves, taken) for storage, leaves in by_dtype.items()]
+    groups = [_group(work, key, storage, leaves, taken, kernels[storage]) for storage, leaves in by_dtype.items()]
     rows = [(work.grads[i], work.params[i], *work.slots[i]) for i in taken]
     nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for column in zip(*rows, strict=True) for x in column])
-    return Plan(key, taken, rest, groups, nbytes)
+    return Plan(key, len(taken), taken, sorted(rest), groups, nbytes)
 
 
-def _group(work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int], taken: list[int]) -> _Group:
-    donate, decay, which, forks = key
-    sizes, leaf_of, start_of = blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
-    row_of = np.asarray([which[i] for i in leaves], np.int64)
-    threads = bool(sizes.sum() > SERIAL) and not forks
+def _kernel(work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:
+    """Return the compiled kernel of some leaves, its constants, and whether it has threads; None of one that fails."""
+    donate, decay, _, forks = key
+    elements = sum(math.prod(work.params[i].shape) for i in leaves)
+    threads = elements > SERIAL and not forks and _has_threads()
     text, constants = source(trace(work.method, decay=decay), *storage, donate=donate, threads=threads)
-    compute = COMPUTE_DTYPE[storage[0]]
+    name = f"a kernel of {type(work.method).__name__} for {storage[0]}"
+    if name in passed_over:
+        return None
+    try:
+        with lock:
+            return compiled_kernel(text, COMPUTE_DTYPE[storage[0]], threads), constants, threads
+    except Exception as error:  # whatever a compiler may raise
+        pass_over(name, error)
+        return None
+
+
+@functools.cache
+def _has_threads() -> bool:
+    """Return whether Numba can start its threads: what it needs for them may be missing."""
+    try:
+        numba.get_num_threads()
+        numba.threading_layer()
+    except Exception as error:
+        pass_over("numba's threads", error)
+        return False
+    return True
+
+
+def _group(
+    work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int], taken: list[int], kernel: Any
+) -> _Group:
+    compiled, constants, threads = kernel
+    sizes, leaf_of, start_of = blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
+    row_of = np.asarray([key[2][i] for i in leaves], np.int64)
     return _Group(
         None if leaves == taken else [taken.index(i) for i in leaves],
-        compiled_kernel(text, compute, threads),
+        compiled,
         constants,
-        compute,
+        COMPUTE_DTYPE[storage[0]],
         (sizes, row_of, leaf_of, start_of),
-        _pool if threads else contextlib.nullcontext(),
+        threads,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,6 @@ from adamod_array._kernels import Result, Work, compiled, eager, foreach
 
 _LISTS = ("cpu", "cuda", "xpu", "mps")
 """Devices whose tensors are stepped as lists; any other's one by one."""
-_FUSE = {("compile", "compile"): 0, ("compile", "auto"): foreach.CHUNK}
-"""From how many elements on a leaf of the CPU is compiled: for smaller ones the call costs more than it saves."""
 
 
 @dataclass
@@ -23,12 +21,29 @@ class Plan:
     choice: str
     engine: str
     inner: Any = None
-    written: list[Any] | None = None
-    """The tensors of the state, where steps are donated and the same ones are written again."""
+
+    @property
+    def look(self) -> Any:
+        """What knows the tensors of the last step again; None where the next must be checked one by one."""
+        return self.inner.look if self.engine == "numba" and self.inner is not None else None
+
+    def find(self, arrays: list[Any], donate: bool) -> Any:
+        """Return the addresses of tensors like those of the last step, or None."""
+        return self.inner.find(arrays, donate)
+
+    def serves(self, *rates: Any) -> bool:
+        """Return whether it is the plan for these rates."""
+        return bool(self.inner.serves(*rates))
+
+    def step(self, kind: Any, grads: Any, params: Any, slots: Any, *rest: Any) -> tuple[list[Any], list[list[Any]]]:
+        """Take the step, and tell autograd."""
+        new_params, new_slots = self.inner.step(kind, grads, params, slots, *rest)
+        _tell_autograd(params, new_params, new_slots)
+        return new_params, new_slots
 
 
 def run(work: Work, donate: bool) -> Result:
-    """A step outside of autograd, whose results require gradients where the parameters did.
+    """Step outside of autograd; results require gradients where the parameters did.
 
     A step that is itself to be differentiated (a gradient or slot that requires grad, a parameter
     computed from others, torch.func) is left to autograd; a donated step never is.
@@ -37,11 +52,11 @@ def run(work: Work, donate: bool) -> Result:
     plan, work.plan = work.plan, None
     if not donate and _is_differentiated(torch, work):
         return eager.run(work, donate)
-    with torch.no_grad():
+    with _without_autograd(torch, work, donate):
         choice = _kernels._choice.get()
-        if not _are_plain(torch, work, known=plan is not None):
+        if not _are_plain(torch, work):
             plan = None
-        elif plan is None or plan.choice != choice:
+        elif plan is None or (plan.choice, plan.engine == "numba") != (choice, _serves_numba(work, choice)):
             plan = Plan(choice, _engine(work, choice))
         if plan is None or plan.engine == "eager":
             params, slots = eager.run(work, donate)
@@ -50,27 +65,49 @@ def run(work: Work, donate: bool) -> Result:
             if plan.engine == "numba":
                 params, slots = compiled().run(work, donate)
             else:
-                params, slots = foreach.run(work, donate, fuse=_FUSE.get((plan.engine, choice), math.inf))
-            written = None
-            if donate:
-                written = plan.written or [x for arrays in (params, *slots) for x in arrays]
-                torch.autograd.graph.increment_version(written)
-            work.plan = Plan(plan.choice, plan.engine, work.plan, written)
-    if not donate:
-        for old, new in zip(work.params, params, strict=True):
-            if old.requires_grad:
-                new.requires_grad_()
+                params, slots = foreach.run(work, donate, fuse=plan.engine == "compile")
+            work.plan = Plan(plan.choice, plan.engine, work.plan)
+    _tell_autograd(work.params, params, slots)
     return params, slots
 
 
+def _without_autograd(torch: Any, work: Work, donate: bool) -> contextlib.AbstractContextManager[Any]:
+    """Return the mode of a step: tensors of inference mode may be written in that mode alone."""
+    written = (x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept))
+    if donate and any(x.is_inference() for x in written):
+        mode: contextlib.AbstractContextManager[Any] = torch.inference_mode()
+    else:
+        mode = torch.no_grad()
+    return mode
+
+
+def _tell_autograd(old: Any, params: Any, slots: Any) -> None:
+    """Say what has been written in place; let new parameters require gradients where the old ones did."""
+    written = [p for p, q in zip(params, old, strict=True) if p is q]
+    if written:
+        sys.modules["torch"].autograd.graph.increment_version([*written, *(x for kept in slots for x in kept)])
+        return
+    for p, q in zip(params, old, strict=True):
+        if q.requires_grad:
+            p.requires_grad_()
+
+
+def _serves_numba(work: Work, choice: str) -> bool:
+    """Return whether Numba's kernels are in force for these tensors."""
+    return choice in ("auto", "numba") and {p.device.type for p in work.params} == {"cpu"} and compiled() is not None
+
+
 def _engine(work: Work, choice: str) -> str:
-    """The engine in force for these tensors; what a choice cannot serve is stepped eagerly."""
-    devices = {p.device.type for p in work.params}
-    if choice in ("auto", "numba") and devices == {"cpu"} and compiled():
+    """Return the engine in force for these tensors; what a choice cannot serve is stepped eagerly.
+
+    ``torch.compile`` is a choice, and never taken unasked: it takes seconds to a minute at the first step.
+    """
+    if _serves_numba(work, choice):
         return "numba"
+    devices = {p.device.type for p in work.params}
     if choice not in ("auto", "compile", "foreach") or not devices <= {*_LISTS}:
         return "eager"
-    return "foreach" if choice == "foreach" or all(map(foreach.missing_compiler, devices)) else "compile"
+    return "compile" if choice == "compile" and not all(map(foreach.missing_compiler, devices)) else "foreach"
 
 
 def _is_differentiated(torch: Any, work: Work) -> bool:
@@ -80,21 +117,32 @@ def _is_differentiated(torch: Any, work: Work) -> bool:
     inputs += [x for pair in work.pairs for x in pair if isinstance(x, torch.Tensor)]
     if True in [x.requires_grad for x in inputs]:
         return True
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return any(torch._C._functorch.is_functorch_wrapped_tensor(p) for p in work.params)
+    if _functorch(torch, "peek_interpreter_stack") is not None:
+        return any(map(_stands_for_others, work.params))
     return True in [p.requires_grad and not p.is_leaf for p in work.params]
 
 
-def _are_plain(torch: Any, work: Work, *, known: bool) -> bool:
-    """Whether the tensors are memory of a device and nothing stands between them and a kernel.
+def _functorch(torch: Any, name: str) -> Any:
+    """Return what a private function of PyTorch's says; True, which costs speed alone, where it is gone."""
+    function = getattr(getattr(torch._C, "_functorch", None), name, None)
+    return True if function is None else function()
 
-    ``known``: they are results of a step that could say so; gradients are always looked at.
-    """
-    if torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack():
+
+def _stands_for_others(x: Any) -> bool:
+    """Return whether a tensor is one of functorch's, which has no memory of its own."""
+    try:
+        x.untyped_storage()
+    except NotImplementedError:
+        return True
+    return False
+
+
+def _are_plain(torch: Any, work: Work) -> bool:
+    """Return whether the tensors are memory of a device and nothing stands between them and a kernel."""
+    stack = getattr(torch._C, "_len_torch_dispatch_stack", lambda: True)
+    if _functorch(torch, "peek_interpreter_stack") is not None or stack():
         return False
-    tensors = [*work.grads]
-    if not known:
-        tensors += (x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept))
+    tensors = [*work.grads, *(x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept))]
     if not {type(x) for x in tensors} <= {torch.Tensor, torch.nn.Parameter}:
         return False
     return True not in [x.is_neg() or x.is_conj() for x in tensors]  # views that are read with another sign

@@ -40,7 +40,7 @@ class Line:
     scalars: tuple[str, ...]
     """``lr``, ``decay`` where there is one, and the coefficients ``c0``, ``c1``, ..."""
     arrays: tuple[tuple[str, str], ...]
-    """``g``, ``p`` and the slots (``slot_m``, ...), each with its kind."""
+    """``g``, ``p`` and the slots (``slot_0``, ...: a user's names cannot meet generated ones), each with its kind."""
     operations: tuple[Operation, ...]
     outputs: tuple[Operand, ...]
     """The new ``p`` and slots."""
@@ -171,7 +171,7 @@ def trace(method: Method, *, decay: bool = False, complex_parameter: bool = Fals
 @functools.lru_cache(maxsize=1024)
 def _trace(method: Method, decay: bool, complex_parameter: bool) -> Line:
     kind = "complex" if complex_parameter else "real"
-    slots = dict.fromkeys([f"slot_{name}" for name in method.slots], "real")  # no other name starts so
+    slots = dict.fromkeys([f"slot_{i}" for i in range(len(method.slots))], "real")
     scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
     while True:  # a slot is complex where the rule makes it so, perhaps through another slot
         recorder = _Recorder()

@@ -1,0 +1,127 @@
+"""Who shares memory: arrays that may be written in place, gradients that must be read before they are."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from adamod_array._namespace import Namespace, is_tracer
+
+WRITABLE = ("numpy", "cupy", "torch")
+"""The frameworks whose arrays a donated step writes in place."""
+
+Named = tuple[Any, Callable[[], str]]
+"""An array and its path: a call, because paths are spelled out for errors only."""
+
+
+def writable(kind: Namespace, written: list[Named], others: list[Named]) -> None:
+    """Check arrays that are to be written in place: none is read-only or shares memory with another of its state.
+
+    ``others`` are those that the step leaves as they are.
+
+    Raises
+    ------
+    ValueError
+        One of them cannot be written, or not without changing another.
+    """
+    spans = []
+    for x, path in written:
+        if kind.name == "numpy" and not x.flags.writeable:
+            raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
+        if (span := _span(kind, x)) is not None:
+            if any(stride == 0 and n > 1 for n, stride in zip(x.shape, _strides(kind, x), strict=True)):
+                raise ValueError(f"{path()} repeats elements (a broadcast view) and cannot be donated")
+            spans.append((*span, x, path, True))
+    spans += [(*span, x, path, False) for x, path in others if (span := _span(kind, x)) is not None]
+    spans.sort(key=lambda each: each[0])
+    open_spans: list[Any] = []
+    for each in spans:
+        low, _, x, path, is_written = each
+        open_spans = [other for other in open_spans if other[1] > low]
+        for _, _, y, other_path, other_is_written in open_spans:
+            if (is_written or other_is_written) and _overlap(kind, x, y):
+                raise ValueError(f"{other_path()} and {path()} share memory and cannot both be donated")
+        open_spans.append(each)
+
+
+def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], written: Sequence[Any]) -> set[int]:
+    """Which gradients share memory with an array that a donated step writes, other than as their parameter itself.
+
+    A step reads and writes element by element, so a gradient may be its own parameter. It may not
+    be another's (the gradient of x * y with respect to x is y): that one may be written first.
+    """
+    spans = sorted([(*span, i) for i, x in enumerate(written) if (span := _span(kind, x))])
+    starts, ends = [low for low, _, _ in spans], list(itertools.accumulate([high for _, high, _ in spans], max))
+    clashes = set()
+    for i, (g, p) in enumerate(zip(grads, params, strict=True)):
+        own = _span(kind, g)
+        if own is None or (own == _span(kind, p) and kind.layout(g) == kind.layout(p)):
+            continue
+        k = bisect.bisect_left(starts, own[1])
+        while k > 0 and ends[k - 1] > own[0] and i not in clashes:
+            k -= 1
+            if spans[k][1] > own[0] and _overlap(kind, g, written[spans[k][2]]):
+                clashes.add(i)
+    return clashes
+
+
+def _strides(kind: Namespace, x: Any) -> Any:
+    if kind.name == "jax":
+        return x.shape  # never 0 where the shape is not
+    return x.stride() if kind.name == "torch" else x.strides
+
+
+def _span(kind: Namespace, x: Any) -> tuple[int, int] | None:
+    """Return the first address and the one after the last; None of what has no memory that a step would write.
+
+    Of arrays that a framework alone can find (JAX's, DTensors, fakes), their identity stands for it.
+    """
+    if kind.name == "jax" or (kind.name == "torch" and not is_memory(x)):
+        return None if is_tracer(x) else (-id(x), 1 - id(x))
+    if kind.name not in WRITABLE or 0 in x.shape:
+        return None
+    if kind.name == "torch" and x.is_contiguous():
+        return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
+    low, high = np.lib.array_utils.byte_bounds(_view(kind, x))
+    return low, high
+
+
+def is_memory(x: Any) -> bool:
+    """Return whether a tensor is memory of a device: no shard, no fake, and none that stands for others under vmap."""
+    torch = sys.modules["torch"]
+    if type(x) not in (torch.Tensor, torch.nn.Parameter) or x.is_meta:
+        return False
+    try:
+        return bool(x.data_ptr() != 0 or x.numel() == 0)
+    except RuntimeError:  # functorch's
+        return False
+
+
+def _overlap(kind: Namespace, x: Any, y: Any) -> bool:
+    """Return whether two arrays whose spans meet have an element in common."""
+    if x is y:
+        return True
+    try:
+        return np.shares_memory(_view(kind, x), _view(kind, y), max_work=cast("Any", 10**6))
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _view(kind: Namespace, x: Any) -> Any:
+    """The array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
+    if kind.name == "numpy":
+        return x
+    torch = kind.name == "torch"
+    interface = {
+        "version": 3,
+        "data": (x.data_ptr() if torch else x.data.ptr, True),
+        "shape": tuple(x.shape),
+        "strides": tuple(n * x.itemsize for n in x.stride()) if torch else tuple(x.strides),
+        "typestr": f"|V{x.dtype.itemsize}",
+    }
+    return np.asarray(type("Memory", (), {"__array_interface__": interface})())

@@ -1,0 +1,221 @@
+"""Who may still use arrays that a donated step writes: states hold them, and the step claims them from all that do."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+_numbers = itertools.count(1)
+"""The order of claims and of states put together by hand; drawing a number is atomic."""
+
+
+class Claim:
+    """A donated step that writes into arrays, or has written."""
+
+    def __init__(self, step: Any, finished: bool = False) -> None:
+        self.step, self.number, self.finished = step, next(_numbers), finished
+
+    def error(self) -> ValueError:
+        """Return what a state whose arrays were claimed has to say."""
+        return spent_error(self.step, self.finished)
+
+
+def spent_error(step: Any, finished: bool) -> ValueError:
+    """Return what a state has to say whose arrays a donated step took."""
+    if finished:
+        reason = f"it was donated to step {step}; use the state that step returned"
+    else:
+        reason = f"step {step} wrote into it and did not finish; go on from a copy or a checkpoint"
+    return ValueError(f"this state is spent: {reason}")
+
+
+class Hold:
+    """What states have in common that share arrays as they are; the claim of a donated step ends it.
+
+    ``origin`` stays the same from one donated step to the next, as the arrays do.
+    """
+
+    def __init__(self, origin: Origin | None = None, after: Claim | None = None) -> None:
+        self.origin, self.after = origin or Origin(), after
+        self._claims: dict[str, Claim] = {}
+        self.donated_to: Any = None
+        """A step inside of a user's torch.compile that ended it: Dynamo sets attributes, and makes no objects."""
+        self.origin.hold = self
+
+    @property
+    def claim(self) -> Claim | None:
+        """The donated step that ended it."""
+        return self._claims.get("first") if self.donated_to is None else Claim(self.donated_to, finished=True)
+
+    def take(self, claim: Claim) -> bool:
+        """End the hold for a step; False where another was first. Atomic, also for signal handlers."""
+        return self.donated_to is None and self._claims.setdefault("first", claim) is claim
+
+    def give_back(self) -> None:
+        """Undo :meth:`take`: nothing was written."""
+        self._claims.clear()
+        self.origin.hold = self
+
+
+class Origin:
+    """Arrays that came into a state together, and the hold on them as they are now."""
+
+    hold: Hold
+
+
+Holds = dict[Hold, frozenset[int] | None]
+"""A state's holds and the leaves that each is on; None of all of them."""
+
+Columns = Sequence[Sequence[Any]]
+"""Arrays or None, one a leaf: of the parameters, then of each slot."""
+
+
+def raise_if_spent(holds: Iterable[Hold]) -> None:
+    """Raise the error of a state that has lost some of its arrays."""
+    for hold in holds:
+        if (claim := hold.claim) is not None:
+            raise claim.error()
+
+
+class Donation:
+    """A donated step's claim on the arrays that it writes, all of them or none.
+
+    Parameters
+    ----------
+    holds : Holds
+        Those of the state.
+    step : int
+        The step that is taken.
+    leaves : collection of int, optional
+        Which leaves are written; all of them by default.
+    """
+
+    def __init__(self, holds: Holds, step: Any, leaves: Collection[int] | None = None) -> None:
+        self.holds, self.step = holds, step
+        self._written = [
+            hold for hold, on in holds.items() if on is None or leaves is None or not on.isdisjoint(leaves)
+        ]
+        self._claim: Claim | None = None
+
+    def claim(self) -> None:
+        """Claim the arrays; to be called just before the first of them is written, more calls do nothing.
+
+        Raises
+        ------
+        ValueError
+            Another step has claimed some of them.
+        """
+        if self._claim is not None:
+            return
+        claim = Claim(self.step)
+        for k, hold in enumerate(self._written):
+            if not hold.take(claim):
+                for each in self._written[:k]:
+                    each.give_back()
+                raise_if_spent([hold])
+        self.holds = {Hold(h.origin, claim) if h.claim is claim else h: on for h, on in self.holds.items()}
+        self._claim = claim
+
+    def finish(self) -> Holds:
+        """Return the holds on the arrays as they are now."""
+        self.claim()
+        assert self._claim is not None
+        self._claim.finished = True
+        return self.holds
+
+    def give_back(self) -> None:
+        """Undo the claim of a step that failed and has written nothing."""
+        if self._claim is not None:
+            for hold in self._written:
+                hold.give_back()
+
+
+def shared(holds: Holds, stepped: Iterable[int], others: Collection[int]) -> Holds:
+    """Return the holds of a new state: a new one on the leaves that were stepped, the old ones on the others."""
+    if not others:
+        return {Hold(): None}
+    kept = {h: on for h, old in holds.items() if (on := frozenset(others if old is None else old.intersection(others)))}
+    return {Hold(): frozenset(stepped), **kept}
+
+
+# arrays that users have in hand, and may put into states of their own
+
+
+class _Reference(weakref.ref[Any]):
+    """A weak reference to an array, and where it came from."""
+
+    __slots__ = ("key", "origin")
+    key: int
+    origin: Origin
+
+
+_references: dict[int, _Reference] = {}
+
+
+def _forget(reference: Any) -> None:
+    """Forget an array that is gone."""
+    known = _references.get(reference.key)
+    if known is reference:
+        del _references[reference.key]
+
+
+def hand_out(arrays: Sequence[Any], holds: Holds) -> None:
+    """Remember where arrays come from that a user gets, one or None a leaf."""
+    for hold, leaves in holds.items():
+        for i in range(len(arrays)) if leaves is None else leaves:
+            x = arrays[i]
+            known = _references.get(id(x))
+            if x is not None and (known is None or known() is not x):
+                reference = _references[id(x)] = _Reference(x, _forget)
+                reference.key, reference.origin = id(x), hold.origin
+
+
+def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int | None) -> Holds:
+    """Return the holds on arrays that were put together, one list a column.
+
+    Those that are in a known state, at the same place, are held as it holds them; others as whatever
+    state has had them ``since`` then; and what is in no state yet gets a new hold. The result of a
+    step whose order among the claims nobody knows (``since`` is None) has them by right.
+
+    Raises
+    ------
+    ValueError
+        A donated step has claimed one of them since then.
+    """
+    new = Hold()
+    leaves: dict[Hold, set[int]] = {}
+    for k, column in enumerate(columns):
+        for i, x in enumerate(column):
+            if x is None:
+                continue
+            if known is not None and i < len(known[0][k]) and known[0][k][i] is x:
+                found = [hold for hold, on in known[1].items() if on is None or i in on]
+            else:
+                found = [_hold_on(x, since) or new]
+            for hold in found:
+                leaves.setdefault(hold, set()).add(i)
+    if new in leaves:  # they are in a user's hands
+        for column in columns:
+            hand_out(column, {new: frozenset(leaves[new])})
+    count = sum(x is not None for x in columns[0])
+    return {hold: None if len(on) == count else frozenset(on) for hold, on in leaves.items()}
+
+
+def _hold_on(x: Any, since: int | None) -> Hold | None:
+    """Return the hold on an array that a state has had since then; None of one that is in no state yet."""
+    reference = _references.get(id(x))
+    if reference is None or reference() is not x:
+        return None
+    hold = reference.origin.hold
+    if since is None:
+        return hold if hold.claim is None else None
+    if hold.after is not None and hold.after.number > since:
+        raise hold.after.error()
+    return hold
+
+
+def now() -> int:
+    """Return a number that lies between those of the claims before and after."""
+    return next(_numbers)

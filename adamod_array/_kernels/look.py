@@ -1,0 +1,84 @@
+"""A look at the arrays of a step: whether they are like those of the last one, and where their memory is.
+
+A kernel is given addresses. None is that of an array whose dtype, shape, strides and memory were not
+looked at in that very step, for a user may have changed them in place: ``m.data = m.data.double()``,
+``m.resize(10)``. All arrays are looked at in one compiled call; Python's attributes cost more than a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adamod_array._kernels import pass_over
+
+try:
+    from adamod_array._kernels import headers
+except Exception as error:  # no struct as expected, or no compiler: addresses are asked for one by one
+    pass_over("a fast look at NumPy's arrays", error)
+    headers = None  # type: ignore[assignment]
+
+
+def look_at(arrays: list[Any], count: int, nbytes: Any) -> Any:
+    """Return what will know arrays like these again; None where nothing can.
+
+    Parameters
+    ----------
+    arrays : list of array
+        Gradients, then what a donated step writes.
+    count : int
+        How many of them are gradients.
+    nbytes : array
+        Bytes of each.
+    """
+    if isinstance(arrays[0], np.ndarray):
+        return NumpyLook(arrays, count) if headers is not None else None
+    try:
+        return TorchLook(arrays, count, nbytes)
+    except (ImportError, AttributeError, TypeError) as error:  # names of PyTorch that are not public
+        pass_over("a fast look at PyTorch's tensors", error)
+        return None
+
+
+class NumpyLook:
+    """Of NumPy's arrays: type, dtype, shape, strides and flags, from their C structs."""
+
+    def __init__(self, arrays: list[Any], count: int) -> None:
+        self._dtypes = [x.dtype for x in arrays]  # kept alive, for they are known by their addresses
+        self._headers = headers.headers_of(arrays)
+        self._is_writable = all(x.flags.writeable for x in arrays[count:])
+
+    def find(self, arrays: list[Any], donate: bool) -> Any:
+        """Return the arrays' addresses, or None where one has changed, or is locked and would be written."""
+        return headers.find(arrays, self._headers) if self._is_writable or not donate else None
+
+
+class TorchLook:
+    """Of tensors: class, dtype, shape, strides, ``requires_grad`` and dispatch keys, by what guards compiled graphs."""
+
+    def __init__(self, arrays: list[Any], count: int, nbytes: Any) -> None:
+        from torch._C import _functorch
+        from torch._C._dynamo.guards import TensorGuards
+
+        self._guards = TensorGuards(*arrays, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+        self._interpreters = _functorch.peek_interpreter_stack
+        self._nbytes = nbytes
+
+    def find(self, arrays: list[Any], donate: bool) -> Any:
+        """Return the tensors' addresses, or None where one has changed or has lost its memory."""
+        if not self._guards.check(*arrays) or self._interpreters() is not None:
+            return None
+        where = addresses_of("torch", arrays)
+        storages = [x.untyped_storage() for x in arrays]
+        ends = addresses_of("torch", storages) + np.asarray([x.nbytes() for x in storages], np.int64)
+        return where if (where + self._nbytes <= ends).all() else None
+
+
+def addresses_of(framework: str, arrays: list[Any]) -> Any:
+    """Return where the data of each array is."""
+    if framework == "torch":
+        return np.asarray([x.data_ptr() for x in arrays], np.int64)
+    if headers is None:
+        return np.asarray([x.ctypes.data for x in arrays], np.int64)
+    return headers.addresses_of(arrays)

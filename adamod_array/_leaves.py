@@ -1,0 +1,168 @@
+"""The arrays of a state in leaf order, known to fit together, and whether they still are what they were."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adamod_array import _check, _hold, _tree
+from adamod_array._aliasing import WRITABLE, Named
+from adamod_array._hold import Holds
+from adamod_array._method import Method, check_slots
+from adamod_array._namespace import Namespace, framework, is_tracer, namespace_of
+from adamod_array._tree import Tree
+
+
+@dataclass
+class Leaves:
+    """Parameters and slots as columns; the next step looks whether they changed, and at its gradients."""
+
+    method: Method
+    spec: Any
+    params: list[Any]
+    slots: list[list[Any]]
+    """In the order of ``method.slots``."""
+    kind: Namespace | None
+    layouts: list[list[Any]]
+    """``kind.layout`` of every array, a column as here; a gradient's is compared with its parameter's."""
+    numbered: Tree = None
+    """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
+    plan: Any = None
+    """What the engine worked out about them."""
+
+    @staticmethod
+    def of(method: Method, params: Tree, slots: dict[str, Tree]) -> Leaves:
+        """Return the leaves of trees that were put together elsewhere (by JAX, pickle or a user), checked.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Something is no array, or does not fit its parameter.
+        """
+        check_slots(method)
+        if set(slots) != set(method.slots):
+            raise TypeError(f"the state keeps {tuple(slots)} and is not one of {method}")
+        leaves, spec = _tree.flatten(params)
+        kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
+        columns = []
+        for name in method.slots:  # their order decides; JAX sorts the keys of a dict
+            tree, root = slots[name], f"slots[{name!r}]"
+            columns.append(_tree.leaves_like(spec, tree, root))
+            for i, (p, x) in enumerate(zip(leaves, columns[-1], strict=True)):
+                if p is not None and kind is not None:
+                    _check_leaf(kind, p, x, spec, i, tree, root)
+        return Leaves.laid_out(method, spec, leaves, columns, kind)
+
+    @staticmethod
+    def laid_out(method: Method, spec: Any, params: list[Any], slots: list[list[Any]], kind: Any) -> Leaves:
+        """Return the leaves of arrays that fit together, with their layouts as they are now."""
+        layouts = [[None if kind is None or x is None else kind.layout(x) for x in xs] for xs in (params, *slots)]
+        numbered = _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
+        return Leaves(method, spec, params, slots, kind, layouts, numbered)
+
+    def are(self, others: Leaves) -> bool:
+        """Return whether the leaves are the same arrays in the same tree, of the same method, and lie as they did."""
+        pairs = zip(itertools.chain(*self.columns), itertools.chain(*others.columns), strict=False)
+        same = self.method == others.method and self.spec == others.spec and self.layouts == others.layouts
+        return same and all(x is y for x, y in pairs)
+
+    @property
+    def columns(self) -> list[list[Any]]:
+        """The parameters, then each slot."""
+        return [self.params, *self.slots]
+
+    def tree(self, leaves: list[Any]) -> Tree:
+        """Return the tree with these leaves."""
+        if self.numbered is not None and (torch := framework("torch")).compiler.is_compiling():
+            return torch.utils._pytree.tree_map(lambda i: leaves[i], self.numbered)
+        return _tree.unflatten(self.spec, leaves)
+
+    def renewed(self, params: list[Any], slots: list[list[Any]]) -> Leaves:
+        """Return the leaves of a step's results, which lie as these do."""
+        return Leaves(self.method, self.spec, params, slots, self.kind, self.layouts, self.numbered, self.plan)
+
+    def checked_again(self) -> Leaves:
+        """Return the leaves as they are now.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Some do not fit together any more.
+        """
+        slots = {name: self.tree(xs) for name, xs in zip(self.method.slots, self.slots, strict=True)}
+        return Leaves.of(self.method, self.tree(self.params), slots)
+
+    def handed_out(self, arrays: list[Any], holds: Holds) -> Tree:
+        """Return the tree of some of the arrays for a user, who may put them into another state."""
+        if self.kind is not None and self.kind.name in WRITABLE:
+            torch = framework("torch")
+            if torch is None or not torch.compiler.is_compiling():
+                _hold.hand_out(arrays, holds)
+        return self.tree(arrays)
+
+    def have_changed(self) -> bool:
+        """Return whether arrays were deleted (by a user's jit), or given another shape, dtype, layout or device."""
+        if self.kind is None:
+            return False
+        arrays = [x for x in itertools.chain(*self.columns) if x is not None]
+        if self.kind.name == "jax":
+            return any(not is_tracer(x) and x.is_deleted() for x in arrays)
+        layout = self.kind.layout
+        return any(
+            x is not None and layout(x) != known
+            for xs, each in zip(self.columns, self.layouts, strict=True)
+            for x, known in zip(xs, each, strict=True)
+        ) or (self.kind.name == "torch" and any(map(_check.lacks_memory, arrays)))
+
+    def named(self, leaves: Iterable[int]) -> list[Named]:
+        """Return the arrays of some leaves with their paths."""
+        roots = ["params", *(f"slots[{name!r}]" for name in self.method.slots)]
+        return [
+            (xs[i], functools.partial(_tree.path, self.spec, root, i))
+            for i in leaves
+            for root, xs in zip(roots, self.columns, strict=True)
+            if xs[i] is not None
+        ]
+
+    def gradients(self, grads: Tree) -> list[Any]:
+        """Return what stands where the parameters are; the scalars that NumPy makes of 0-d arrays, as arrays."""
+        leaves = _tree.leaves_like(self.spec, grads, "grads")
+        if any(isinstance(g, np.generic) for g in leaves):
+            leaves = [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves]
+        return leaves
+
+    def checked(self, gradients: list[Any], grads: Tree) -> tuple[list[int], bool]:
+        """Return which gradients are there, and whether each lies in memory as its parameter does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            One of them does not fit its parameter.
+        """
+        kind, uniform, there = self.kind, True, []
+        for i, (p, g, layout) in enumerate(zip(self.params, gradients, self.layouts[0], strict=True)):
+            if p is None:
+                if g is not None:
+                    _tree.check_structure(self.spec, grads, "grads")
+                    raise ValueError(f"{_tree.path(self.spec, 'grads', i)} must be None like its parameter")
+            elif g is not None:
+                assert kind is not None
+                there.append(i)
+                if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
+                    uniform = False
+                    _check_leaf(kind, p, g, self.spec, i, grads, "grads")
+                elif kind.name == "torch":
+                    _check.backed(g, functools.partial(_tree.path, self.spec, "grads", i))
+        return there, uniform
+
+
+def _check_leaf(kind: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:
+    """Check what stands in a tree where the parameters' has leaf ``i``."""
+    if namespace_of(x) is None:  # a container, perhaps
+        _tree.check_structure(spec, tree, root)
+    _check.beside(kind, p, x, functools.partial(_tree.path, spec, root, i))
