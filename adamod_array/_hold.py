@@ -8,54 +8,29 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 _numbers = itertools.count(1)
-"""The order of claims and of states put together by hand; drawing a number is atomic."""
-
-
-class Claim:
-    """A donated step that writes into arrays, or has written."""
-
-    def __init__(self, step: Any, finished: bool = False) -> None:
-        self.step, self.number, self.finished = step, next(_numbers), finished
-
-    def error(self) -> ValueError:
-        """Return what a state whose arrays were claimed has to say."""
-        return spent_error(self.step, self.finished)
-
-
-def spent_error(step: Any, finished: bool) -> ValueError:
-    """Return what a state has to say whose arrays a donated step took."""
-    if finished:
-        reason = f"it was donated to step {step}; use the state that step returned"
-    else:
-        reason = f"step {step} wrote into it and did not finish; go on from a copy or a checkpoint"
-    return ValueError(f"this state is spent: {reason}")
+"""The order of donated steps and of states put together by hand; drawing a number is atomic."""
 
 
 class Hold:
-    """What states have in common that share arrays as they are; the claim of a donated step ends it.
+    """What states have in common that share arrays as they are, until a donated step claims it.
 
     ``origin`` stays the same from one donated step to the next, as the arrays do.
     """
 
-    def __init__(self, origin: Origin | None = None, after: Claim | None = None) -> None:
+    claim: Donation | int | None = None
+    """The donated step that ended it; of one inside of a user's torch.compile, which makes no objects, its number."""
+
+    def __init__(self, origin: Origin | None = None, after: Donation | None = None) -> None:
         self.origin, self.after = origin or Origin(), after
-        self._claims: dict[str, Claim] = {}
-        self.donated_to: Any = None
-        """A step inside of a user's torch.compile that ended it: Dynamo sets attributes, and makes no objects."""
         self.origin.hold = self
 
-    @property
-    def claim(self) -> Claim | None:
-        """The donated step that ended it."""
-        return self._claims.get("first") if self.donated_to is None else Claim(self.donated_to, finished=True)
-
-    def take(self, claim: Claim) -> bool:
+    def take(self, donation: Donation) -> bool:
         """End the hold for a step; False where another was first. Atomic, also for signal handlers."""
-        return self.donated_to is None and self._claims.setdefault("first", claim) is claim
+        return self.__dict__.setdefault("claim", donation) is donation
 
     def give_back(self) -> None:
-        """Undo :meth:`take`: nothing was written."""
-        self._claims.clear()
+        """Undo :meth:`take`."""
+        del self.__dict__["claim"]
         self.origin.hold = self
 
 
@@ -72,15 +47,8 @@ Columns = Sequence[Sequence[Any]]
 """Arrays or None, one a leaf: of the parameters, then of each slot."""
 
 
-def raise_if_spent(holds: Iterable[Hold]) -> None:
-    """Raise the error of a state that has lost some of its arrays."""
-    for hold in holds:
-        if (claim := hold.claim) is not None:
-            raise claim.error()
-
-
 class Donation:
-    """A donated step's claim on the arrays that it writes, all of them or none.
+    """A donated step and its claim on the arrays that it writes, all of them or none.
 
     Parameters
     ----------
@@ -93,11 +61,9 @@ class Donation:
     """
 
     def __init__(self, holds: Holds, step: Any, leaves: Collection[int] | None = None) -> None:
-        self.holds, self.step = holds, step
-        self._written = [
-            hold for hold, on in holds.items() if on is None or leaves is None or not on.isdisjoint(leaves)
-        ]
-        self._claim: Claim | None = None
+        self.step, self.number, self.finished = step, 0, False
+        self._holds, self._leaves = holds, leaves
+        self._new: Holds = {}
 
     def claim(self) -> None:
         """Claim the arrays; to be called just before the first of them is written, more calls do nothing.
@@ -107,29 +73,51 @@ class Donation:
         ValueError
             Another step has claimed some of them.
         """
-        if self._claim is not None:
+        if self.number:
             return
-        claim = Claim(self.step)
-        for k, hold in enumerate(self._written):
-            if not hold.take(claim):
-                for each in self._written[:k]:
-                    each.give_back()
+        self.number = next(_numbers)
+        for hold, on in self._holds.items():
+            if on is not None and self._leaves is not None and on.isdisjoint(self._leaves):
+                self._new[hold] = on
+            elif hold.take(self):
+                self._new[Hold(hold.origin, self)] = on
+            else:
+                self.give_back()
                 raise_if_spent([hold])
-        self.holds = {Hold(h.origin, claim) if h.claim is claim else h: on for h, on in self.holds.items()}
-        self._claim = claim
 
     def finish(self) -> Holds:
         """Return the holds on the arrays as they are now."""
         self.claim()
-        assert self._claim is not None
-        self._claim.finished = True
-        return self.holds
+        self.finished, new = True, self._new
+        self._holds, self._new = {}, {}  # a chain of holds would keep all that went before
+        return new
 
     def give_back(self) -> None:
-        """Undo the claim of a step that failed and has written nothing."""
-        if self._claim is not None:
-            for hold in self._written:
+        """Undo the claim of a step that has written nothing."""
+        for hold in self._holds:
+            if hold.claim is self:
                 hold.give_back()
+
+
+def spent(claim: Donation | int) -> tuple[Any, bool]:
+    """Return the step that took a state's arrays, and whether it finished."""
+    return (claim.step, claim.finished) if isinstance(claim, Donation) else (claim, True)
+
+
+def spent_error(step: Any, finished: bool) -> ValueError:
+    """Return what a state has to say whose arrays a donated step took."""
+    if finished:
+        reason = f"it was donated to step {step}; use the state that step returned"
+    else:
+        reason = f"step {step} wrote into it and did not finish; go on from a copy or a checkpoint"
+    return ValueError(f"this state is spent: {reason}")
+
+
+def raise_if_spent(holds: Iterable[Hold]) -> None:
+    """Raise the error of a state that has lost some of its arrays."""
+    for hold in holds:
+        if hold.claim is not None:
+            raise spent_error(*spent(hold.claim))
 
 
 def shared(holds: Holds, stepped: Iterable[int], others: Collection[int]) -> Holds:
@@ -156,8 +144,7 @@ _references: dict[int, _Reference] = {}
 
 def _forget(reference: Any) -> None:
     """Forget an array that is gone."""
-    known = _references.get(reference.key)
-    if known is reference:
+    if reference is _references.get(reference.key):
         del _references[reference.key]
 
 
@@ -212,7 +199,7 @@ def _hold_on(x: Any, since: int | None) -> Hold | None:
     if since is None:
         return hold if hold.claim is None else None
     if hold.after is not None and hold.after.number > since:
-        raise hold.after.error()
+        raise spent_error(*spent(hold.after))
     return hold
 
 

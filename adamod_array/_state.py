@@ -201,7 +201,7 @@ class State:
         """Return the donated step that took arrays of this state, and whether it finished."""
         fields = self.__dict__
         claims = [hold.claim for hold in fields["_known"][1]] if fields["_is_resolved"] else []
-        return fields["_spent_by"] or next(((claim.step, claim.finished) for claim in claims if claim), None)
+        return fields["_spent_by"] or next((_hold.spent(claim) for claim in claims if claim is not None), None)
 
     def __getstate__(self) -> dict[str, Any]:
         spent = self._spent()

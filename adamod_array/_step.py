@@ -160,14 +160,15 @@ def _repeated(
     plan = leaves.plan
     if not _kernels.can_repeat(plan) or not plan.serves(*rates, donate):
         return None
-    where = plan.find([*gradients, *itertools.chain(*leaves.columns)], donate)
+    where = plan.find([*gradients, *leaves.params, *itertools.chain(*leaves.slots)], donate)
     if where is None:
         return None
-    donation = Donation(holds, t)
-    claim = donation.claim if donate else _kernels.nothing
-    params, slots = plan.step(leaves.kind, gradients, leaves.params, leaves.slots, where, (rates[0], c), claim)
+    arrays = leaves.kind, gradients, leaves.params, leaves.slots, where, rates[0], c
     if donate:
+        donation = Donation(holds, t)
+        plan.step(*arrays, donation.claim)
         return leaves, donation.finish()
+    params, slots = plan.step(*arrays, _kernels.nothing)
     _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
     return leaves.renewed(params, slots), {Hold(): None}
 

@@ -82,7 +82,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
     if donate:
         state.__dict__["_spent_by"] = (t, True)
         for hold in holds:
-            hold.donated_to = t
+            hold.claim = t
     if leaves is None:
         trees = {name: spec.unflatten(slot) for name, slot in zip(method.slots, slots, strict=True)}
         known: Any = None

@@ -5,12 +5,12 @@ A leaf costs nanoseconds, and PyTorch's tensors need no view.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -47,7 +47,8 @@ class _Pool:
 
 
 _pool = _Pool()
-_FREE = contextlib.nullcontext()
+_CODE = {"float32": "f", "float64": "d"}
+"""What Python's arrays call the compute dtypes."""
 
 _PATIENCE = 8
 """After so many misses in a row a plan is not repeated any more."""
@@ -114,41 +115,38 @@ class Plan:
         params: list[Any],
         slots: list[list[Any]],
         where: Any,
-        scalars: Any,
+        pairs: Sequence[tuple[Any, Any]],
+        c: tuple[Any, ...],
         claim: Callable[[], None],
     ) -> tuple[list[Any], list[list[Any]]]:
-        """Step the leaves taken, ``where`` all arrays are; return a list of arrays a slot.
-
-        ``scalars`` are the pairs of rate and decay factor, and the coefficients. All that can fail
-        is done before the arrays are claimed.
-        """
+        """Step the leaves taken, ``where`` all arrays are, after all that can fail; return a list of arrays a slot."""
         if not params:
             return params, slots
-        donate, *_ = self.key
-        rows = [self._rows(group, *scalars) for group in self.groups]
+        rows = [self._rows(group, pairs, c) for group in self.groups]
         copies = []  # named, to live until the kernels are done
-        if donate:
+        if self.key[0]:
             copies = self._copies(kind, grads, params, slots, where)
         else:
             params = [_empty_like(x) for x in params]
             slots = [[_empty_like(x) for x in slot] for slot in slots]
             where = np.concatenate((where, addresses_of(kind.name, [*params, *chain(*slots)])))
         columns = where.reshape(-1, len(params))
-        calls = [
-            (group, columns if group.leaves is None else np.ascontiguousarray(columns[:, group.leaves]), each)
-            for group, each in zip(self.groups, rows, strict=True)
-        ]
+        columns_of = [columns if x.leaves is None else np.ascontiguousarray(columns[:, x.leaves]) for x in self.groups]
         claim()
-        for group, addresses, each in calls:
-            with _pool.lock if group.threads else _FREE:
-                group.kernel(addresses, *group.layout, each)
+        for group, addresses, scalars in zip(self.groups, columns_of, rows, strict=True):
+            if group.threads:
+                with _pool.lock:
+                    group.kernel(addresses, *group.layout, scalars)
+            else:
+                group.kernel(addresses, *group.layout, scalars)
         del copies
         return params, slots
 
     def _rows(self, group: _Group, pairs: Sequence[tuple[Any, Any]], c: tuple[Any, ...]) -> Any:
-        """Return a group's scalars, rounded once; what is too large for its dtype is infinite, without a word."""
-        with np.errstate(all="ignore"):
-            return np.asarray(rows_of(pairs, self.key[1], c, group.constants), group.compute)
+        """Return a group's scalars, rounded once; C makes what is too large for float32 infinite without a warning."""
+        rows = rows_of(pairs, self.key[1], c, group.constants)
+        rounded = array(_CODE[group.compute], chain.from_iterable(rows))
+        return np.frombuffer(rounded, group.compute).reshape(len(rows), -1)
 
     def _written(self, where: Any) -> tuple[bytes, Any, Any]:
         """Return the addresses of what a donated step writes: as they are; in order; where those before end."""
@@ -200,9 +198,7 @@ def run(work: Work, donate: bool) -> Result:
     others = eager.begin(work.subset(plan.rest), donate) if plan.rest else None
     slots = [list(x) for x in zip(*taken.slots, strict=True)]
     where = addresses_of(work.kind.name, [*taken.grads, *taken.params, *chain(*slots)])
-    params, slots = plan.step(
-        work.kind, taken.grads, list(taken.params), slots, where, (work.pairs, work.c), work.claim
-    )
+    params, slots = plan.step(work.kind, taken.grads, list(taken.params), slots, where, work.pairs, work.c, work.claim)
     kept: list[Sequence[Any]] = [*zip(*slots, strict=True)] or [()] * len(params)
     if others is not None:
         other_params, other_slots = others()
