@@ -1,7 +1,8 @@
-"""Run the benchmark: ``python -m benchmarks``; a minute of it: ``python -m benchmarks --quick``.
+"""Run the benchmark: ``python -m benchmarks``; two minutes of it: ``python -m benchmarks --quick``.
 
-Each heat is timed in a process of its own and each peak of memory in another, both started here with
-the same threads for everyone. Writes performance.png and performance_table.md, and prints the tables.
+Each heat, first step and peak of memory is taken in a process of its own, started here with the same
+threads for everyone. Writes performance.png and performance_table.md, and prints the tables. GPT-2
+needs 20 GB of memory and runs by name: ``python -m benchmarks --models GPT-2``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 20_000_000, 50_000_000)
 QUICK_SIZES = (1_000, 2_000_000)
 LARGE, QUICK_LARGE = "1x20000000", "1x2000000"
 SECONDS, QUICK_SECONDS = 20.0, 0.5
-"""Of rounds, for each heat and problem; three times as many for the large one, where most of the bars are."""
+"""Of rounds, for each heat and problem; three times as many for the large one of a full run, which most bars are of."""
 USUAL_MODELS, QUICK_MODELS = ("MLP", "ViT-Tiny", "ResNet-50"), ("MLP", "ViT-Tiny")
 FIRST_ROUNDS = 3
 
@@ -76,9 +77,8 @@ def jobs(quick: bool, models: Sequence[str] | None, seconds: float | None) -> li
         problems = [f"1x{size}" for size in (QUICK_SIZES if quick else SIZES)] + [LEAVES]
         heats = [(method, Problem(name)) for method in ARRAYS for name in problems] + heats
     seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
-    large = QUICK_LARGE if quick else LARGE
     found: list[Job] = [
-        ("interleave", method, str(seconds * (3 if problem.name == large else 1)), problem.name)
+        ("interleave", method, str(seconds * (3 if problem.name == LARGE else 1)), problem.name)
         for method, problem in heats
         if fits(method, problem)
     ]
@@ -86,7 +86,7 @@ def jobs(quick: bool, models: Sequence[str] | None, seconds: float | None) -> li
         first = [LEAVES] if quick else [MANY] * FIRST_ROUNDS
         found += [("first_step", name, problem) for problem in first for name in FIRST_STEPS]
         keys = MEMORY_BARS if quick else [x.key for x in ALL if x.expected is not None]
-        found += [("memory", key, large) for key in keys]
+        found += [("memory", key, QUICK_LARGE if quick else LARGE) for key in keys]
     return found
 
 
