@@ -2,7 +2,7 @@
 
 Each heat, first step and peak of memory is taken in a process of its own, started here with the same
 threads for everyone. Writes performance.png and performance_table.md, and prints the tables. GPT-2
-needs 20 GB of memory and runs by name: ``python -m benchmarks --models GPT-2``.
+needs 19 GB of free memory and runs by name: ``python -m benchmarks --models GPT-2``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def worker(*arguments: str) -> Iterator[Any]:
 
 
 def fits(method: str, problem: Problem) -> bool:
-    """Whether the arrays of a whole heat fit into the memory that is free now; says so where they do not."""
+    """Tell whether the arrays of a whole heat fit into the memory that is free now; print it where they do not."""
     pages = Path("/proc/meminfo").read_text()
     free = int(next(line.split()[1] for line in pages.splitlines() if line.startswith("MemAvailable"))) * 1024
     arrays = len(heat(method, problem)) * (ARRAYS[method] // 2 + SETS) + 8  # and temporaries
@@ -71,7 +71,7 @@ def fits(method: str, problem: Problem) -> bool:
 
 
 def jobs(quick: bool, models: Sequence[str] | None, seconds: float | None) -> list[Job]:
-    """All that a run measures, or these models alone."""
+    """List all that a run measures, or these models alone."""
     heats = [("Adam", Problem(name)) for name in models or (QUICK_MODELS if quick else USUAL_MODELS)]
     if not models:
         problems = [f"1x{size}" for size in (QUICK_SIZES if quick else SIZES)] + [LEAVES]

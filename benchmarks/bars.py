@@ -53,7 +53,7 @@ class Bar:
         return Ratio.of(found[self.slow if "|" in self.slow else f"{self.method} | {self.slow}"], fast)
 
     def verdict(self, ratio: Ratio) -> tuple[str, bool]:
-        """The bar in words, and whether it is met."""
+        """Return the bar in words, and whether it is met."""
         if self.at_most:
             return f"at most {self.bound:.3g}", ratio.median <= self.bound
         return f"at least {self.bound:.3g}", ratio.median >= self.bound

@@ -58,11 +58,11 @@ class Framework:
     hand: Callable[[list[Any], Iterator[list[Any]]], Callable[[], Iterable[Any]]] = lambda params, sets: sets.__next__
 
     def params(self, problem: Problem) -> list[Any]:
-        """The problem's parameters."""
+        """Make the problem's parameters."""
         return [self.param(p) for p in problem.params()]
 
     def backward(self, problem: Problem, params: list[Any]) -> Callable[[], Iterable[Any]]:
-        """What hands over one set of gradients after the other; all of them are made here."""
+        """Make all sets of gradients, and return what hands over one after the other."""
         sets = itertools.cycle([[self.array(g) for g in problem.grads(turn)] for turn in range(SETS)])
         return self.hand(params, sets)
 
@@ -93,7 +93,7 @@ def torch_arrays(device: str = "cpu") -> Framework:
 
 
 def plain_tensors() -> Framework:
-    """PyTorch's, with tensors that know nothing of gradients for parameters."""
+    """PyTorch's, with plain tensors in place of each ``nn.Parameter``."""
     framework = torch_arrays()
     return replace(framework, param=framework.array)
 
@@ -137,7 +137,7 @@ FRAMEWORKS: dict[str, Callable[[], Framework]] = {
 
 
 def host(x: Any) -> np.ndarray[Any, Any]:
-    """The array in the host's memory."""
+    """Return the array in the host's memory."""
     return np.asarray(x.get() if hasattr(x, "get") else x.detach().cpu() if hasattr(x, "cpu") else x)
 
 

@@ -31,7 +31,7 @@ class Problem:
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Of the leaves."""
+        """Return the shape of every leaf."""
         if self.name in MODELS:
             return MODELS[self.name]
         leaves, size = map(int, self.name.split("x"))
@@ -47,7 +47,7 @@ class Problem:
         return [np.full(shape, 0, np.float32) for shape in self.shapes]  # written, not merely promised
 
     def grads(self, turn: int) -> list[np.ndarray[Any, Any]]:
-        """The set of that number: the same in every process, and unlike the others."""
+        """Return the set of that number: the same in every process, and unlike the others."""
         rng = np.random.default_rng(turn)
         return [rng.standard_normal(shape, np.float32) for shape in self.shapes]
 

@@ -56,7 +56,7 @@ def _power(size: int) -> str:
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The rows of a table below one another."""
+    """Lay out the rows of a table."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -86,7 +86,7 @@ def table(times: Times, memory: Mapping[str, float], large: str) -> str:
 
 
 def models(times: Times) -> str:
-    """Time of a step of Adam for each model, and of first steps; in brackets, times as fast as the peer."""
+    """Lay out the time of Adam's step for each model, and of first steps; in brackets, times as fast as the peer."""
     races = [race for race in times if race[1] in MODELS or race[0] == FIRST]
     head = ["contender"]
     for heat, name in races:
