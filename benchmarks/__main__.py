@@ -121,6 +121,8 @@ def main() -> None:
         measure(jobs(arguments.quick, arguments.models, arguments.seconds), result, raw)
 
     races = {(each["heat"], each["problem"]): each for each in result["interleave"]}
+    if not races:
+        raise SystemExit("nothing was measured")
     quiet = sum(each["quiet"] for each in races.values()) / len(races)
     times = {which: each["times"] for which, each in races.items()}
     for each in result["first_step"]:

@@ -39,8 +39,9 @@ def share(times: Mapping[str, list[float]], key: str, method: str) -> Ratio:
 
 
 def curve_problems(times: Times) -> list[str]:
-    """The problems of one leaf, by size."""
+    """The problems of one leaf that every method was timed on, by size."""
     found = {problem for _, problem in times if problem.startswith("1x")}
+    found = {problem for problem in found if all((method, problem) in times for method in ARRAYS)}
     return sorted(found, key=lambda problem: Problem(problem).elements)
 
 
