@@ -290,7 +290,7 @@ def reproduce_quick(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Time steps against the machine's memory and against peers; writes docs/performance* (``-- --quick``: a minute).
+    """Time steps against the machine's memory and against peers; writes docs/performance* (``-- --quick``: 2 min).
 
     ``nox -s bench -- pytest -k RAdam``: one contender at a time, by pytest-benchmark.
     """

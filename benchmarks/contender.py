@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from adamod_array import Method
-from benchmarks.problem import Problem
+from benchmarks.problem import SETS, WARMUP, Problem
 
 THREADS = int(os.environ.get("ADAMOD_ARRAY_BENCH_THREADS", "2"))
 
@@ -20,9 +21,11 @@ ARRAYS = {"AdaMod": 9, "Adam": 7, "RAdam": 7}
 
 @dataclass(frozen=True)
 class Run:
-    """A contender at its place: a step, and the parameters so far."""
+    """A contender at its place: its gradients, its step, and the parameters so far."""
 
-    step: Callable[[], None]
+    backward: Callable[[], Iterable[Any]]
+    """Never timed: returns the gradients of the next step."""
+    step: Callable[[Iterable[Any]], None]
     params: Callable[[], list[Any]]
 
 
@@ -45,53 +48,104 @@ class Contender:
         return f"{self.method} | {self.name}"
 
 
-def numpy_arrays() -> Any:
-    """How an array is made, and how its result is waited for."""
-    return np.copy, lambda params: None
+@dataclass(frozen=True)
+class Framework:
+    """How arrays and parameters are made, gradients handed over, and results waited for."""
+
+    array: Callable[[np.ndarray[Any, Any]], Any]
+    param: Callable[[np.ndarray[Any, Any]], Any]
+    wait: Callable[[Any], Any] = lambda params: None
+    hand: Callable[[list[Any], Iterator[list[Any]]], Callable[[], Iterable[Any]]] = lambda params, sets: sets.__next__
+
+    def params(self, problem: Problem) -> list[Any]:
+        """Make the problem's parameters."""
+        return [self.param(p) for p in problem.params()]
+
+    def backward(self, problem: Problem, params: list[Any]) -> Callable[[], Iterable[Any]]:
+        """Make all sets of gradients, and return what hands over one after the other."""
+        sets = itertools.cycle([[self.array(g) for g in problem.grads(turn)] for turn in range(SETS)])
+        return self.hand(params, sets)
 
 
-def torch_arrays() -> Any:
-    """PyTorch's; nothing is to be waited for on the CPU."""
+def numpy_arrays() -> Framework:
+    """NumPy's."""
+    return Framework(np.copy, np.copy)
+
+
+def torch_arrays(device: str = "cpu") -> Framework:
+    """PyTorch's: an ``nn.Parameter`` each, whose ``grad`` is read in the step, as ``torch.optim`` reads it."""
     import torch
 
     torch.set_num_threads(THREADS)
-    return (lambda x: torch.from_numpy(x.copy())), lambda params: None
+
+    def array(x: np.ndarray[Any, Any]) -> Any:
+        return torch.from_numpy(x.copy()).to(device)
+
+    def hand(params: list[Any], sets: Iterator[list[Any]]) -> Callable[[], Iterable[Any]]:
+        def backward() -> Iterable[Any]:
+            for p, g in zip(params, next(sets), strict=True):
+                p.grad = g
+            return (p.grad for p in params)
+
+        return backward
+
+    return Framework(array, lambda x: torch.nn.Parameter(array(x)), hand=hand)
 
 
-def jax_arrays() -> Any:
+def plain_tensors() -> Framework:
+    """PyTorch's, with plain tensors in place of each ``nn.Parameter``."""
+    framework = torch_arrays()
+    return replace(framework, param=framework.array)
+
+
+def jax_arrays() -> Framework:
     """JAX's own memory, and its wait for what it has only promised."""
     import jax
 
-    return (lambda x: jax.numpy.array(x, copy=True)), jax.block_until_ready
+    def array(x: np.ndarray[Any, Any]) -> Any:
+        return jax.numpy.array(x, copy=True)
+
+    return Framework(array, array, jax.block_until_ready)
 
 
-def cupy_on_gpu() -> Any:
+def cupy_on_gpu() -> Framework:
     """CuPy's. On a GPU nobody waits for a single step: benchmarks/gpu.py waits for many."""
     import cupy
 
-    return cupy.array, lambda params: None
+    return Framework(cupy.array, cupy.array)
 
 
-def torch_on_gpu() -> Any:
-    """PyTorch's, on the GPU."""
-    import torch
-
-    return (lambda x: torch.from_numpy(x.copy()).to("cuda")), lambda params: None
-
-
-def jax_on_gpu() -> Any:
+def jax_on_gpu() -> Framework:
     """JAX's, on the GPU."""
     import jax
 
-    return (lambda x: jax.device_put(x, jax.devices("cuda")[0])), lambda params: None
+    def array(x: np.ndarray[Any, Any]) -> Any:
+        return jax.device_put(x, jax.devices("cuda")[0])
+
+    return Framework(array, array)
 
 
-FRAMEWORKS: dict[str, Callable[[], Any]] = {
+FRAMEWORKS: dict[str, Callable[[], Framework]] = {
     "numpy": numpy_arrays,
     "torch": torch_arrays,
+    "torch, plain tensors": plain_tensors,
     "jax": jax_arrays,
     "cupy on a GPU": cupy_on_gpu,
-    "torch on a GPU": torch_on_gpu,
+    "torch on a GPU": lambda: torch_arrays("cuda"),
     "jax on a GPU": jax_on_gpu,
 }
-"""Of each framework, how it makes an array, and how it waits for a result."""
+
+
+def host(x: Any) -> np.ndarray[Any, Any]:
+    """Return the array in the host's memory."""
+    return np.asarray(x.get() if hasattr(x, "get") else x.detach().cpu() if hasattr(x, "cpu") else x)
+
+
+def start(contender: Contender, problem: Problem) -> Run:
+    """Warm up, and check that the result is right."""
+    run = contender.build(problem)
+    for _ in range(WARMUP):
+        run.step(run.backward())
+    if contender.expected is not None:
+        problem.check([host(p) for p in run.params()], contender.expected, WARMUP, contender.rtol)
+    return run

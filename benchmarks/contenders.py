@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 import adamod_array
 from adamod_array import Adam, AdaMod, Method, RAdam
+from benchmarks.bars import PEERS
 from benchmarks.contender import ARRAYS, FRAMEWORKS, Contender, Run
+from benchmarks.models import MODELS
 from benchmarks.peers import naive, naive_adam, naive_adamod, optax_optimizer, torch_optimizer
-from benchmarks.problem import LR, Problem
+from benchmarks.problem import LR, SETS, Problem
 
 
-def heat(method: str) -> list[Contender]:
+def heat(method: str, problem: Problem) -> list[Contender]:
     """Those whose steps of one method are timed in turn, in one process."""
-    return [x for x in ALL if x.method == method] + [x for x in GUESTS if method == "AdaMod"]
+    if problem.name in MODELS:
+        return [find(f"{method} | {name}") for name in (*PEERS, *dict.fromkeys(PEERS.values()))]
+    return [x for x in ALL if x.method == method] + GUESTS.get(method, [])
 
 
 def find(key: str) -> Contender:
@@ -32,22 +38,23 @@ def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -
 
     def contender(method: Method) -> Contender:
         def build(problem: Problem) -> Run:
-            if module in ("numpy", "torch", "jax") and engine == "auto":
+            if "GPU" not in module and engine == "auto":
                 importlib.import_module("numba")  # never its absence, unnoticed
-            array, wait = FRAMEWORKS[module]()
-            state = adamod_array.init(method, [array(p) for p in problem.params()], LR)
-            grads = [array(g) for g in problem.grads()]
+            framework = FRAMEWORKS[module]()
+            params = framework.params(problem)
+            state = adamod_array.init(method, params, LR)
 
-            def step() -> None:
+            def step(grads: Iterable[Any]) -> None:
                 nonlocal state
-                state = adamod_array.step(state, grads, donate=donate)
-                wait(state.params)
+                state = adamod_array.step(state, list(grads), donate=donate)
+                framework.wait(state.params)
 
-            def chosen() -> None:
+            def chosen(grads: Iterable[Any]) -> None:
                 with adamod_array.engine(engine):
-                    step()
+                    step(grads)
 
-            return Run(step if engine == "auto" else chosen, lambda: list(state.params))
+            backward = framework.backward(problem, params)
+            return Run(backward, step if engine == "auto" else chosen, lambda: list(state.params))
 
         return Contender(name, type(method).__name__, build, method, ours=True)
 
@@ -60,17 +67,17 @@ def ours_in_users_jit(method: Method, module: str = "jax") -> Contender:
     def build(problem: Problem) -> Run:
         import jax
 
-        array, wait = FRAMEWORKS[module]()
+        framework = FRAMEWORKS[module]()
         compiled = jax.jit(adamod_array.step, donate_argnums=0)
-        state = adamod_array.init(method, [array(p) for p in problem.params()], LR)
-        grads = [array(g) for g in problem.grads()]
+        params = framework.params(problem)
+        state = adamod_array.init(method, params, LR)
 
-        def step() -> None:
+        def step(grads: Iterable[Any]) -> None:
             nonlocal state
-            state = compiled(state, grads)
-            wait(state.params)
+            state = compiled(state, list(grads))
+            framework.wait(state.params)
 
-        return Run(step, lambda: list(state.params))
+        return Run(framework.backward(problem, params), step, lambda: list(state.params))
 
     return Contender("JAX, in the user's jit, donated", type(method).__name__, build, method, ours=True)
 
@@ -84,10 +91,13 @@ def limit(method: str) -> Contender:
     def build(problem: Problem) -> Run:
         from benchmarks.limit import add_3, add_4
 
-        grads = np.full(problem.elements, 1e-3, np.float32)
-        arrays = [np.full(problem.elements, 0, np.float32) for _ in range(ARRAYS[method] // 2)]
+        def full(value: float) -> Any:
+            return np.full(problem.elements, value, np.float32)
+
+        sets = itertools.cycle([[full(1e-3)] for _ in range(SETS)])
+        arrays = [full(0) for _ in range(ARRAYS[method] // 2)]
         loop = add_4 if ARRAYS[method] == 9 else add_3
-        return Run(lambda: loop(grads, *arrays), lambda: arrays)
+        return Run(lambda: next(sets), lambda grads: loop(*grads, *arrays), lambda: arrays)
 
     return Contender("limit: a loop that only adds", method, build, None)
 
@@ -120,5 +130,8 @@ ALL: list[Contender] = [
     optax_optimizer(Adam(), "adam"),
     optax_optimizer(RAdam(threshold=5), "radam", rtol=1e-2),
 ]
-GUESTS = [find("Adam | optax adam, jitted, donated")]
-"""Of Adam, timed in AdaMod's heat too: a bar compares the two."""
+GUESTS = {
+    "AdaMod": [find("Adam | optax adam, jitted, donated")],
+    "Adam": [ours("torch, plain tensors", "PyTorch, plain tensors, donated")(Adam())],
+}
+"""Timed in a method's heat for a bar, without a row in the table."""

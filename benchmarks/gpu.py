@@ -22,15 +22,15 @@ from tqdm import tqdm
 from adamod_array import Adam, AdaMod, RAdam
 from benchmarks.__main__ import RAW
 from benchmarks.bars import Ratio
-from benchmarks.contender import ARRAYS, Contender, Run
+from benchmarks.contender import ARRAYS, Contender, Run, start
 from benchmarks.contenders import EXACT, METHODS, ours, ours_in_users_jit
 from benchmarks.peers import optax_optimizer, torch_optimizer
-from benchmarks.problem import WARMUP, Problem
+from benchmarks.problem import Problem
 
 TURN = 20e-3
 """Seconds of queued steps that make a turn."""
-PROBLEMS = (Problem(1, 1_000_000), Problem(1, 10_000_000), Problem(1, 50_000_000), Problem(100, 1_000))
-QUICK = (Problem(1, 100_000), Problem(10, 1_000))
+PROBLEMS = tuple(map(Problem, ("1x1000000", "1x10000000", "1x50000000", "100x1000")))
+QUICK = tuple(map(Problem, ("1x100000", "10x1000")))
 COPY = "a copy of as many bytes"
 PACKAGES = ("cupy-cuda13x", "torch", "jax", "optax", "pytorch_optimizer")
 
@@ -71,14 +71,9 @@ def copy(method: str) -> Contender:
 
         source = cupy.zeros(problem.elements * ARRAYS[method] // 2, np.float32)
         target = cupy.empty_like(source)
-        return Run(lambda: cupy.copyto(target, source), lambda: [target])
+        return Run(lambda: (), lambda grads: cupy.copyto(target, source), lambda: [target])
 
     return Contender(COPY, method, build, None)
-
-
-def host(x: Any) -> np.ndarray[Any, Any]:
-    """The array in the host's memory."""
-    return np.asarray(x.get() if hasattr(x, "get") else x.cpu() if hasattr(x, "cpu") else x)
 
 
 def wait(run: Run) -> None:
@@ -91,24 +86,13 @@ def wait(run: Run) -> None:
     cupy.cuda.runtime.deviceSynchronize()
 
 
-def start(contender: Contender, problem: Problem) -> Run:
-    """Warm up, and check that the result is right."""
-    run = contender.build(problem)
-    for _ in range(WARMUP):
-        run.step()
-    wait(run)
-    if contender.expected is not None:
-        problem.check([host(p) for p in run.params()], contender.expected, WARMUP, contender.rtol)
-    return run
-
-
 def turn(run: Run, calls: int) -> float:
     """Seconds a step, of so many in a row, after one that is not timed."""
-    run.step()
+    run.step(run.backward())
     wait(run)
     begin = time.perf_counter()
     for _ in range(calls):
-        run.step()
+        run.step(run.backward())
     wait(run)
     return (time.perf_counter() - begin) / calls
 
@@ -171,7 +155,7 @@ def main() -> None:
 
     rounds = options.rounds or (5 if options.quick else 30)
     free, _ = cupy.cuda.runtime.memGetInfo()
-    fits = free // (4 * 60)  # ten contenders of five arrays, and the largest's temporaries
+    fits = free // (4 * 72)  # ten contenders of six arrays, and the largest's temporaries
     problems = [each for each in (QUICK if options.quick else PROBLEMS) if each.elements <= fits]
     everyone = [contender for name in options.frameworks for contender in CONTENDERS[name]]
     head = ["method", "contender", *(text for each in problems for text in (f"{each}, %", f"{each}, a step"))]

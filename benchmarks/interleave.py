@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.contender import Contender, Run
+from benchmarks.contender import Contender, Run, start
 from benchmarks.contenders import heat
-from benchmarks.problem import WARMUP, Problem
+from benchmarks.problem import Problem
 
 TURN = 4e-3
 """Seconds of steps that make a turn, at least one step."""
@@ -31,16 +31,6 @@ SPELL = 0.1
 """Seconds in which one such interruption, of some milliseconds, is nothing to speak of."""
 
 
-def start(contender: Contender, problem: Problem) -> Run:
-    """Warm up, and check that the result is right."""
-    run = contender.build(problem)
-    for _ in range(WARMUP):
-        run.step()
-    if contender.expected is not None:
-        problem.check([np.asarray(p) for p in run.params()], contender.expected, WARMUP, contender.rtol)
-    return run
-
-
 def preemptions() -> int:
     """Times that a thread of this process has lost its core before it gave it up."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
@@ -49,13 +39,14 @@ def preemptions() -> int:
 def turn(run: Run, calls: int) -> tuple[int, float]:
     """Preemptions that count, and the median seconds of so many steps, after one that wakes threads, fills caches."""
     time.sleep(REST)
-    run.step()
+    run.step(run.backward())
     before = preemptions()
     seconds: list[float] = []
     end = time.perf_counter() + 10 * TURN  # where others load the machine, a call may take a thousand times as long
     while len(seconds) < calls and (not seconds or time.perf_counter() < end):
+        grads = run.backward()
         begin = time.perf_counter()
-        run.step()
+        run.step(grads)
         seconds.append(time.perf_counter() - begin)
     return max(0, preemptions() - before - int(sum(seconds) / SPELL)), statistics.median(seconds)
 
@@ -100,10 +91,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("heat")
     parser.add_argument("seconds", type=float)
-    parser.add_argument("problem", type=Problem.parse)
+    parser.add_argument("problem", type=Problem)
     arguments = parser.parse_args()
-    times, quiet = race(heat(arguments.heat), arguments.problem, arguments.seconds)
-    print(json.dumps({"heat": arguments.heat, "problem": str(arguments.problem), "times": times, "quiet": quiet}))
+    times, quiet = race(heat(arguments.heat, arguments.problem), arguments.problem, arguments.seconds)
+    print(json.dumps({"heat": arguments.heat, "problem": arguments.problem.name, "times": times, "quiet": quiet}))
 
 
 if __name__ == "__main__":

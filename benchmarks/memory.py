@@ -12,9 +12,8 @@ import gc
 import json
 from pathlib import Path
 
-from benchmarks.contender import ARRAYS
+from benchmarks.contender import ARRAYS, start
 from benchmarks.contenders import find
-from benchmarks.interleave import start
 from benchmarks.problem import Problem
 
 
@@ -28,17 +27,17 @@ def main() -> None:
     """Read the arguments, print the bytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("key")
-    parser.add_argument("problem", type=Problem.parse)
+    parser.add_argument("problem", type=Problem)
     arguments = parser.parse_args()
     contender, problem = find(arguments.key), arguments.problem
-    small, run = start(contender, Problem(1, 1_000)), start(contender, problem)
+    small, run = start(contender, Problem("1x1000")), start(contender, problem)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what the warm-up freed is not there to be used again unseen
-    small.step()  # but what the framework needs of it anyway: JAX takes 25 MB, whatever the size
+    small.step(small.backward())  # but what the framework needs of it anyway: JAX takes 25 MB, whatever the size
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     for _ in range(3):
-        run.step()
+        run.step(run.backward())
     state = (ARRAYS[contender.method] // 2) * problem.elements * 4
     print(json.dumps({"key": contender.key, "extra": max(0, resident("VmHWM") - before), "state": state}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -41,17 +41,17 @@ def naive(method: Method, update: Callable[..., Any]) -> Contender:
     """Those expressions, over the leaves."""
 
     def build(problem: Problem) -> Run:
-        grads = problem.grads()
-        leaves = [[problem.params()[0] for _ in range(1 + len(method.slots))] for _ in grads]
+        params = problem.params()
+        leaves = [[p, *(np.copy(p) for _ in method.slots)] for p in params]
         t = 0
 
-        def step() -> None:
+        def step(grads: Iterable[Any]) -> None:
             nonlocal t
             t += 1
             for i, g in enumerate(grads):
                 leaves[i] = update(t, g, *leaves[i])
 
-        return Run(step, lambda: [leaf[0] for leaf in leaves])
+        return Run(FRAMEWORKS["numpy"]().backward(problem, params), step, lambda: [leaf[0] for leaf in leaves])
 
     return Contender("naive NumPy", type(method).__name__, build, method)
 
@@ -65,12 +65,10 @@ def torch_optimizer(
     """An optimizer with PyTorch's interface."""
 
     def build(problem: Problem) -> Run:
-        array, _ = FRAMEWORKS[arrays]()
-        params = [array(p).requires_grad_() for p in problem.params()]
-        for p, g in zip(params, problem.grads(), strict=True):
-            p.grad = array(g)
+        framework = FRAMEWORKS[arrays]()
+        params = framework.params(problem)
         optimizer = getattr(importlib.import_module(module), cls)(params, lr=LR, **options)
-        return Run(optimizer.step, lambda: [p.detach() for p in params])
+        return Run(framework.backward(problem, params), lambda grads: optimizer.step(), lambda: params)
 
     return Contender(name, type(expected).__name__, build, expected, rtol=rtol)
 
@@ -85,10 +83,9 @@ def optax_optimizer(expected: Method, cls: str, *, rtol: float = 1e-4, arrays: s
         import jax
         import optax
 
-        array, wait = FRAMEWORKS[arrays]()
+        framework = FRAMEWORKS[arrays]()
         optimizer = getattr(optax, cls)(LR)
-        params = [array(p) for p in problem.params()]
-        grads = [array(g) for g in problem.grads()]
+        params = framework.params(problem)
         state = optimizer.init(params)
 
         def update(params: Any, state: Any, grads: Any) -> Any:
@@ -97,11 +94,11 @@ def optax_optimizer(expected: Method, cls: str, *, rtol: float = 1e-4, arrays: s
 
         compiled = jax.jit(update, donate_argnums=(0, 1))
 
-        def step() -> None:
+        def step(grads: Iterable[Any]) -> None:
             nonlocal params, state
-            params, state = compiled(params, state, grads)
-            wait(params)
+            params, state = compiled(params, state, list(grads))
+            framework.wait(params)
 
-        return Run(step, lambda: list(params))
+        return Run(framework.backward(problem, params), step, lambda: list(params))
 
     return Contender(f"optax {cls}, jitted, donated", type(expected).__name__, build, expected, rtol=rtol)

@@ -64,7 +64,7 @@ def _spread(heights: list[float], gap: float) -> list[float]:
 def draw(path: Path, times: Times) -> None:
     """One line a contender, its name at its end."""
     problems = curve_problems(times)
-    sizes = [Problem.parse(x).size for x in problems]
+    sizes = [Problem(x).elements for x in problems]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(17, 6.4))
         figure.subplots_adjust(left=0.045, right=0.885, bottom=0.09, top=0.88, wspace=0.62)

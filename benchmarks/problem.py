@@ -1,49 +1,55 @@
-"""What is optimized: leaves of float32 parameters with a gradient that does not change."""
+"""What is optimized: leaves of float32 parameters, and the gradients of each step."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 import adamod_array
 from adamod_array import Method
+from benchmarks.models import MODELS, Shape
 
 LR = 1e-3
 WARMUP = 8
 """Steps before any is timed: they compile, touch every page, and take RAdam into its rectified branch."""
+SETS = 2
+"""Of gradients, which take turns: no step meets the arrays of the step before, as in training."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """So many leaves of so many elements."""
+    """So many leaves of so many elements, such as ``100x1000``, or a model of :data:`MODELS`."""
 
-    leaves: int
-    size: int
+    name: str
 
     def __str__(self) -> str:
-        return f"{self.leaves}x{self.size}"
+        return self.name
 
-    @staticmethod
-    def parse(text: str) -> Problem:
-        """The problem that prints so."""
-        leaves, _, size = text.partition("x")
-        return Problem(int(leaves), int(size))
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Return the shape of every leaf."""
+        if self.name in MODELS:
+            return MODELS[self.name]
+        leaves, size = map(int, self.name.split("x"))
+        return ((size,),) * leaves
 
     @property
     def elements(self) -> int:
         """All parameters."""
-        return self.leaves * self.size
+        return sum(map(math.prod, self.shapes))
 
     def params(self) -> list[np.ndarray[Any, Any]]:
         """Zeros, so that the parameters after a few steps are the updates and nothing else."""
-        return [np.full(self.size, 0, np.float32) for _ in range(self.leaves)]  # written, not merely promised
+        return [np.full(shape, 0, np.float32) for shape in self.shapes]  # written, not merely promised
 
-    def grads(self) -> list[np.ndarray[Any, Any]]:
-        """The same in every process."""
-        rng = np.random.default_rng(0)
-        return [rng.standard_normal(self.size, np.float32) for _ in range(self.leaves)]
+    def grads(self, turn: int) -> list[np.ndarray[Any, Any]]:
+        """Return the set of that number: the same in every process, and unlike the others."""
+        rng = np.random.default_rng(turn)
+        return [rng.standard_normal(shape, np.float32) for shape in self.shapes]
 
     def check(self, params: list[np.ndarray[Any, Any]], method: Method, steps: int, rtol: float = 1e-4) -> None:
         """Hold a sample of the parameters after some steps to the method's rule in float64.
@@ -53,11 +59,14 @@ class Problem:
         AssertionError
             An update differs by more than ``rtol`` of the largest.
         """
-        sample = slice(None, None, max(1, self.size // 1000))
-        state = adamod_array.init(method, [np.zeros(len(p[sample])) for p in params], LR)
-        grads = [g[sample].astype(np.float64) for g in self.grads()]
+
+        def sample(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+            return [x.reshape(-1)[:: max(1, x.size // 1000)].astype(np.float64) for x in arrays]
+
+        sets = [sample(self.grads(turn)) for turn in range(SETS)]
+        state = adamod_array.init(method, [np.zeros_like(g) for g in sets[0]], LR)
         with adamod_array.engine("eager"):
-            for _ in range(steps):
-                state = adamod_array.step(state, grads)
-        for p, expected in zip(params, state.params, strict=True):
-            np.testing.assert_allclose(p[sample], expected, rtol=0, atol=rtol * np.abs(expected).max())
+            for step in range(steps):
+                state = adamod_array.step(state, sets[step % SETS])
+        for p, expected in zip(sample(params), state.params, strict=True):
+            np.testing.assert_allclose(p, expected, rtol=0, atol=rtol * np.abs(expected).max())

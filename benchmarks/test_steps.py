@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contender import Contender
+from benchmarks.contender import Contender, start
 from benchmarks.contenders import ALL
-from benchmarks.interleave import start
 from benchmarks.problem import Problem
 
-PROBLEMS = [Problem(1, 1_000), Problem(100, 1_000), Problem(1, 1_000_000)]
+PROBLEMS = [Problem("1x1000"), Problem("100x1000"), Problem("1x1000000")]
 
 
 @pytest.mark.filterwarnings("ignore:This overload of add_ is deprecated")  # the authors' code, of 2019
@@ -25,4 +24,4 @@ def test_step(benchmark: Any, contender: Contender, problem: Problem) -> None:
     """Right after the warm-up, then timed."""
     benchmark.group = f"{contender.method}, {problem}"
     run = start(contender, problem)
-    benchmark.pedantic(run.step, rounds=20, iterations=10, warmup_rounds=1)
+    benchmark.pedantic(run.step, setup=lambda: ((run.backward(),), {}), rounds=200, warmup_rounds=1)
