@@ -66,7 +66,7 @@ def steps(
     inherited = {name: value for name, value in os.environ.items() if name not in changes}
     command = [*launcher, *as_user(user), sys.executable, *options, "-c", prelude + PROGRAM]
     env = inherited | {name: value for name, value in changes.items() if value is not None}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=300)
     assert done.returncode == 0, done.stderr
     bits, compiled, status = done.stdout.splitlines()
     with engine("eager"):
