@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import numba
 import numpy as np
 
+from adamod_array._kernels.cache import compiled
 from adamod_array._kernels.memory import peek
 
 _HEAD = object.__basicsize__
@@ -49,7 +49,7 @@ def _objects(arrays: list[Any]) -> Any:
     return np.fromiter(map(id, arrays), np.int64, len(arrays))
 
 
-@numba.njit("int64[::1](int64[::1])", cache=True)
+@compiled("int64[::1](int64[::1])")
 def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
     addresses = np.empty_like(objects)
     for i in range(objects.size):
@@ -57,7 +57,7 @@ def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
     return addresses
 
 
-@numba.njit("int64[::1](int64[::1], int64[:, ::1])", cache=True)
+@compiled("int64[::1](int64[::1], int64[:, ::1])")
 def _found(objects: Any, headers: Any) -> Any:  # pragma: no cover - compiled
     addresses = np.empty_like(objects)
     for i in range(objects.size):

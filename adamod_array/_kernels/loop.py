@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import sys
-import threading
 import types
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
+from adamod_array import __version__
+from adamod_array._kernels.cache import SOURCES, compiled
 from adamod_array._kernels.memory import SIZE
 from adamod_array._kernels.trace import Line
 from adamod_array._namespace import COMPUTE_DTYPE
@@ -120,43 +119,22 @@ def source(
     return "\n".join([*head, "", "", *kernel, ""]), tuple(map(float, constants))
 
 
-_VERSION = numba.__version__.encode() + b"".join(
-    Path(__file__).with_name(name).read_bytes() for name in ("loop.py", "memory.py", "handler.py")
-)
-
-
 def stamp(text: str) -> str:
     """A name for a kernel's source, with all that it is compiled with."""
-    return hashlib.sha256(_VERSION + text.encode()).hexdigest()[:20]
+    versions = f"{numba.__version__} {__version__} ".encode()
+    return hashlib.sha256(versions + SOURCES + text.encode()).hexdigest()[:20]
 
 
 @functools.cache
 def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
     """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
-    path = _cache_folder() / f"kernel_{stamp(text)}{'' if threads else '_serial'}.py"
-    cached = True
-    try:
-        if not path.exists():  # rewriting it would make Numba compile again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            draft.write_text(text)
-            draft.replace(path)
-    except OSError:
-        cached = False
-    module = types.ModuleType(f"{__package__}.{path.stem}")
-    sys.modules[module.__name__] = module  # Numba looks there when it reads its cache
-    exec(compile(text, str(path), "exec"), module.__dict__)
+    module = types.ModuleType(f"{__package__}.kernel_{stamp(text)}{'' if threads else '_serial'}")
+    sys.modules[module.__name__] = module  # Numba looks there when it loads a kernel
+    exec(compile(text, f"<{module.__name__}>", "exec"), module.__dict__)
     vector, number = numba.types.int64[::1], getattr(numba.types, compute)
     signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
-    compiler = numba.njit(signature, parallel=threads, error_model="numpy", nogil=True, boundscheck=False, cache=cached)
-    return compiler(module.kernel)
-
-
-def _cache_folder() -> Path:
-    """Where kernels are kept: $ADAMOD_ARRAY_CACHE, or adamod_array in the user's cache folder."""
-    if chosen := os.environ.get("ADAMOD_ARRAY_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamod_array"
+    how = {"parallel": threads, "error_model": "numpy", "nogil": True, "boundscheck": False}
+    return compiled(signature, text, **how)(module.kernel)
 
 
 def rows_of(

@@ -120,7 +120,7 @@ def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
     runs = []
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        runs.append((done.stdout, {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}))
+        runs.append((done.stdout, {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("kernel_*")}))
     assert runs[0] == runs[1]
     assert len(runs[0][1]) == 1
 
