@@ -144,8 +144,9 @@ _references: dict[int, _Reference] = {}
 
 def _forget(reference: Any) -> None:
     """Forget an array that is gone."""
-    if reference is _references.get(reference.key):
-        del _references[reference.key]
+    known = _references.get(reference.key)
+    if known is not None and known is reference:
+        del _references[known.key]
 
 
 def hand_out(arrays: Sequence[Any], holds: Holds) -> None:
