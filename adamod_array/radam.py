@@ -30,7 +30,8 @@ def rho(t: Any, beta2: float, math: Any) -> Any:
     x = -_math.log(beta2)
     y = t * (x / 2)
     early = t + langevin(x / 2) - t * langevin(math.minimum(y, 1.0))
-    late = rho_infinity(beta2) + 2 * t * math.exp(-2 * y) / math.expm1(-2 * y)
+    z = math.maximum(y, 1.0)  # or t = 0 would divide by zero
+    late = rho_infinity(beta2) + 2 * t * math.exp(-2 * z) / math.expm1(-2 * z)
     return math.where(y < 1, early, late)
 
 
