@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adamod_array import _check, _tree
 from adamod_array._kernels.eager import cast
-from adamod_array._method import abs_sq
+from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
 from adamod_array._rate import real_number
 from adamod_array._tree import Tree
+
+
+class _Powers(NamedTuple):
+    """Powers of two that keep squares, their sums and a quotient of norms within the range of a dtype.
+
+    Multiplied by its scale, the largest number is at most 2**44 (2**464): 2**40 squares can be added. It is at least
+    2**-53 (2**-314), so that a square that underflows beside it does not count.
+    """
+
+    scale: float
+    """Of the largest numbers."""
+    below: tuple[tuple[float, float], ...]
+    """Bounds that descend, and the scale of numbers below each."""
+    smallest: float
+    """The smallest number of full precision."""
+    aside: float
+    """What is left to divide by where a quotient of norms is smaller than that."""
+
+
+_POWERS = {
+    "float32": _Powers(2.0**-84, ((2.0**44, 1.0), (2.0**-20, 2.0**64), (2.0**-84, 2.0**96)), 2.0**-126, 2.0**-40),
+    "float64": _Powers(2.0**-560, ((2.0**464, 1.0), (2.0**-300, 2.0**760)), 2.0**-1022, 2.0**-440),
+}
+_COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
 
 def global_norm(tree: Tree) -> Any:
@@ -27,8 +52,9 @@ def global_norm(tree: Tree) -> Any:
     Returns
     -------
     array of no dimensions
-        Real, in the widest compute dtype of the leaves (float32 for 16 bits). Squares are added
-        leaf by leaf in that leaf's compute dtype, so beyond 1e19 float32 gradients overflow to inf.
+        Real, in the widest compute dtype of the leaves (float32 for 16 bits), in which all squares
+        are added. Numbers whose squares that dtype cannot hold are scaled before, by one power of
+        two: the norm is inf only where a number is, or where it is too large itself.
 
     Raises
     ------
@@ -45,7 +71,9 @@ def global_norm(tree: Tree) -> Any:
     5.0
     """
     leaves, spec = _tree.flatten(tree)
-    return _norm(leaves, spec)[1]
+    kind, _, scaled, scale = _norm(leaves, spec)
+    with kind.on_device(scaled), _silently(kind):
+        return scaled / scale
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
@@ -62,7 +90,8 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     -------
     tree
         ``grads`` times ``min(1, max_norm / norm)``: in the same dtypes, the same numbers to the
-        last bit when the norm is not above the limit. NaN where the norm is not finite.
+        last bit when the norm is not above the limit. All NaN where one of them is not finite;
+        right where they are and their norm is too large for the dtype.
 
     Raises
     ------
@@ -77,41 +106,101 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     [array([0.6]), array([0.8])]
     """
     leaves, spec = _tree.flatten(grads)
-    kind, norm = _norm(leaves, spec)
+    kind, real, scaled, scale = _norm(leaves, spec)
     limit = real_number(max_norm, lambda: "clip_by_global_norm: max_norm", kind.name)
     if isinstance(limit, float) and not limit > 0:
         raise ValueError(f"clip_by_global_norm: max_norm must be positive, got {limit}")
-    xp = kind.xp
-    one = xp.ones_like(norm)
-    with np.errstate(all="ignore"):
-        limit = kind.scalar(limit, dtype_name(norm), kind.device(norm))
-        inside = norm <= limit
-        scale = xp.where(inside, one, limit / xp.where(inside, one, norm))  # norm may be 0
-        scale = xp.where(xp.isfinite(norm), scale, xp.full_like(norm, math.nan))
+    with kind.on_device(scaled), _silently(kind):
+        limit = kind.scalar(limit, real, kind.device(scaled))
+        first, second = _factors(kind.xp, limit, scaled, scale, _POWERS[real])
 
-    def clipped(g: Any) -> Any:
-        dtype = COMPUTE_DTYPE[dtype_name(g)]
-        factor = cast(kind, scale, kind.dtype(REAL_DTYPE.get(dtype, dtype)))
-        with np.errstate(all="ignore"):
-            return cast(kind, cast(kind, g, kind.dtype(dtype)) * factor, g.dtype)
+    def clipped(g: Array) -> Array:
+        dtype = kind.dtype(_COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
+        with kind.on_device(g), _silently(kind):
+            return cast(kind, _times(kind, cast(kind, g, dtype), first) * second, g.dtype)
 
     return _tree.unflatten(spec, [None if g is None else clipped(g) for g in leaves])
 
 
-def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, Any]:
+def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
+    """Namespace and real dtype of the norm, the norm times a power of two, and that power, its scale.
+
+    The scale is found and used on the device: nobody waits for it. It is 1 for numbers of ordinary size, so that
+    nothing changes for them, and a constant to derivatives.
+    """
     kind = _check.params(leaves, functools.partial(_tree.path, spec, "grads"), "grads")
     if kind is None:
         raise ValueError("grads has no arrays to take the norm of")
-    total: Any = None
+    _check_devices(kind, leaves, spec)
+    xp, arrays = kind.xp, [g for g in leaves if g is not None]
+    dtypes = {COMPUTE_DTYPE[dtype_name(g)] for g in arrays}
+    real = max(REAL_DTYPE.get(dtype, dtype) for dtype in dtypes)  # of float32 and float64, the wider
+    powers = _POWERS[real]
+
+    def parts(g: Array) -> list[Array]:
+        """Real and imaginary part of complex numbers: their modulus may overflow where neither does."""
+        both = (xp.real(g), xp.imag(g)) if dtype_name(g) in REAL_DTYPE else (g,)
+        return [cast(kind, x, kind.dtype(real)) for x in both]
+
+    def largest(g: Array) -> Array:
+        return functools.reduce(xp.maximum, (_largest(xp, x) for x in parts(g)))
+
+    def squares(g: Array) -> Array:
+        scaled = (_times(kind, x, scale) for x in parts(g))
+        return xp.sum(functools.reduce(xp.add, (x * x for x in scaled)))
+
+    with kind.on_device(arrays[0]), _silently(kind):
+        size = functools.reduce(xp.maximum, map(largest, arrays))
+        scale = xp.full_like(size, powers.scale)
+        for bound, power in powers.below:
+            scale = xp.where(size < bound, power, scale)
+        return kind, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
+
+
+def _silently(kind: Namespace) -> contextlib.AbstractContextManager[Any]:
+    """No warning of overflow. PyTorch, which never warns, could not compile NumPy's context into a graph."""
+    return contextlib.nullcontext() if kind.name == "torch" else np.errstate(all="ignore")
+
+
+def _check_devices(kind: Namespace, leaves: list[Any], spec: Any) -> None:
+    """All leaves are on one device; JAX moves what may be moved, and says what may not."""
+    if kind.name == "jax":
+        return
     here: Any = None
     for i, g in enumerate(leaves):
         if g is None:
             continue
-        there = None if kind.name == "jax" else kind.device(g)  # JAX moves what may be moved, and says what may not
-        if total is not None and here != there:
+        there = kind.device(g)
+        if here is not None and here != there:
             raise ValueError(f"{_tree.path(spec, 'grads', i)} must be on the device of the others, {here}, got {there}")
-        with np.errstate(all="ignore"):
-            part = kind.xp.sum(abs_sq(kind.xp, cast(kind, g, kind.dtype(COMPUTE_DTYPE[dtype_name(g)]))))
-            total = part if total is None else total + part
         here = there
-    return kind, kind.xp.sqrt(total)
+
+
+def _largest(xp: Any, x: Array) -> Array:
+    """The largest magnitude in a real array; 0 where it has no numbers."""
+    if 0 in x.shape:
+        return xp.sum(x)
+    return xp.maximum(xp.max(x), -xp.min(x))  # two reads are cheaper than an array of magnitudes
+
+
+def _times(kind: Namespace, x: Array, power: Array) -> Array:
+    """``x`` times a power of two; of NumPy's arrays, for which a look is free, a copy less where that is 1."""
+    return x if kind.name == "numpy" and power == 1 else x * power
+
+
+def _factors(xp: Any, limit: Array, scaled: Array, scale: Array, powers: _Powers) -> tuple[Array, Array]:
+    """``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest where it would underflow.
+
+    The second is NaN where a gradient is not finite. The norm itself, which may be inf, is only compared: quotients
+    are of the scaled one, whose square the derivative of a quotient can hold.
+    """
+    one = xp.ones_like(scaled)
+    inside = scaled / scale <= limit
+    numerator = xp.where(inside, one, limit * one)  # on the device of the norm
+    divisor = xp.where(inside, one, scaled)  # the norm may be 0
+    power = xp.where(inside, one, scale)
+    quotient = numerator * xp.maximum(power, one) / divisor * xp.minimum(power, one)
+    small = quotient < powers.smallest
+    first = xp.where(small, scale * powers.aside, one)
+    second = xp.where(small, numerator / xp.where(small, divisor * powers.aside, one), quotient)
+    return first, xp.where(xp.isfinite(scaled), second, math.nan)

@@ -38,7 +38,7 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
     .. math::
         \text{Adam:}\quad & \eta_t = \alpha_t / (\sqrt{\hat v_t + \epsilon_\text{root}} + \epsilon) \\
         \text{AdaMod:}\quad & \hat\eta_t = \min(\eta_t, s_t) \\
-        \text{RAdam:}\quad & \alpha_t \omega_t / \sqrt{\hat v_t + \epsilon}
+        \text{RAdam:}\quad & \alpha_t \omega_t / (\sqrt{\hat v_t + \epsilon_\text{root}} + \epsilon)
         \ \text{ or, up to the threshold, }\ \alpha_t \ \text{(momentum) or 0 (skip)} \\
         \text{Momentum:}\quad & \alpha_t
 

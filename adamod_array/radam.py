@@ -1,4 +1,4 @@
-"""RAdam, as Ma & Yarats write it, and its authors' code."""
+"""RAdam by the equations of Ma & Yarats, and its authors' code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def rho(t: Any, beta2: float, math: Any) -> Any:
     x = -_math.log(beta2)
     y = t * (x / 2)
     early = t + langevin(x / 2) - t * langevin(math.minimum(y, 1.0))
-    late = rho_infinity(beta2) + 2 * t * math.exp(-2 * y) / math.expm1(-2 * y)
+    z = math.maximum(y, 1.0)  # or t = 0 would divide by zero
+    late = rho_infinity(beta2) + 2 * t * math.exp(-2 * z) / math.expm1(-2 * z)
     return math.where(y < 1, early, late)
 
 
@@ -55,15 +56,18 @@ class RAdam(Method):
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad \hat m_t = m_t / (1 - \beta_1^t) \\
         v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |g_t|^2, \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
         \theta_t &= \theta_{t-1} - \alpha_t \hat m_t \cdot
-        \begin{cases} 1 & \rho_t \le 4 \\ \omega_t / \sqrt{\hat v_t + \epsilon} & \rho_t > 4 \end{cases}
+        \begin{cases} 1 & \rho_t \le 4 \\
+        \omega_t / (\sqrt{\hat v_t + \epsilon_\text{root}} + \epsilon) & \rho_t > 4 \end{cases}
 
     Parameters
     ----------
     beta1, beta2 : float
         Decay of the first and second moment, in [0, 1).
     eps : float
-        Added inside the root, in units of a squared gradient; in the reference, to the root of
-        the uncorrected ``v``.
+        Added to the root, in units of a gradient; in the reference, to the root of the uncorrected ``v``.
+    eps_root : float
+        Added inside the root, in units of a squared gradient: the literal equation 11 of Ma & Yarats is
+        ``RAdam(eps=0, eps_root=1e-8)``, for which gradients below 1e-4 are small. 0 in the reference.
     threshold : float, optional
         ``rho`` above which the step is rectified, at least 4. By default 4, the papers' number;
         5 in the reference, as in the authors' code, PyTorch and optax (that moves step 5 alone).
@@ -91,6 +95,7 @@ class RAdam(Method):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    eps_root: float = 0.0
     threshold: float | None = None
     below: str = "momentum"
     variant: str = "paper"
@@ -101,6 +106,11 @@ class RAdam(Method):
         super().__post_init__()
         one_of(self, "variant", "paper", "reference")
         one_of(self, "below", "momentum", "skip")
+        if self.variant == "reference" and self.eps_root:
+            raise ValueError(
+                f"RAdam: eps_root must be 0 with variant='reference', which has nothing inside of its root,"
+                f" got {self.eps_root}"
+            )
         if self.threshold is None:
             object.__setattr__(self, "threshold", 4.0 if self.variant == "paper" else 5.0)
         elif self.threshold < 4:
@@ -133,8 +143,8 @@ class RAdam(Method):
         return p, m, v
 
     def _r(self, xp: Any, omega: Array, v_hat: Array) -> Array:
-        root = xp.sqrt(v_hat + self.eps) if self.variant == "paper" else xp.sqrt(v_hat) + self.eps
-        return xp.where(omega > 0, omega / root, 1.0 if self.below == "momentum" else 0.0)
+        root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
+        return xp.where(omega > 0, omega / (root + self.eps), 1.0 if self.below == "momentum" else 0.0)
 
     def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
         """Equation 11 without ``m_hat``: rectified, or up to the threshold alpha or 0."""

@@ -2,6 +2,7 @@ r"""Learning rates as functions of the step: warmup factors, decays, and their p
 
 Every schedule is a frozen dataclass and a pure function of ``t``, an int, an integer or real
 array, or a JAX tracer; ``t = 1`` is the first step. An int gives a float in double precision.
+At ``t = 0`` a warmup is at its start, which is 0, and a decay where it is at the first step.
 Schedules multiply with each other and with numbers.
 
 Examples
@@ -216,9 +217,15 @@ class radam_warmup(Schedule):
         return rectification(t, self.beta2, math) + 0 * t
 
 
+def _taken(t: Any, math: Any) -> Any:
+    """How many steps of a decay lie before step t: none at t = 1, nor at t = 0."""
+    return math.maximum(t - 1, 0.0)
+
+
 def _left(t: Any, steps: float, math: Any) -> Any:
     """How much of a decay is left at step t: 1 at t = 1, 0 after ``steps`` steps."""
-    return math.where(t - 1 < steps, (steps - (t - 1)) / steps, 0.0)
+    taken = _taken(t, math)
+    return math.where(taken < steps, (steps - taken) / steps, 0.0)
 
 
 @dataclass(frozen=True)
@@ -267,8 +274,8 @@ class exponential_decay(Schedule):
     def at(self, t: Any, math: Any) -> Any:
         """factor**((t - 1)/steps); of an array by exp, or float32 would round the factor before it is raised."""
         if math is host_math:
-            return self.factor ** ((t - 1) / self.steps)
-        return math.exp((t - 1) * (_math.log(self.factor) / self.steps))
+            return self.factor ** (_taken(t, math) / self.steps)
+        return math.exp(_taken(t, math) * (_math.log(self.factor) / self.steps))
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def limit(method: str) -> Contender:
 
 
 METHODS: tuple[Method, ...] = (AdaMod(), Adam(), RAdam())
-EXACT = RAdam(threshold=5, variant="reference")  # what PyTorch and optax call RAdam
+EXACT = RAdam(threshold=5, variant="reference")  # what PyTorch calls RAdam
 
 ALL: list[Contender] = [
     *(limit(method) for method in ARRAYS),

@@ -35,6 +35,7 @@ METHODS: dict[str, Method] = {
     "AdaMod reference": AdaMod(variant="reference"),
     "AdaMod hold_idle": AdaMod(hold_idle=True),
     "RAdam": RAdam(),
+    "RAdam eps_root": RAdam(eps=0, eps_root=1e-8),
     "RAdam skip": RAdam(below="skip"),
     "RAdam reference": RAdam(variant="reference"),
     "Momentum": Momentum(),
@@ -158,18 +159,23 @@ def radam(
     beta1: Real,
     beta2: Real,
     eps: Real,
+    eps_root: Real,
     threshold: Real,
     below: str,
     weight_decay: Real,
 ) -> Iterator[Row]:
-    """Ma & Yarats, equations 9 to 11; ``below="skip"`` is ``degenerated_to_sgd=False`` of Liu et al.'s code."""
+    """Ma & Yarats, equations 9 to 11, whose epsilon is ``eps_root``, with ``eps`` where Adam has it.
+
+    ``below="skip"`` is ``degenerated_to_sgd=False`` of Liu et al.'s code.
+    """
     m = v = mpf(0)
     for t, g in gradients:
         theta = theta - alpha(t) * weight_decay * theta
         m = beta1 * m + (1 - beta1) * g  # equation 9
         v = beta2 * v + (1 - beta2) * square(g)  # equation 10
         if rho(t, beta2) > threshold:  # equation 11
-            theta = theta - alpha(t) * omega(t, beta2) * (m / (1 - beta1**t)) / sqrt(v / (1 - beta2**t) + eps)
+            m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
+            theta = theta - alpha(t) * omega(t, beta2) * m_hat / (sqrt(v_hat + eps_root) + eps)
         elif below == "momentum":
             theta = theta - alpha(t) * m / (1 - beta1**t)
         yield theta, m, v
@@ -183,11 +189,13 @@ def radam_reference(
     beta1: Real,
     beta2: Real,
     eps: Real,
+    eps_root: Real,
     threshold: Real,
     below: str,
     weight_decay: Real,
 ) -> Iterator[Row]:
     """The pseudo-code box in the documentation of ``torch.optim.RAdam``, with decoupled weight decay."""
+    assert eps_root == 0, "there is none in it"
     m = v = mpf(0)
     rho_inf = 2 / (1 - beta2) - 1
     for t, g in gradients:

@@ -44,8 +44,9 @@ def rate(method: Any, t: int, row: dict[str, Any], alpha: float) -> Any:
         if not oracle.rho(t, oracle.mpf(method.beta2)) > method.threshold:
             return np.full(v.shape, np.longdouble(alpha if method.below == "momentum" else 0))
         rectified = alpha * np.longdouble(float(oracle.omega(t, oracle.mpf(method.beta2))))
-        paper = method.variant == "paper"  # equation 11, and the box in torch.optim.RAdam's documentation
-        return rectified / (np.sqrt(v / c2 + eps) if paper else (np.sqrt(v) + eps) / np.sqrt(c2))
+        if method.variant == "reference":  # the box in torch.optim.RAdam's documentation
+            return rectified / ((np.sqrt(v) + eps) / np.sqrt(c2))
+        return rectified / (np.sqrt(v / c2 + np.longdouble(method.eps_root)) + eps)  # equation 11
     if isinstance(method, Adam):
         return alpha / (np.sqrt(v / c2 + np.longdouble(method.eps_root)) + eps)  # Algorithm 1, line 8
     if method.variant == "reference":

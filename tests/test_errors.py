@@ -332,7 +332,7 @@ def test_slots_put_together_by_hand(
 NUMBERS: dict[type[Method], str] = {
     Adam: "beta1 beta2 eps eps_root",
     AdaMod: "beta1 beta2 beta3 eps",
-    RAdam: "beta1 beta2 eps threshold",
+    RAdam: "beta1 beta2 eps eps_root threshold",
     Momentum: "beta",
 }
 FIELDS = [(method, field) for method, fields in NUMBERS.items() for field in fields.split()]
@@ -364,6 +364,12 @@ def case(x: Any) -> str:
 def test_a_hyperparameter_out_of_range(method: type[Method], field: str, bad: Any) -> None:
     with pytest.raises(ValueError, match=rf"{method.__name__}: {field} must (not )?be"):
         method(**{field: bad})
+
+
+def test_the_reference_of_radam_has_no_eps_root() -> None:
+    """The authors' code has nothing inside of its root: it is refused rather than ignored."""
+    with pytest.raises(ValueError, match=r"RAdam: eps_root must be 0 with variant='reference', .* got 1e-08"):
+        RAdam(eps=0, eps_root=1e-8, variant="reference")
 
 
 @pytest.mark.parametrize(("method", "field", "bad"), WRONG_TYPE, ids=case)

@@ -31,7 +31,7 @@ HARD: list[tuple[str, Method, float, int, float]] = [
         1,
         -7.900722266640514e-05,
     ),
-    ("float32", RAdam(0.9, 0.999, 1e-8), 1e-4, 5, 0.0011925643775612116),
+    ("float32", RAdam(0.9, 0.999, 0, 1e-8), 1e-4, 5, 0.0011925643775612116),
     (
         "float64",
         Adam(0.4453203866643312, 0.9866780426533657, 2.1723321587952294e-11),
@@ -56,7 +56,7 @@ HARD: list[tuple[str, Method, float, int, float]] = [
     # rho_6 = 4.0009: what is left of it above 4 has lost three digits
     (
         "float64",
-        RAdam(0.2213686612784019, 0.7050872470021146, 6.213498230782627e-08),
+        RAdam(0.2213686612784019, 0.7050872470021146, 0, 6.213498230782627e-08),
         0.002488793082533604,
         6,
         3.73370413147729e-05,
@@ -119,8 +119,9 @@ def test_a_step_from_zero_is_the_papers_whatever_the_hyperparameters(backend: Ba
             for field in dataclasses.fields(method)
             if field.name.startswith("beta")
         }
-        if getattr(method, "eps", 0):
-            drawn["eps"] = 10 ** rng.uniform(-12, 0)
+        for eps in ("eps", "eps_root"):
+            if getattr(method, eps, 0):
+                drawn[eps] = 10 ** rng.uniform(-12, 0)
         changed = dataclasses.replace(method, **drawn)
         for t in (1, 2, 10, 1_000_000):
             assert_step(

@@ -380,8 +380,46 @@ OBJECTS = {
     "product of products": (2 * schedules.linear_warmup(5)) * (3 * schedules.linear_decay(50)),
     "product on the right": schedules.linear_warmup(5) * (2 * schedules.constant(3)),
     "join": schedules.join((schedules.linear_warmup(4), schedules.constant(0.5), schedules.linear_decay(4)), (4, 6)),
+    "product of decays": 2 * schedules.linear_decay(5) * schedules.exponential_decay(0.5),
+    "join of decays": schedules.join((schedules.cosine_decay(1), schedules.linear_warmup(4)), (3,)),
     "join of products": schedules.join((2 * schedules.linear_warmup(4), schedules.constant(1) * Triangle(3)), (4,)),
 }
+
+
+AT_ZERO = {
+    "constant": 0.3,
+    "linear_warmup, start": 0.1,
+    **{name: 1.0 for name in CASES if "decay" in name or "inverse" in name},
+    "product of decays": 2.0,
+    "join of decays": 1.0,
+}
+"""Before the first step: what a decay has then, and the start of a warmup, which is 0 of all the others."""
+
+
+def test_every_schedule_has_a_value_at_0(backend: Backend) -> None:
+    """Where t counts from 0: an int, a float, a NumPy number, 0-d and 1-d arrays of ints and of float32."""
+    public = {getattr(schedules, name) for name in schedules.__all__} - {Schedule, schedules.effective_warmup_period}
+    assert public <= {type(schedule) for schedule in OBJECTS.values()}
+    for name, schedule in OBJECTS.items():
+        value = AT_ZERO.get(name, 0.0)
+        for t in (0, 0.0):
+            assert (type(schedule(t)), schedule(t)) == (float, value), name
+        for number in (np.int64(0), np.float64(0), np.asarray(0)):
+            assert_close(np.float64(schedule(number)), np.float64(value), ulp=1)
+        for dtype, result in (("int64", "float64"), ("float64", "float64"), ("float32", "float32")):
+            assert_close(backend.numpy(schedule(backend.array(0, dtype))), np.asarray(value, result), ulp=1)
+            assert_close(backend.numpy(schedule(backend.array([0, 0], dtype))), np.full(2, value, result), ulp=1)
+
+
+@pytest.mark.only("jax")
+def test_every_schedule_has_a_value_at_0_inside_jit() -> None:
+    import jax
+
+    for x64 in (True, False):
+        with jax.enable_x64(x64):
+            for name, schedule in OBJECTS.items():
+                at_zero = jax.jit(schedule)(0)
+                assert_close(at_zero, np.asarray(AT_ZERO.get(name, 0.0), at_zero.dtype), ulp=1)
 
 
 @pytest.mark.parametrize("schedule", OBJECTS.values(), ids=OBJECTS)

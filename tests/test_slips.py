@@ -6,6 +6,7 @@ Every test is named after the slip; its docstring says whose.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from typing import Any
 
@@ -253,6 +254,30 @@ def test_the_first_step_is_t_1(backend: Backend) -> None:
     assert_close(moved, np.asarray([0.5, -0.5]), ulp=5)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        Adam(eps=2**-9, eps_root=2**-9),
+        AdaMod(eps=2**-9, beta3=0.5),
+        AdaMod(eps=2**-9, beta3=0.5, variant="reference"),
+        RAdam(eps=2**-9, eps_root=2**-9, below="skip"),
+        RAdam(eps=2**-9, below="skip", variant="reference"),
+    ],
+    ids=repr,
+)
+def test_eps_has_the_units_of_a_gradient_and_eps_root_of_its_square(backend: Backend, method: Any) -> None:
+    """Papers and libraries put eps outside the root here and inside there, under one name: optax has two."""
+    k = 12  # a power of two, which no rounding sees
+    options = {"eps": method.eps * 2**k}
+    if root := getattr(method, "eps_root", 0):
+        options["eps_root"] = root * 4**k
+    g, p = np.asarray([0.5, -0.01, 3e-5], np.float32), backend.array(np.zeros(3))
+    plain = repeated(init(method, p, lr=0.5), backend.array(g), 8)
+    scaled = repeated(init(dataclasses.replace(method, **options), p, lr=0.5), backend.array(np.ldexp(g, k)), 8)
+    assert np.all(backend.numpy(plain.params) != 0)
+    assert_close(backend.numpy(scaled.params), backend.numpy(plain.params))
+
+
 def test_float64_is_not_truncated_to_float32(backend: Backend) -> None:
     """The authors' RAdam computes in float32 whatever the parameters are."""
     g, steps = 1 / 3, 10
@@ -265,7 +290,7 @@ def test_float64_is_not_truncated_to_float32(backend: Backend) -> None:
         for t in range(1, steps + 1):  # of a constant gradient m_hat = g and v_hat = g**2
             rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
             ratio = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
-            total -= mpf(1 / 7) * mpf(g) * (mpmath.sqrt(ratio) / mpmath.sqrt(mpf(g) ** 2 + mpf(1e-8)) if rho > 4 else 1)
+            total -= mpf(1 / 7) * mpf(g) * (mpmath.sqrt(ratio) / (mpf(g) + mpf(1e-8)) if rho > 4 else 1)
         exact = np.longdouble(mpmath.nstr(total, 25))
     assert_close(backend.numpy(state.params), np.asarray([exact]), ulp=3 * steps)
 

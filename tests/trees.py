@@ -19,6 +19,7 @@ METHODS: dict[str, Method] = {
     "adamod-hold_idle": AdaMod(hold_idle=True),
     "adamod-reference": AdaMod(variant="reference"),
     "radam": RAdam(),
+    "radam-eps_root": RAdam(eps=0.0, eps_root=1e-8),
     "radam-skip": RAdam(below="skip"),
     "radam-reference": RAdam(variant="reference"),
     "momentum": Momentum(),

@@ -56,7 +56,7 @@ METHODS: dict[str, tuple[Method, Any]] = {
     "Momentum": (Momentum(), 1.0),
     "Adam": (Adam(), 1.0),
     "Adam, untuned linear warmup": (Adam(), schedules.untuned_linear(0.999)),
-    "RAdam": (RAdam(), 1.0),
+    "RAdam": (RAdam(eps=0, eps_root=1e-8), 1.0),  # Ma & Yarats' literal equations
     "AdaMod, beta3 = 0.999": (AdaMod(beta3=0.999), 1.0),
     "AdaMod, beta3 = 0.9999": (AdaMod(beta3=0.9999), 1.0),
 }

@@ -23,10 +23,12 @@ from tests.peers.compare import RTOL, assert_same, of_optax, ours
         (Adam(), optax.adam(0.01)),
         (Adam(0.8, 0.99, 1e-3), optax.adam(0.01, b1=0.8, b2=0.99, eps=1e-3)),
         (Adam(eps=1e-6, eps_root=1e-8), optax.adam(0.01, eps=1e-6, eps_root=1e-8)),
+        (RAdam(threshold=5), optax.radam(0.01)),
+        (RAdam(), optax.radam(0.01, threshold=4.0)),
+        (RAdam(0.8, 0.99, 1e-3, 1e-5), optax.radam(0.01, 0.8, 0.99, 1e-3, 1e-5, threshold=4.0)),
         # equation 4 of Ma & Yarats, and RAdam with it
         (Adam(eps=0, eps_root=1e-8), optax.adam(0.01, eps=0, eps_root=1e-8)),
-        (RAdam(eps=1e-8), optax.radam(0.01, eps=0, eps_root=1e-8, threshold=4.0)),
-        (RAdam(0.8, 0.99, 1e-3), optax.radam(0.01, b1=0.8, b2=0.99, eps=0, eps_root=1e-3, threshold=4.0)),
+        (RAdam(eps=0, eps_root=1e-8), optax.radam(0.01, eps=0, eps_root=1e-8, threshold=4.0)),
         # optax adds eps to the corrected root, the authors' RAdam to the uncorrected: without it they are one
         (RAdam(eps=0, variant="reference"), optax.radam(0.01, eps=0)),
         (Momentum(0.9), optax.sgd(0.01, momentum=0.9)),

@@ -52,7 +52,7 @@ def methods(task: Task, beta2: float) -> dict[str, dict[str, Any]]:
     return {
         "exponential": {"method": adam, "warmup": schedules.untuned_exponential(beta2)},
         "linear": {"method": adam, "warmup": schedules.untuned_linear(beta2)},
-        "RAdam": {"method": RAdam(beta2=beta2, eps=task.eps**2)},
+        "RAdam": {"method": RAdam(beta2=beta2, eps=0, eps_root=task.eps**2)},
     }
 
 
