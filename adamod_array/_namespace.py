@@ -217,7 +217,11 @@ def _namespace_by_protocol(x: Any) -> Namespace | None:
     """Any other array of the standard."""
     if isinstance(x, (type, np.ndarray)) or not hasattr(x, "__array_namespace__"):
         return None
-    xp = x.__array_namespace__()
+    return _namespace_called(x.__array_namespace__())
+
+
+@functools.cache
+def _namespace_called(xp: Any) -> Namespace:
     return Namespace(xp.__name__.partition(".")[0], xp)
 
 

@@ -83,14 +83,12 @@ def run(work: Work, donate: bool) -> Result:
     """Take the step by the engine in force."""
     name = work.kind.name
     if name == "torch":
-        engine = "torch"  # which chooses further, once autograd is served
+        engine = _module("torch")  # which chooses further, once autograd is served
     elif name in ("jax", "cupy") and _choice.get() != "eager":
-        engine = name
-    elif name == "numpy" and compiled():
-        engine = "numba"
+        engine = _module(name)
     else:
-        engine = "eager"
-    result: Result = _module(engine).run(work, donate)
+        engine = (compiled() if name == "numpy" else None) or _module("eager")
+    result: Result = engine.run(work, donate)
     return result
 
 
@@ -117,7 +115,9 @@ passed_over: dict[str, str] = {}
 
 
 def pass_over(name: str, error: BaseException) -> None:
-    """Do without an engine from now on; say so once."""
+    """Do without something from now on, and say so once; a shortage of memory is raised, for it may pass."""
+    if isinstance(error, MemoryError):
+        raise error
     if name not in passed_over:
         passed_over[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         message = f"adamod_array steps without {name}, which does not work here ({passed_over[name]})"
@@ -134,7 +134,15 @@ def _has_numba() -> bool:
 
 def compiled() -> Any:
     """Return the module of Numba's kernels where they work and are in force, else None."""
-    if _choice.get() not in ("auto", "numba") or not _has_numba() or "numba" in passed_over:
+    return numba_kernels() if _choice.get() in ("auto", "numba") else None
+
+
+def numba_kernels() -> Any:
+    """Return the module of Numba's kernels where they work, else None."""
+    if not _has_numba() or "numba" in passed_over:
+        return None
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        passed_over["numba"] = "NUMBA_DISABLE_JIT is set"  # which needs no warning
         return None
     try:
         return _module("numba")

@@ -60,7 +60,7 @@ def status() -> str:
             pass
     except Exception as error:
         return f"not kept on disk: {_reason(error)}"
-    return f"{folder} ({_last_failure})" if _last_failure else str(folder)
+    return f"kept in {folder}" + (f" ({_last_failure})" if _last_failure else "")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from adamod_array._kernels import Result, Work, eager
 from adamod_array._kernels.trace import Line, trace
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
@@ -145,7 +147,13 @@ def _kernel(method: Any, storage: str, gradient_storage: str, decay: bool) -> tu
     if not takes(line):
         return None, (), slots
     text, constants = source(line, storage, gradient_storage)
-    return _compiled(text), constants, slots
+    return _compiled(text), tuple(_rounded(x, COMPUTE_DTYPE[storage]) for x in constants), slots
+
+
+def _rounded(x: float, dtype: str) -> Any:
+    """Return a constant as the kernel has it: 1e300 is infinite in float32, without a word."""
+    with np.errstate(all="ignore"):
+        return np.dtype(REAL_DTYPE.get(dtype, dtype)).type(x)
 
 
 @functools.cache
@@ -188,14 +196,9 @@ def run(work: Work, donate: bool) -> Result:
 
 
 def _scalars(work: Work, which: int, dtype: str, device: Any) -> list[Any]:
-    """Rate, decay where there is one, and coefficients: numbers, or arrays of the real dtype on the device."""
-    values = []
-    for x in (*work.pairs[which], *work.c):
-        if isinstance(x, (int, float)):
-            values.append(float(x))  # rounded once, to the type of the kernel's parameter
-        elif x is not None:
-            values.append(work.kind.scalar(x, REAL_DTYPE.get(dtype, dtype), device))
-    return values
+    """Return rate, decay where there is one, and coefficients: numbers, or 0-d arrays on the device; rounded once."""
+    numbers = [x for x in (*work.pairs[which], *work.c) if x is not None]
+    return [work.kind.scalar(x, REAL_DTYPE.get(dtype, dtype), device) for x in numbers]
 
 
 def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any]) -> None:

@@ -132,7 +132,7 @@ def _broadcast(kind: Namespace, x: Any, dtype: str, p: Any) -> Any:
     """Return a rule's result in the shape of the parameter: a rule may give one number for all elements."""
     if namespace_of(x) is None:
         x = kind.scalar(float(x), REAL_DTYPE.get(dtype, dtype), kind.device(p))
-    if x.shape == p.shape:
+    elif x.shape == p.shape and namespace_of(x) is kind:
         return x
     return kind.xp.asarray(kind.xp.broadcast_to(kind.xp.asarray(x, device=_device(kind, p)), p.shape), copy=True)
 

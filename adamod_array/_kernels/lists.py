@@ -102,8 +102,11 @@ def _operation(name: str, real: Any) -> Callable[..., Any]:
 
 
 def _like(old: Any, new: Any) -> Any:
-    """A number, in every place of a list of tensors; a list as it is."""
-    return new if is_list(new) else [sys.modules["torch"].full_like(x, new) for x in old]
+    """Return a list of tensors in the shapes of others, from a number for each or for all, or tensors."""
+    if isinstance(new, float):
+        return [sys.modules["torch"].full_like(x, new) for x in old]
+    pairs = zip(old, new if is_list(new) else [new] * len(old), strict=True)
+    return [y if y.shape == x.shape else y.to(x.device).expand(x.shape).clone() for x, y in pairs]
 
 
 def _copy(x: Any) -> Any:

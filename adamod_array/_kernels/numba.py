@@ -26,9 +26,6 @@ from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel,
 from adamod_array._kernels.trace import trace
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
 
-if numba.config.DISABLE_JIT:
-    raise ImportError("NUMBA_DISABLE_JIT is set")
-
 
 class _Pool:
     """One caller at a time: Numba's fallback thread pool may not be entered twice."""

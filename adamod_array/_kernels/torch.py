@@ -53,17 +53,17 @@ def run(work: Work, donate: bool) -> Result:
     if not donate and _is_differentiated(torch, work):
         return eager.run(work, donate)
     with _without_autograd(torch, work, donate):
-        choice = _kernels._choice.get()
+        choice, kernels = _kernels._choice.get(), _kernels_for(work)
         if not _are_plain(torch, work):
             plan = None
-        elif plan is None or (plan.choice, plan.engine == "numba") != (choice, _serves_numba(work, choice)):
-            plan = Plan(choice, _engine(work, choice))
+        elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
+            plan = Plan(choice, "numba" if kernels is not None else _engine(work, choice))
         if plan is None or plan.engine == "eager":
             params, slots = eager.run(work, donate)
         else:
             work.plan = plan.inner
-            if plan.engine == "numba":
-                params, slots = compiled().run(work, donate)
+            if kernels is not None:
+                params, slots = kernels.run(work, donate)
             else:
                 params, slots = foreach.run(work, donate, fuse=plan.engine == "compile")
             work.plan = Plan(plan.choice, plan.engine, work.plan)
@@ -92,18 +92,16 @@ def _tell_autograd(old: Any, params: Any, slots: Any) -> None:
             p.requires_grad_()
 
 
-def _serves_numba(work: Work, choice: str) -> bool:
-    """Return whether Numba's kernels are in force for these tensors."""
-    return choice in ("auto", "numba") and {p.device.type for p in work.params} == {"cpu"} and compiled() is not None
+def _kernels_for(work: Work) -> Any:
+    """Return the module of Numba's kernels where they are in force for these tensors, else None."""
+    return compiled() if {p.device.type for p in work.params} == {"cpu"} else None
 
 
 def _engine(work: Work, choice: str) -> str:
-    """Return the engine in force for these tensors; what a choice cannot serve is stepped eagerly.
+    """Return the engine in force for tensors that Numba does not take; what a choice cannot serve is stepped eagerly.
 
     ``torch.compile`` is a choice, and never taken unasked: it takes seconds to a minute at the first step.
     """
-    if _serves_numba(work, choice):
-        return "numba"
     devices = {p.device.type for p in work.params}
     if choice not in ("auto", "compile", "foreach") or not devices <= {*_LISTS}:
         return "eager"

@@ -63,6 +63,9 @@ class _Recorder:
 
     def apply(self, name: str, *operands: Any) -> Symbol:
         kinds = [x.kind for x in operands if isinstance(x, Symbol)]
+        numbers = operands[1:] if name == "where" else operands
+        if any(isinstance(x, Symbol) and x.kind == "bool" for x in numbers):
+            raise TypeError(f"a rule computes with numbers: use xp.where(condition, a, b), not {name} of a comparison")
         names = tuple(x.name if isinstance(x, Symbol) else self._constant(name, x) for x in operands)
         if name in COMPARISONS:
             kind = "bool"
@@ -189,6 +192,7 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> Line:
                 symbols["p"],
                 [symbols[name] for name in slots],
             )
+            new = tuple([_as_number(recorder, x) for x in new])
             kinds = [x.kind if isinstance(x, Symbol) else "real" for x in new]
             outputs = tuple(x.name if isinstance(x, Symbol) else recorder._constant("return", x) for x in new)
         except TypeError as error:
@@ -197,6 +201,11 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> Line:
         if found == slots:
             return Line(scalars, tuple(arrays.items()), _live(tuple(recorder.operations.values()), outputs), outputs)
         slots = {name: "complex" if "complex" in (slots[name], found[name]) else "real" for name in slots}
+
+
+def _as_number(recorder: _Recorder, x: Any) -> Any:
+    """Return a comparison as the numbers that are stored of it, 1 and 0; anything else as it is."""
+    return recorder.apply("where", x, 1.0, 0.0) if isinstance(x, Symbol) and x.kind == "bool" else x
 
 
 def _coefficients(method: Method) -> int:
