@@ -1,0 +1,214 @@
+"""Who may still use arrays that a donated step has written: no state that says nothing holds other numbers than it did."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import copy
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import optree
+import pytest
+
+from adamod_array import Adam, AdaMod, Momentum, State, adam_init, adam_step, init, momentum_init, step
+from tests.backend import Backend
+from tests.trees import assert_same, bits, tree, values
+
+in_place = pytest.mark.only("numpy", "torch", "cupy")
+
+
+def two(backend: Backend, seed: int = 0) -> dict[str, Any]:
+    return {"a": backend.array(values(3, seed=seed)), "b": backend.array(values(4, seed=seed + 1))}
+
+
+def only_a(backend: Backend) -> dict[str, Any]:
+    return {"a": backend.array(values(3, seed=5)), "b": None}
+
+
+def assert_spent(state: State, grads: Any, at: int = 2) -> None:
+    """Every use of the state says so."""
+    for donate in (False, True):
+        with pytest.raises(ValueError, match=rf"spent: it was donated to step {at}"):
+            step(state, grads, donate=donate)
+    assert f"donated to step {at}" in repr(state)
+
+
+@in_place
+def test_a_state_that_shares_a_leaf_is_spent_with_it(backend: Backend) -> None:
+    """A fresh step keeps the arrays of leaves without a gradient."""
+    old = adam_init(two(backend))
+    new = step(old, only_a(backend))
+    assert new.params["b"] is old.params["b"]
+    step(new, two(backend, 7), donate=True)
+    assert_spent(old, two(backend))
+    assert_spent(new, two(backend))
+
+
+@in_place
+def test_the_newer_one_is_spent_with_the_older(backend: Backend) -> None:
+    old = adam_init(two(backend))
+    new = step(old, only_a(backend))
+    newest = step(new, only_a(backend))
+    step(old, two(backend), donate=True)
+    assert_spent(new, two(backend), at=1)
+    assert_spent(newest, two(backend), at=1)
+
+
+def test_what_is_not_written_still_stands(backend: Backend) -> None:
+    old = adam_init(two(backend))
+    new = step(old, only_a(backend))
+    before = bits(backend, old)
+    newest = step(new, only_a(backend), donate=True)
+    assert bits(backend, old) == before
+    assert step(old, two(backend)).step == 1
+    assert step(newest, two(backend), donate=True).step == 3
+
+
+MADE: dict[str, Callable[[State], State]] = {
+    "copy": copy.copy,
+    "dataclasses.replace": lambda s: dataclasses.replace(s, lr=0.5),
+    "replace": lambda s: s.replace(lr=0.5),
+    "other params beside": lambda s: s.replace(params=optree.tree_map(lambda x: x + 0, s.params)),
+    "other slots beside": lambda s: s.replace(slots=optree.tree_map(lambda x: x + 0, s.slots)),
+    "by hand": lambda s: State(s.params, s.slots, s.step, s.method),
+    "a map": lambda s: optree.tree_map(lambda x: x, s),
+    "by init": lambda s: init(AdaMod(), s.params),
+    "by init of one leaf": lambda s: init(AdaMod(), [s.params["b"]]),
+}
+
+
+@in_place
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+@pytest.mark.parametrize("steps", [0, 2])
+def test_states_of_the_same_arrays_are_spent_together(
+    backend: Backend, make: Callable[[State], State], steps: int
+) -> None:
+    """However the other state came about, before or after steps, and whichever of the two is donated."""
+
+    def start() -> tuple[State, State]:
+        state = adam_init(two(backend))
+        for seed in range(steps):
+            state = step(state, two(backend, seed))
+        return state, make(state)
+
+    def grads(state: State) -> Any:
+        return optree.tree_map(lambda x: x + 1, state.params)
+
+    state, other = start()
+    new = step(state, grads(state), donate=True)
+    with pytest.raises(ValueError, match="spent"):
+        step(other, grads(other))
+    assert step(new, grads(new), donate=True).step == steps + 2
+    state, other = start()
+    new = step(other, grads(other), donate=True)
+    with pytest.raises(ValueError, match="spent"):
+        step(state, grads(state))
+    assert step(new, grads(new)).step == new.step + 1
+
+
+@in_place
+def test_a_state_made_of_a_result_is_not_spent_by_what_went_before(backend: Backend) -> None:
+    state = step(adam_init(two(backend)), two(backend), donate=True)
+    again = State(state.params, state.slots, state.step, state.method)
+    assert_same(backend, step(again, two(backend, 3)), step(state, two(backend, 3)))
+
+
+def test_being_spent_belongs_to_arrays(backend: Backend) -> None:
+    """A copy of a spent state with arrays of its own is none."""
+    state = adam_init(two(backend))
+    kept = copy.deepcopy(state)
+    step(state, two(backend), donate=True)
+    fresh = dataclasses.replace(state, params=kept.params, slots=kept.slots, step=7)
+    assert step(fresh, two(backend)).step == 8
+    assert state.replace(params=kept.params, slots=kept.slots).step == 0
+    for changes in ({"lr": 0.5}, {"params": kept.params}, {"slots": kept.slots}):
+        with pytest.raises(ValueError, match="spent"):
+            step(dataclasses.replace(state, **changes), two(backend))
+        with pytest.raises(ValueError, match="spent"):
+            state.replace(**changes)
+
+
+@in_place
+def test_a_spent_state_stays_spent_in_a_pickle(backend: Backend) -> None:
+    import pickle
+
+    state = adam_init(two(backend))
+    step(state, two(backend), donate=True)
+    for copied in (pickle.loads(pickle.dumps(state)), copy.deepcopy(state), copy.copy(state)):
+        assert_spent(copied, two(backend), at=1)
+
+
+def test_a_schedule_that_donates_the_state_it_is_asked_for(backend: Backend) -> None:
+    """It is the first to claim: the step that asked is an error, and the other's result stands."""
+    taken: list[State] = []
+
+    def schedule(t: int) -> float:
+        if not taken:
+            taken.append(None)  # type: ignore[arg-type]
+            taken[0] = step(state, tree(backend, seed=1), lr=0.1, donate=True)
+        return 0.1
+
+    for donate in (False, True):
+        taken.clear()
+        state = momentum_init(tree(backend), schedule)
+        expected = step(momentum_init(tree(backend), 0.1), tree(backend, seed=1))
+        with pytest.raises(ValueError, match="spent"):
+            step(state, tree(backend, seed=2), donate=donate)
+        assert_same(backend, taken[0].params, expected.params)
+
+
+@pytest.mark.only("numpy", "torch")
+def test_one_of_many_threads_donates(backend: Backend) -> None:
+    many = 4
+    barrier = threading.Barrier(many)
+
+    def donate(state: State) -> State | None:
+        barrier.wait(30)
+        try:
+            return step(state, two(backend, 3), donate=True)
+        except ValueError as error:
+            assert "spent" in str(error)
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(many) as pool:
+        for _ in range(40):
+            state = adam_init(two(backend))
+            expected = step(adam_init(two(backend)), two(backend, 3))
+            results = [x for x in pool.map(donate, [state] * many) if x is not None]
+            assert len(results) == 1
+            assert_same(backend, results[0], expected)
+
+
+@in_place
+def test_a_leaf_that_shares_memory_with_one_that_is_not_stepped(backend: Backend) -> None:
+    """Tied parameters: a donated step of one would change the other too, where a fresh one does not."""
+    x = backend.array(values(6))
+    state = init(Momentum(), {"a": x, "b": x[:3]})
+    before = bits(backend, state)
+    with pytest.raises(ValueError, match=r"params\['a'\] and params\['b'\] share memory"):
+        step(state, {"a": backend.array(values(6)), "b": None}, donate=True)
+    assert bits(backend, state) == before
+    assert step(state, {"a": backend.array(values(6)), "b": None}).step == 1
+
+
+@in_place
+def test_nothing_is_kept_alive(backend: Backend) -> None:
+    """Neither the arrays of old states nor a chain of what went before."""
+    import gc
+    import weakref
+
+    from adamod_array._hold import Hold
+
+    state = adam_init(two(backend))
+    gone = [weakref.ref(x) for x in optree.tree_leaves(state.slots)]
+    for seed in range(3):
+        state = step(state, two(backend, seed))
+        assert state.params is not None
+    gc.collect()
+    assert not any(reference() is not None for reference in gone)
+    for seed in range(50):
+        state = adam_step(state, two(backend, seed), donate=True)
+    gc.collect()
+    assert sum(type(x) is Hold for x in gc.get_objects()) < 40
