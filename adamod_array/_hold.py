@@ -131,36 +131,30 @@ def shared(holds: Holds, stepped: Iterable[int], others: Collection[int]) -> Hol
 # arrays that users have in hand, and may put into states of their own
 
 
-class _Reference(weakref.ref[Any]):
-    """A weak reference to an array, and where it came from."""
+class Token:
+    """Stands for arrays of one origin in the hands of users: it lives as long as the leaves that hold the arrays do."""
 
-    __slots__ = ("key", "origin")
-    key: int
-    origin: Origin
-
-
-_references: dict[int, _Reference] = {}
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
 
 
-def _forget(reference: Any) -> None:
-    """Forget an array that is gone."""
-    known = _references.get(reference.key)
-    if known is not None and known is reference:
-        del _references[known.key]
+Tokens = dict[Origin, Token]
+
+_tokens: weakref.WeakValueDictionary[int, Token] = weakref.WeakValueDictionary()
+"""By the identity of an array. No weak references to the arrays themselves: NumPy would not resize them any more."""
 
 
-def hand_out(arrays: Sequence[Any], holds: Holds) -> None:
-    """Remember where arrays come from that a user gets, one or None a leaf."""
+def hand_out(arrays: Sequence[Any], holds: Holds, tokens: Tokens) -> None:
+    """Remember where arrays come from that a user gets, one or None a leaf; ``tokens`` are those of the leaves."""
     for hold, leaves in holds.items():
+        token = tokens.setdefault(hold.origin, Token(hold.origin))
         for i in range(len(arrays)) if leaves is None else leaves:
-            x = arrays[i]
-            known = _references.get(id(x))
-            if x is not None and (known is None or known() is not x):
-                reference = _references[id(x)] = _Reference(x, _forget)
-                reference.key, reference.origin = id(x), hold.origin
+            key = id(arrays[i])
+            if arrays[i] is not None and key not in _tokens:
+                _tokens[key] = token
 
 
-def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int | None) -> Holds:
+def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int | None, tokens: Tokens) -> Holds:
     """Return the holds on arrays that were put together, one list a column.
 
     Those that are in a known state, at the same place, are held as it holds them; others as whatever
@@ -186,17 +180,17 @@ def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int |
                 leaves.setdefault(hold, set()).add(i)
     if new in leaves:  # they are in a user's hands
         for column in columns:
-            hand_out(column, {new: frozenset(leaves[new])})
+            hand_out(column, {new: frozenset(leaves[new])}, tokens)
     count = sum(x is not None for x in columns[0])
     return {hold: None if len(on) == count else frozenset(on) for hold, on in leaves.items()}
 
 
 def _hold_on(x: Any, since: int | None) -> Hold | None:
     """Return the hold on an array that a state has had since then; None of one that is in no state yet."""
-    reference = _references.get(id(x))
-    if reference is None or reference() is not x:
+    token = _tokens.get(id(x))
+    if token is None:
         return None
-    hold = reference.origin.hold
+    hold = token.origin.hold
     if since is None:
         return hold if hold.claim is None else None
     if hold.after is not None and hold.after.number > since:

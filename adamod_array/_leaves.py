@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 from adamod_array import _check, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
+from adamod_array._kernels.trace import slot_is_complex
 from adamod_array._method import Method, check_slots
-from adamod_array._namespace import Namespace, framework, is_tracer, namespace_of
+from adamod_array._namespace import Namespace, dtype_name, framework, is_complex, is_tracer, namespace_of
 from adamod_array._tree import Tree
 
 
@@ -34,6 +35,8 @@ class Leaves:
     """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
     """What the engine worked out about them."""
+    tokens: _hold.Tokens = field(default_factory=dict)
+    """For the arrays that users have got."""
 
     @staticmethod
     def of(method: Method, params: Tree, slots: dict[str, Tree]) -> Leaves:
@@ -50,12 +53,15 @@ class Leaves:
         leaves, spec = _tree.flatten(params)
         kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
         columns = []
-        for name in method.slots:  # their order decides; JAX sorts the keys of a dict
+        for k, name in enumerate(method.slots):  # their order decides; JAX sorts the keys of a dict
             tree, root = slots[name], f"slots[{name!r}]"
             columns.append(_tree.leaves_like(spec, tree, root))
             for i, (p, x) in enumerate(zip(leaves, columns[-1], strict=True)):
                 if p is not None and kind is not None:
                     _check_leaf(kind, p, x, spec, i, tree, root)
+                    if is_complex(p) and not is_complex(x) and slot_is_complex(method, k):
+                        what = f"complex like its parameter ({dtype_name(p)}), got {dtype_name(x)}"
+                        raise TypeError(f"{_tree.path(spec, root, i)} must be {what}")
         return Leaves.laid_out(method, spec, leaves, columns, kind)
 
     @staticmethod
@@ -102,7 +108,7 @@ class Leaves:
         if self.kind is not None and self.kind.name in WRITABLE:
             torch = framework("torch")
             if torch is None or not torch.compiler.is_compiling():
-                _hold.hand_out(arrays, holds)
+                _hold.hand_out(arrays, holds, self.tokens)
         return self.tree(arrays)
 
     def have_changed(self) -> bool:

@@ -60,6 +60,11 @@ def dtype_name(x: Any) -> str:
 _dtype_names: dict[tuple[type, Any], str] = {}
 
 
+def is_complex(x: Any) -> bool:
+    """Return whether an array's numbers are complex."""
+    return dtype_name(x).startswith("complex")
+
+
 @dataclass(frozen=True)
 class Namespace:
     """The array namespace of one framework, and the few questions whose answers differ between them."""

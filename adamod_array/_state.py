@@ -133,7 +133,7 @@ class State:
             if namespace_of(fields[name]) is None:  # 0-d arrays are read by the step
                 fields[name] = rate(fields[name], leaves.spec, leaves.params)
         held = (known[0].columns, known[1]) if known is not None and known[1] else None
-        holds = _hold.holds_on(leaves.columns, held, fields["_since"])
+        holds = _hold.holds_on(leaves.columns, held, fields["_since"], leaves.tokens)
         fields["step"], fields["_known"], fields["_is_resolved"] = step_count(self.step), (leaves, holds), True
 
     def replace(self, **changes: Any) -> State:

@@ -11,10 +11,10 @@ import numpy as np
 from adamod_array import _aliasing, _check, _hold, _kernels, _tree
 from adamod_array._coefficients import coefficients_at, next_step
 from adamod_array._hold import Donation, Hold, Holds
-from adamod_array._kernels.trace import trace
+from adamod_array._kernels.trace import slot_is_complex, trace
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method, check_slots
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, framework
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, framework, is_complex
 from adamod_array._rate import Rates, constant_rate, decay_rate, rates_at
 from adamod_array._state import State
 from adamod_array._tree import Tree
@@ -63,14 +63,15 @@ def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
     slots = [[None if p is None else _zeros(method, kind, p, i) for p in given] for i in range(len(method.slots))]
     leaves = Leaves.laid_out(method, spec, given, slots, kind)
-    return State.of(leaves, _hold.holds_on([given], None, _hold.now()), 0, method, lr, weight_decay)
+    holds = _hold.holds_on([given], None, _hold.now(), leaves.tokens)
+    return State.of(leaves, holds, 0, method, lr, weight_decay)
 
 
 def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
     """Slot ``i`` of a parameter before the first step."""
     assert kind is not None
     dtype = COMPUTE_DTYPE[dtype_name(p)]
-    if dtype in REAL_DTYPE and trace(method, complex_parameter=True).arrays[2 + i][1] == "real":
+    if is_complex(p) and not slot_is_complex(method, i):
         dtype = REAL_DTYPE[dtype]
         p = kind.xp.real(p)
     with kind.on_device(p):
@@ -190,8 +191,8 @@ def _stepped(
     at, uniform = leaves.checked(gradients, grads)
     if kind is None or not at:
         return leaves, holds
-    others = sorted({*range(len(leaves.params))}.difference(at))
-    every = all(leaves.params[i] is None for i in others)
+    others = [i for i in {*range(len(leaves.params))}.difference(at) if leaves.params[i] is not None]
+    every = not others
     donation = Donation(holds, t, at)
     if donate:
         _aliasing.writable(kind, leaves.named(at), leaves.named(others))
@@ -201,7 +202,7 @@ def _stepped(
         kind,
         c,
         pairs,
-        tuple([which[i] for i in at]) if others else which,
+        tuple([which[i] for i in at]) if len(at) < len(which) else which,
         [leaves.params[i] for i in at],
         [gradients[i] for i in at],
         [[slot[i] for slot in leaves.slots] for i in at],

@@ -69,7 +69,8 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
         rate, decay, c = scalars.of(i, p)
         with torch.set_grad_enabled(differentiated):
             compute = _COMPUTE.get(p.dtype, p.dtype)
-            new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), kept)
+            computed = [x.to(compute if x.is_complex() else _REAL.get(compute, compute)) for x in kept]
+            new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), computed)
             new = [_array_of_its_own(x, p, [g, *kept]) for x in new]
             if donate:
                 for x, y in zip((p, *kept), new, strict=True):

@@ -30,6 +30,8 @@ class _Leaf:
     """The parameter and its slots."""
     scalars: tuple[Any, Any, tuple[Any, ...]]
     dtype: str
+    slot_dtypes: list[str]
+    """What the slots are computed in: a user may keep them in another dtype."""
     passed_on: tuple[bool, ...]
     in_blocks: bool
 
@@ -77,10 +79,10 @@ def _leaves(work: Work, grads: Sequence[Any]) -> list[_Leaf]:
         key = (which, dtype, str(device))
         if key not in scalars:
             scalars[key] = _scalars(work, which, REAL_DTYPE.get(dtype, dtype), device)
-        decays = scalars[key][1] is not None
-        passed_on = trace(work.method, decay=decays, complex_parameter=dtype in REAL_DTYPE).passed_on
+        line = trace(work.method, decay=scalars[key][1] is not None, complex_parameter=dtype in REAL_DTYPE)
+        slot_dtypes = [dtype if kind == "complex" else REAL_DTYPE.get(dtype, dtype) for _, kind in line.arrays[2:]]
         in_blocks = work.kind.name == "numpy" and p.size > BLOCK and _is_contiguous((g, *old))
-        leaves.append(_Leaf(g, old, scalars[key], dtype, passed_on, in_blocks))
+        leaves.append(_Leaf(g, old, scalars[key], dtype, slot_dtypes, line.passed_on, in_blocks))
     return leaves
 
 
@@ -122,7 +124,8 @@ def _new(work: Work, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[Any]:
     """Return the rule's results, each an array of its own, also where the rule passes an input on or gives a number."""
     lr, decay, c = leaf.scalars
     kind, compute = work.kind, work.kind.dtype(leaf.dtype)
-    new = apply_rule(work.method, kind.xp, lr, decay, c, cast(kind, g, compute), cast(kind, p, compute), kept)
+    slots = [cast(kind, x, kind.dtype(dtype)) for x, dtype in zip(kept, leaf.slot_dtypes, strict=True)]
+    new = apply_rule(work.method, kind.xp, lr, decay, c, cast(kind, g, compute), cast(kind, p, compute), slots)
     copied = [passed and kind.name in WRITABLE for passed in leaf.passed_on]
     results = [_broadcast(kind, x, leaf.dtype, p) for x in new]
     return [kind.xp.asarray(x, copy=True) if copy else x for x, copy in zip(results, copied, strict=True)]

@@ -27,6 +27,7 @@ def source(line: Line) -> tuple[str, tuple[float, ...]]:
     ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists.
     """
     arrays = [name for name, _ in line.arrays]
+    casts = line.arrays  # a user may keep slots in another dtype
     scalars = [*line.scalars]
     constants: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
 
@@ -60,7 +61,7 @@ def source(line: Line) -> tuple[str, tuple[float, ...]]:
         "",
         f"def step(scalars, {', '.join(arrays)}):",
         f"    {every} = scalars",
-        "    g, p = cast(g), cast(p)",
+        *(f"    {name} = {'cast' if kind == 'complex' else 'cast_real'}({name})" for name, kind in casts),
         *(f"    {each}" for each in statements),
         f"    return {', '.join(outputs)},",
         "",
@@ -138,6 +139,7 @@ def program(line: Line, compute: str, store: Callable[..., Any] | None = None) -
     dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
     scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in line.operations}
     scope |= {"copy": _copy, "cast": functools.partial(_cast, dtype=dtype)}
+    scope["cast_real"] = functools.partial(_cast, dtype=real)
     text, constants = source(line)
     with np.errstate(all="ignore"):  # as the compute dtype has them: 1e300 is infinite in float32
         scope |= {f"k{i}": float(np.dtype(compute).type(x).real) for i, x in enumerate(constants)}

@@ -160,6 +160,11 @@ def _namespace(recorder: _Recorder) -> _Namespace:
     return _Namespace(**functions, isdtype=lambda dtype, kind: dtype == kind.removesuffix(" floating"))
 
 
+def slot_is_complex(method: Method, k: int) -> bool:
+    """Return whether a method's slot ``k`` is complex where the parameter is."""
+    return trace(method, complex_parameter=True).arrays[2 + k][1] == "complex"
+
+
 def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Line:
     """The straight line of a method's rule, for real or complex parameters.
 
