@@ -9,7 +9,7 @@ from typing import Any
 import optree
 import pytest
 
-from adamod_array import adamod_init, adamod_step, engine, init, momentum_init, momentum_step, step
+from adamod_array import Momentum, adamod_init, adamod_step, engine, init, momentum_init, momentum_step, step
 from tests.backend import Backend
 from tests.trees import METHODS, assert_same, bits, leaves, tree, values
 
@@ -216,6 +216,26 @@ def test_a_gradient_that_is_a_view_of_its_parameter(backend: Backend) -> None:
     assert_same(backend, momentum_step(donated, donated.params.T, donate=True), expected)
 
 
+@in_place
+def test_a_gradient_that_overlaps_what_is_written(backend: Backend) -> None:
+    """From either side, or in the middle of a long array with a short one in between; seen at every step."""
+    cuts = {"before": (0, 4), "behind": (6, 10), "inside": (3, 7), "a part of the long one": (20, 24)}
+    for low, high in cuts.values():
+        kept, donated = [], []
+        for states, donate in ((kept, False), (donated, True)):
+            whole = backend.array(values(40))
+            # in order of address: p, long and, once they are compared, what lies behind short, which is in no gap
+            state = momentum_init({"p": backend.array(values(4)), "long": whole[2:34], "short": whole[35:37]}, lr=0.1)
+            for _ in range(3):
+                grads = {"p": whole[low:high], "long": backend.array(values(32)), "short": backend.array(values(2))}
+                state = momentum_step(state, grads, donate=donate)
+                if not donate:  # as a donated step leaves it
+                    whole[2:34] = state.params["long"]
+                    whole[35:37] = state.params["short"]
+                states.append(bits(backend, state))
+        assert donated == kept
+
+
 def test_a_gradient_that_is_a_slot(backend: Backend) -> None:
     def start() -> Any:
         return momentum_step(momentum_init(tree(backend), lr=0.1), tree(backend, seed=1))
@@ -223,6 +243,30 @@ def test_a_gradient_that_is_a_slot(backend: Backend) -> None:
     kept, donated = start(), start()
     expected = momentum_step(kept, kept.slots["m"])
     assert_same(backend, momentum_step(donated, donated.slots["m"], donate=True), expected)
+
+
+@pytest.mark.only("numpy")
+def test_a_rule_that_fails_at_once_does_no_harm(backend: Backend) -> None:
+    """Whatever the size of the leaves, which decides whether their results wait for each other."""
+
+    class Failing(Momentum):
+        fails = False
+
+        def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *slots: Any) -> tuple[Any, ...]:
+            if self.fails:
+                raise RuntimeError("not today")
+            return super().rule(xp, lr, c, g, p, *slots)
+
+    for size in (3, 20_000, 300_000):
+        with engine("eager"):
+            state = init(Failing(), [backend.array(values(size)), backend.array(values(3))])
+            before = bits(backend, state)
+            Failing.fails = True
+            with pytest.raises(RuntimeError, match="not today"):
+                step(state, state.params, donate=True)
+            Failing.fails = False
+            assert bits(backend, state) == before
+            assert step(state, state.params, donate=True).step == 1
 
 
 # layouts
@@ -271,6 +315,25 @@ def test_any_layout_is_written(backend: Backend, view: Callable[[Any], Any]) -> 
 @pytest.mark.parametrize("view", BACKWARDS.values(), ids=BACKWARDS)
 def test_any_direction_is_written(backend: Backend, view: Callable[[Any], Any]) -> None:
     check_layout(backend, view)
+
+
+@in_place
+def test_large_arrays_of_any_layout(backend: Backend) -> None:
+    """What is stepped in blocks is cut out of the memory as it lies there."""
+    views: list[Callable[[Any], Any]] = [lambda x: x, lambda x: x.T, lambda x: x[:, ::2], lambda x: x[::2]]
+    n = 200  # more than a block's elements, also of every other row
+    for view in views:
+        for grad in views:
+            shape = view(values(n, n)).shape
+            if grad(values(n, n)).shape != shape:
+                continue
+            for dtype in ("float32", "complex64"):
+                state = momentum_init(view(backend.array(values(n, n), dtype)), lr=0.5)
+                copied = momentum_init(backend.array(view(values(n, n)), dtype), lr=0.5)
+                g = grad(backend.array(values(n, n, seed=1), dtype))
+                expected = momentum_step(copied, backend.array(grad(values(n, n, seed=1)), dtype))
+                assert_same(backend, momentum_step(state, g), expected)
+                assert_same(backend, momentum_step(state, g, donate=True), expected)
 
 
 @in_place
