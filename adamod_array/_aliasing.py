@@ -35,9 +35,7 @@ def writable(kind: Namespace, written: list[Named], others: list[Named]) -> None
             raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
         if (span := _span(kind, x)) is not None:
             if _overlaps_itself(kind, x):
-                raise ValueError(
-                    f"{path()} repeats elements (a broadcast view or a sliding window), and cannot be donated"
-                )
+                raise ValueError(f"{path()} repeats elements (a broadcast view, a sliding window): donate a copy")
             spans.append((*span, x, path, True))
     spans += [(*span, x, path, False) for x, path in others if (span := _span(kind, x)) is not None]
     spans.sort(key=lambda each: each[0])

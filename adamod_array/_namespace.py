@@ -93,6 +93,13 @@ class Namespace:
         """A context in which new arrays are made on the device of ``x``: CuPy's are made on the current one."""
         return x.device if self.name == "cupy" else contextlib.nullcontext()
 
+    def copy(self, x: Any) -> Any:
+        """Return a copy on the device of ``x``; PyTorch's is part of what autograd sees."""
+        if self.name == "torch":
+            return x.clone()
+        with self.on_device(x):
+            return self.xp.asarray(x, copy=True)
+
     def layout(self, x: Any) -> Any:
         """Return what is equal for arrays that lie alike in memory, of one dtype, shape and device; None if unknown."""
         if isinstance(x, np.ndarray):
