@@ -118,11 +118,12 @@ class Namespace:
         Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
         """
         if isinstance(value, (int, float)):
+            if self.name == "torch":  # on the host, for it will be a kernel's argument
+                return self.xp.asarray(float(value), dtype=self.xp.float64, device="cpu").to(self.dtype(dtype))
             with np.errstate(all="ignore"):  # 1e39 is infinite in float32, whatever the caller wants to hear of it
                 number = np.dtype(dtype).type(value)
             if self.name in ("numpy", "cupy", "dask", "jax"):
                 return number
-            device = "cpu" if self.name == "torch" else device  # a kernel's argument
             return self.xp.asarray(float(number), dtype=self.dtype(dtype), device=device)
         if self.name != "cupy":
             return self.xp.astype(value, self.dtype(dtype))
@@ -142,6 +143,11 @@ def namespace_of(x: Any) -> Namespace | None:
 
 
 _namespaces: dict[type, Namespace | None] = {}
+
+
+def know(module: str, *classes: type) -> None:
+    """Remember the namespace of a framework's own classes: Dynamo cannot follow how it is found."""
+    _namespaces.update(dict.fromkeys(classes, _namespace(module)))
 
 
 _FRAMEWORKS = ("torch", "jax", "cupy", "dask.array")
