@@ -34,8 +34,8 @@ def writable(kind: Namespace, written: list[Named], others: list[Named]) -> None
         if kind.name == "numpy" and not x.flags.writeable:
             raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
         if (span := _span(kind, x)) is not None:
-            if any(stride == 0 and n > 1 for n, stride in zip(x.shape, _strides(kind, x), strict=True)):
-                raise ValueError(f"{path()} repeats elements (a broadcast view) and cannot be donated")
+            if _overlaps_itself(kind, x):
+                raise ValueError(f"{path()} repeats elements (a broadcast view, a sliding window): donate a copy")
             spans.append((*span, x, path, True))
     spans += [(*span, x, path, False) for x, path in others if (span := _span(kind, x)) is not None]
     spans.sort(key=lambda each: each[0])
@@ -70,10 +70,16 @@ def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], wr
     return clashes
 
 
-def _strides(kind: Namespace, x: Any) -> Any:
+def _overlaps_itself(kind: Namespace, x: Any) -> bool:
+    """Return whether two indices may lead to one element: some dimension steps by less than those inside it reach."""
     if kind.name == "jax":
-        return x.shape  # never 0 where the shape is not
-    return x.stride() if kind.name == "torch" else x.strides
+        return False
+    strides, reach = (x.stride(), 1) if kind.name == "torch" else (x.strides, x.dtype.itemsize)
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, x.shape, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach += stride * (n - 1)
+    return False
 
 
 def _span(kind: Namespace, x: Any) -> tuple[int, int] | None:

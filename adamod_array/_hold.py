@@ -132,13 +132,13 @@ def shared(holds: Holds, stepped: Iterable[int], others: Collection[int]) -> Hol
 
 
 class Token:
-    """Stands for arrays of one origin in the hands of users: it lives as long as the leaves that hold the arrays do."""
+    """Stands for arrays of one origin in the hands of users: it lives as long as leaves that hold the arrays do."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
 
 
-Tokens = dict[Origin, Token]
+Tokens = set[Token]
 
 _tokens: weakref.WeakValueDictionary[int, Token] = weakref.WeakValueDictionary()
 """By the identity of an array. No weak references to the arrays themselves: NumPy would not resize them any more."""
@@ -147,11 +147,10 @@ _tokens: weakref.WeakValueDictionary[int, Token] = weakref.WeakValueDictionary()
 def hand_out(arrays: Sequence[Any], holds: Holds, tokens: Tokens) -> None:
     """Remember where arrays come from that a user gets, one or None a leaf; ``tokens`` are those of the leaves."""
     for hold, leaves in holds.items():
-        token = tokens.setdefault(hold.origin, Token(hold.origin))
+        token = next((each for each in tokens if each.origin is hold.origin), None) or Token(hold.origin)
         for i in range(len(arrays)) if leaves is None else leaves:
-            key = id(arrays[i])
-            if arrays[i] is not None and key not in _tokens:
-                _tokens[key] = token
+            if arrays[i] is not None:
+                tokens.add(_tokens.setdefault(id(arrays[i]), token))
 
 
 def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int | None, tokens: Tokens) -> Holds:
@@ -175,7 +174,7 @@ def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int |
             if known is not None and i < len(known[0][k]) and known[0][k][i] is x:
                 found = [hold for hold, on in known[1].items() if on is None or i in on]
             else:
-                found = [_hold_on(x, since) or new]
+                found = [_hold_on(x, since, tokens) or new]
             for hold in found:
                 leaves.setdefault(hold, set()).add(i)
     if new in leaves:  # they are in a user's hands
@@ -185,11 +184,12 @@ def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int |
     return {hold: None if len(on) == count else frozenset(on) for hold, on in leaves.items()}
 
 
-def _hold_on(x: Any, since: int | None) -> Hold | None:
+def _hold_on(x: Any, since: int | None, tokens: Tokens) -> Hold | None:
     """Return the hold on an array that a state has had since then; None of one that is in no state yet."""
     token = _tokens.get(id(x))
     if token is None:
         return None
+    tokens.add(token)
     hold = token.origin.hold
     if since is None:
         return hold if hold.claim is None else None

@@ -35,7 +35,7 @@ class Leaves:
     """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
     """What the engine worked out about them."""
-    tokens: _hold.Tokens = field(default_factory=dict)
+    tokens: _hold.Tokens = field(default_factory=set)
     """For the arrays that users have got."""
 
     @staticmethod

@@ -93,6 +93,13 @@ class Namespace:
         """A context in which new arrays are made on the device of ``x``: CuPy's are made on the current one."""
         return x.device if self.name == "cupy" else contextlib.nullcontext()
 
+    def copy(self, x: Any) -> Any:
+        """Return a copy on the device of ``x``; PyTorch's is part of what autograd sees."""
+        if self.name == "torch":
+            return x.clone()
+        with self.on_device(x):
+            return self.xp.asarray(x, copy=True)
+
     def layout(self, x: Any) -> Any:
         """Return what is equal for arrays that lie alike in memory, of one dtype, shape and device; None if unknown."""
         if isinstance(x, np.ndarray):
@@ -111,11 +118,12 @@ class Namespace:
         Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
         """
         if isinstance(value, (int, float)):
+            if self.name == "torch":  # on the host, for it will be a kernel's argument
+                return self.xp.asarray(float(value), dtype=self.xp.float64, device="cpu").to(self.dtype(dtype))
             with np.errstate(all="ignore"):  # 1e39 is infinite in float32, whatever the caller wants to hear of it
                 number = np.dtype(dtype).type(value)
             if self.name in ("numpy", "cupy", "dask", "jax"):
                 return number
-            device = "cpu" if self.name == "torch" else device  # a kernel's argument
             return self.xp.asarray(float(number), dtype=self.dtype(dtype), device=device)
         if self.name != "cupy":
             return self.xp.astype(value, self.dtype(dtype))
@@ -135,6 +143,11 @@ def namespace_of(x: Any) -> Namespace | None:
 
 
 _namespaces: dict[type, Namespace | None] = {}
+
+
+def know(module: str, *classes: type) -> None:
+    """Remember the namespace of a framework's own classes: Dynamo cannot follow how it is found."""
+    _namespaces.update(dict.fromkeys(classes, _namespace(module)))
 
 
 _FRAMEWORKS = ("torch", "jax", "cupy", "dask.array")

@@ -79,22 +79,26 @@ def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
 
 
 def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
-    """One step of the state's method: a new state; the old one still stands.
+    """Take one step of the state's method and return a new state; the old one still stands.
 
     Parameters
     ----------
     state : State
         From :func:`init` or an earlier step.
     grads : array or tree of arrays
-        Gradients in the tree of ``state.params``, each with its parameter's shape and device. A
-        leaf may be None: that parameter and its slots stay as they are, the same arrays. Mappings
-        (dict, OrderedDict, defaultdict) are matched by their keys.
-    lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
+        Gradients in the tree of ``state.params``, each with its parameter's shape and device. Mappings
+        (dict, OrderedDict, defaultdict) are matched by their keys. A leaf may be None: its parameter
+        and slots stay as they are, the same arrays; the step counts for it all the same
+        (``torch.optim`` counts each parameter's own steps), so that averages which start late are
+        hardly corrected. In JAX the gradient of a complex parameter is ``jnp.conj`` of what
+        ``jax.grad`` returns.
+    lr : float, 0-d array, schedule, or a tree prefix of them, optional
         Overrides the state's learning rate for this step. A traced value is fine, and no new value
         compiles anything again.
     donate : bool
         Write into the arrays of ``state`` (NumPy, CuPy, PyTorch) or give their buffers to the
-        result (JAX). The old state is spent. Any other framework makes new arrays all the same.
+        result (JAX). The old state is spent, and so is every state that shares arrays which were
+        written. Any other framework makes new arrays all the same.
 
     Returns
     -------
@@ -107,7 +111,9 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
         ``state`` is not a state; a gradient is not a floating array of its parameter's framework.
     ValueError
         Another tree, shape or device; a rate that is negative or not finite; a state that is spent;
-        with ``donate``, memory that is read-only or that two leaves share. The state is unharmed.
+        a tensor whose memory is gone; with ``donate``, memory that is read-only or that two leaves
+        share. The state is unharmed: whatever fails, also a schedule or an interrupt, leaves it as it
+        was, or it says "spent: step 4 wrote into it and did not finish".
 
     Examples
     --------

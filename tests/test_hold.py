@@ -275,6 +275,19 @@ def test_a_leaf_that_shares_memory_with_one_that_is_not_stepped(backend: Backend
 
 
 @in_place
+def test_the_first_to_have_an_array_may_go(backend: Backend) -> None:
+    """Others that have it are spent together all the same."""
+    params = two(backend)
+    first = momentum_init(params)
+    state = momentum_init(params)
+    by_hand = State(state.params, state.slots, 3, Momentum())
+    del first
+    step(state, two(backend, 3), donate=True)
+    with pytest.raises(ValueError, match="spent"):
+        step(by_hand, two(backend, 3))
+
+
+@in_place
 def test_nothing_is_kept_alive(backend: Backend) -> None:
     """Neither the arrays of old states nor a chain of what went before."""
     import gc

@@ -14,7 +14,18 @@ import numpy as np
 import optree
 import pytest
 
-from adamod_array import AdaMod, State, adamod_init, adamod_step, engine, momentum_init, schedules, step
+from adamod_array import (
+    AdaMod,
+    Momentum,
+    State,
+    adamod_init,
+    adamod_step,
+    engine,
+    momentum_init,
+    momentum_step,
+    schedules,
+    step,
+)
 from tests.backend import Backend, stands_in
 from tests.trees import assert_same, bits, leaves, tree
 
@@ -219,3 +230,144 @@ def test_repr_of_odd_states(backend: Backend) -> None:
     assert "params={'frozen': None, 'w': float32[]}" in repr(momentum_init({"frozen": None, "w": backend.array(1.0)}))
     lr = 1e-3 * schedules.untuned_linear(0.999)
     assert "lr=0.001 * untuned_linear(beta2=0.999)" in repr(momentum_init(backend.array([1.0]), lr=lr))
+
+
+# replaced, and checked as by init
+
+
+def test_replace_keeps_what_is_known(backend: Backend) -> None:
+    state = some_steps(backend)
+    state = adamod_step(adamod_step(state, tree(backend)), tree(backend))
+    known, _ = state.resolved()
+    new = state.replace(lr=0.25, step=100)
+    assert new.resolved()[0] is known
+    assert dataclasses.replace(state, lr=0.25).resolved()[0] is known
+    assert (new.step, new.lr, state.step) == (100, 0.25, 4)
+    grads = tree(backend, seed=7)
+    expected = adamod_step(dataclasses.replace(state, step=100), grads, lr=0.25)
+    assert_same(backend, adamod_step(new, grads).params, expected.params)
+
+
+def test_another_method_is_another_program(backend: Backend) -> None:
+    """Nothing that was worked out for the old one is used, whatever the copy was made by."""
+    state, grads = some_steps(backend), tree(backend, seed=5)
+    for _ in range(3):
+        state = adamod_step(state, grads)
+    method = AdaMod(beta1=0.5, beta3=0.25)
+    made = State(state.params, state.slots, state.step, method, state.lr)
+    for other in (state.replace(method=method), dataclasses.replace(state, method=method)):
+        assert_same(backend, step(other, grads), step(made, grads))
+    with pytest.raises(TypeError, match=r"keeps \('m', 'v', 's'\) and is not one of Momentum"):
+        state.replace(method=Momentum())
+    with pytest.raises(TypeError, match="expected a method"):
+        state.replace(method=AdaMod)
+
+
+def test_rates_may_be_trees(backend: Backend) -> None:
+    state, grads = some_steps(backend), tree(backend, seed=5)
+    lr, decay = {"b": 0.5, "layers": 0.25}, {"b": 0.0, "layers": 0.125}
+    expected = adamod_step(dataclasses.replace(state, weight_decay=0.0), grads, lr=lr)
+    for new in (state.replace(lr=lr), dataclasses.replace(state, lr=lr)):
+        assert_same(backend, adamod_step(new, grads).params, expected.params)
+    decayed = [state.replace(lr=lr, weight_decay=decay), dataclasses.replace(state, lr=lr, weight_decay=decay)]
+    expected = adamod_step(
+        adamod_init(tree(backend), lr, weight_decay=decay).replace(
+            params=state.params, slots=state.slots, step=state.step
+        ),
+        grads,
+    )
+    for new in decayed:
+        assert optree.tree_structure(new) == optree.tree_structure(expected)  # hashable, and settled
+        assert_same(backend, adamod_step(new, grads).params, expected.params)
+
+
+def test_a_rate_of_none_for_a_parameter_of_none(backend: Backend) -> None:
+    params = {"w": backend.array([1.0]), "frozen": None}
+    rates = {"w": 0.5, "frozen": None}
+    state = momentum_init(params, rates, weight_decay=rates)
+    grads = {"w": backend.array([1.0]), "frozen": None}
+    expected = momentum_step(momentum_init(params, 0.5, weight_decay=0.5), grads)
+    assert_same(backend, momentum_step(state, grads).params, expected.params)
+    assert_same(backend, momentum_step(state, grads, lr=rates).params, expected.params)
+    assert_same(backend, momentum_step(state.replace(lr=rates), grads).params, expected.params)
+    with pytest.raises(TypeError, match=r"lr\['w'\] must be a number or a schedule, got None"):
+        momentum_init(params, {"w": None, "frozen": 0.1})
+
+
+BAD_STEPS: dict[str, Any] = {
+    "negative": -1,
+    "a string": "3",
+    "a bool": True,
+    "NaN": float("nan"),
+    "a float": 3.0,
+    "an array": np.array([3]),
+    "an array of floats": np.array(3.0),
+    "a negative array": np.array(-1),
+    "an array of bools": np.array(True),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("bad", BAD_STEPS.values(), ids=BAD_STEPS)
+def test_counts_that_are_none(backend: Backend, bad: Any) -> None:
+    state = some_steps(backend)
+    makers: list[Any] = [
+        lambda: state.replace(step=bad),
+        lambda: dataclasses.replace(state, step=bad),
+        lambda: State(state.params, state.slots, bad, state.method),
+        lambda: step(optree.tree_unflatten(optree.tree_structure(state), [*leaves(state)[:-1], bad]), tree(backend)),
+    ]
+    for make in makers if bad is not None else makers[:-1]:
+        with pytest.raises((TypeError, ValueError), match="step must be a count of steps"):
+            make()
+
+
+def test_counts_of_every_kind(backend: Backend) -> None:
+    state, grads = some_steps(backend), tree(backend)
+    expected = adamod_step(state.replace(step=7), grads)
+    kinds: list[Any] = [7, np.int64(7), np.uint8(7), np.array(7), backend.array(7, "int32"), backend.array(7, "int64")]
+    for kind in kinds:
+        new = state.replace(step=kind)
+        assert backend.name == "jax" or type(new.step) is int
+        assert_same(backend, adamod_step(new, grads).params, expected.params)
+        assert int(adamod_step(new, grads).step) == 8
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), "0.1", True, None], ids=repr)
+def test_rates_are_checked_by_whatever_makes_a_state(backend: Backend, bad: Any) -> None:
+    state = some_steps(backend)
+    fields = {**state.__getstate__(), "weight_decay": bad}
+    for make in (
+        lambda: state.replace(weight_decay=bad),
+        lambda: dataclasses.replace(state, weight_decay=bad),
+        lambda: dataclasses.replace(state, lr=bad),
+        lambda: object.__new__(State).__setstate__(fields),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"(weight_decay|lr) must"):
+            make()
+    for prefix in ({"b": bad, "layers": 0.1}, [0.1]):
+        with pytest.raises((TypeError, ValueError), match="weight_decay"):
+            state.replace(weight_decay=prefix)
+        with pytest.raises((TypeError, ValueError), match="weight_decay"):
+            step(dataclasses.replace(state, weight_decay=prefix), tree(backend))
+
+
+def test_fields_that_nobody_knows(backend: Backend) -> None:
+    with pytest.raises(TypeError, match="no field 'rate', only params, slots, step, method, lr, weight_decay"):
+        some_steps(backend).replace(rate=0.1)
+
+
+def test_tab_completion_and_dicts(backend: Backend) -> None:
+    state = some_steps(backend)
+    assert {"params", "slots", "step", "method", "lr", "weight_decay", "replace"} <= {*dir(state)}
+    assert [field.name for field in dataclasses.fields(state)] == [
+        "params",
+        "slots",
+        "step",
+        "method",
+        "lr",
+        "weight_decay",
+    ]
+    fields = dataclasses.asdict(state)
+    assert_same(backend, fields["params"], state.params)
+    assert fields["step"] == 2 and fields["method"]["beta3"] == 0.999

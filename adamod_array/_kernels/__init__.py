@@ -161,7 +161,8 @@ def engine(name: str) -> Iterator[None]:
         ``"auto"``: the fastest for each framework, the default. ``"eager"``: the rule as written,
         operation by operation. ``"numba"``: one pass over memory. ``"jit"``: JAX's compiler; what
         you jitted under another engine is traced anew.
-        ``"compile"``: PyTorch's, which takes seconds to a minute at the first step of every tree.
+        ``"compile"``: PyTorch's, which takes seconds to a minute at the first step of every tree, and
+        which ``"auto"`` never takes.
         ``"foreach"``: every operation once for all of PyTorch's tensors, without compiling.
         ``"cupy"``: one launch a leaf. What a framework does not have is stepped eagerly.
 

@@ -128,7 +128,7 @@ def _new(work: Work, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[Any]:
     new = apply_rule(work.method, kind.xp, lr, decay, c, cast(kind, g, compute), cast(kind, p, compute), slots)
     copied = [passed and kind.name in WRITABLE for passed in leaf.passed_on]
     results = [_broadcast(kind, x, leaf.dtype, p) for x in new]
-    return [kind.xp.asarray(x, copy=True) if copy else x for x, copy in zip(results, copied, strict=True)]
+    return [kind.copy(x) if copy else x for x, copy in zip(results, copied, strict=True)]
 
 
 def _broadcast(kind: Namespace, x: Any, dtype: str, p: Any) -> Any:
@@ -137,11 +137,8 @@ def _broadcast(kind: Namespace, x: Any, dtype: str, p: Any) -> Any:
         x = kind.scalar(float(x), REAL_DTYPE.get(dtype, dtype), kind.device(p))
     elif x.shape == p.shape and namespace_of(x) is kind:
         return x
-    return kind.xp.asarray(kind.xp.broadcast_to(kind.xp.asarray(x, device=_device(kind, p)), p.shape), copy=True)
-
-
-def _device(kind: Namespace, x: Any) -> Any:
-    return kind.device(x) if kind.name in ("torch", "array_api_strict") else None
+    x = x if namespace_of(x) is kind else kind.xp.asarray(x)
+    return kind.copy(kind.xp.broadcast_to(x.to(p.device) if kind.name == "torch" else x, p.shape))
 
 
 def _is_contiguous(arrays: tuple[Any, ...]) -> bool:
@@ -152,12 +149,7 @@ def apart(work: Work) -> list[Any]:
     """Return the gradients, copied where they share memory with an array that is written before they are read."""
     written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
     clashes = overlapping(work.kind, work.grads, work.params, written)
-    return [_copy(work.kind, g) if i in clashes else g for i, g in enumerate(work.grads)]
-
-
-def _copy(kind: Namespace, x: Any) -> Any:
-    with kind.on_device(x):
-        return kind.xp.asarray(x, copy=True)
+    return [work.kind.copy(g) if i in clashes else g for i, g in enumerate(work.grads)]
 
 
 def _scalars(work: Work, which: int, dtype: str, device: Any) -> tuple[Any, Any, tuple[Any, ...]]:

@@ -171,7 +171,7 @@ class Plan:
         copies = []
         if (ends[begins_before] > where[:n]).any():  # it may be its own parameter
             clashes = sorted(overlapping(kind, grads, params, [*params, *chain(*slots)]))
-            copies = [kind.xp.asarray(grads[k], copy=True) for k in clashes]
+            copies = [kind.copy(grads[k]) for k in clashes]
             where[clashes] = addresses_of(kind.name, copies)
         if not copies:
             self.apart = seen
