@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300
@@ -44,9 +46,20 @@ def each_of(mutants: Mutants) -> list[tuple[str, Mutant]]:
     return [(file, mutant) for file, these in mutants.items() for mutant in these]
 
 
-def name_of(x: object) -> str:
-    """Return the part of a test's name that a parameter gives: a mistake says it all."""
-    return x.mistake if isinstance(x, Mutant) else ""
+def tests_of(mutants: Mutants) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return two tests: the checks pass without a mistake, and each mistake is seen by its own."""
+
+    @pytest.mark.parametrize("check", checks_of(mutants), ids=lambda check: " ".join((check.file, *check.options)))
+    def passes(tmp_path: Path, check: Check) -> None:
+        assert_passes(check, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("file", "mutant"), each_of(mutants), ids=lambda x: x.mistake if isinstance(x, Mutant) else Path(x).stem
+    )
+    def is_seen(tmp_path: Path, file: str, mutant: Mutant) -> None:
+        assert_seen(file, mutant, tmp_path)
+
+    return passes, is_seen
 
 
 def checks_of(mutants: Mutants) -> list[Check]:

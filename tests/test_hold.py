@@ -155,7 +155,14 @@ def test_a_spent_state_stays_spent_in_a_pickle(backend: Backend) -> None:
 
     state = adam_init(two(backend))
     step(state, two(backend), donate=True)
-    for copied in (pickle.loads(pickle.dumps(state)), copy.deepcopy(state), copy.copy(state)):
+    loaded = pickle.loads(pickle.dumps(state))
+    for copied in (
+        loaded,
+        copy.copy(loaded),
+        pickle.loads(pickle.dumps(loaded)),
+        copy.deepcopy(state),
+        copy.copy(state),
+    ):
         assert_spent(copied, two(backend), at=1)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +101,7 @@ def test_whatever_a_rule_returns_is_spread_over_the_leaf(backend: Backend, rule:
 
 PASSED_ON: dict[str, Method] = {
     **{name: RULES[name] for name in ("inputs, in other places", "one array twice", "the rate", "a number for a slot")},
+    "one result twice": method(lambda self, xp, lr, c, g, p, m: (p - lr * g,) * 2, "m"),
     "the slot as it was": method(lambda self, xp, lr, c, g, p, m: (p - lr * g, m), "m"),
     "the parameter as it was": method(lambda self, xp, lr, c, g, p, m: (p, m + g), "m"),
     "parts of complex numbers": method(
@@ -136,8 +139,11 @@ def test_every_result_is_memory_of_its_own(backend: Backend, rule: Method) -> No
                         old = [] if donate else [state.params, *state.slots.values()]
                         with engine(how):
                             state = step(state, g, donate=donate)
-                        arrays = [state.params, *state.slots.values(), g, *old]
-                        spans = sorted(span(backend, x) for x in arrays)
+                        new = [state.params, *state.slots.values()]
+                        spans = sorted(span(backend, x) for x in (*new, g, *old))
+                        assert [high - low for low, high in map(functools.partial(span, backend), new)] == [
+                            math.prod(shape) * x.itemsize for x in new
+                        ]
                         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
