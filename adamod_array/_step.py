@@ -230,8 +230,11 @@ def _stepped(
     try:
         params, slots = _kernels.run(work, donate)
     except BaseException:
-        if kind.name == "jax" and not leaves.have_changed():  # no buffer has been given away
-            donation.give_back()
+        if kind.name == "jax":
+            if not leaves.have_changed():  # no buffer has been given away
+                donation.give_back()
+            elif not donate:
+                _hold.raise_if_spent(holds)  # another thread has donated it meanwhile
         raise
     new = leaves.renewed([*leaves.params], [[*slot] for slot in leaves.slots])
     for i, p, kept in zip(at, params, slots, strict=True):

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from adamod_array._kernels import Result, Work, compiled, eager, pass_over, passed_over, xla
 from adamod_array._kernels.fence import NOT_TRACED
 from adamod_array._namespace import is_tracer
@@ -18,6 +20,7 @@ KERNEL, PROGRAM = "JAX's kernel", "JAX's compiler"
 """What is passed over where it cannot be built: what XLA calls, and what it compiles."""
 
 
+@np.errstate(all="ignore")  # of numbers that are infinite in float32
 def run(work: Work, donate: bool) -> Result:
     """Compile the rule over all leaves once, for every step, rate and coefficient to come."""
     secret = _secret(work)
@@ -33,7 +36,7 @@ def run(work: Work, donate: bool) -> Result:
             if kernels.takes(work):
                 return _dispatch(work, donate, *kernels.program_of(work, donate))
         except kernels.UnavailableError as error:
-            pass_over(KERNEL, error)
+            pass_over(KERNEL, error.__cause__ or error)
     if PROGRAM not in passed_over:
         try:
             with _outside_programs():
@@ -58,7 +61,7 @@ def _run_traced(work: Work, secret: Any) -> Result:
                 result: Result = kernels.run_traced(work, secret, _by_xla)
                 return result
         except kernels.UnavailableError as error:
-            pass_over(KERNEL, error)
+            pass_over(KERNEL, error.__cause__ or error)
     return _by_xla(work, secret)
 
 
@@ -98,7 +101,7 @@ def _kernels() -> Any:
     try:
         return importlib.import_module("adamod_array._kernels.ffi")
     except Exception as error:  # whatever a compiler raises that is installed and does not work
-        pass_over(KERNEL, error)
+        pass_over(KERNEL, error.__cause__ or error)
         return None
 
 
