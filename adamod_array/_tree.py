@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from typing import Any
 
 import optree
 
-from adamod_array._namespace import namespace_of
+from adamod_array._namespace import framework, namespace_of
 
 Tree = Any
 """An array, or a nest of dicts, lists, tuples, namedtuples and registered classes of arrays."""
@@ -21,7 +20,7 @@ def _none(x: Any) -> bool:
 def flatten(tree: Tree) -> tuple[list[Any], Any]:
     """Leaves and structure; None is a leaf, so that a gradient may be missing."""
     leaves, spec = optree.tree_flatten(tree, none_is_leaf=True)
-    jax = sys.modules.get("jax")
+    jax = framework("jax")
     if jax is not None and not all(x is None or namespace_of(x) or jax.tree_util.all_leaves([x]) for x in leaves):
         leaves, spec = jax.tree_util.tree_flatten(tree, is_leaf=_none)
     return leaves, spec
@@ -29,7 +28,7 @@ def flatten(tree: Tree) -> tuple[list[Any], Any]:
 
 def _jax_of(spec: Any) -> Any:
     """jax.tree_util where it made ``spec``; None where optree did (or what stands in for it inside torch.compile)."""
-    jax = sys.modules.get("jax")
+    jax = framework("jax")
     return jax.tree_util if jax is not None and isinstance(spec, jax.tree_util.PyTreeDef) else None
 
 
