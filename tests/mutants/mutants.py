@@ -367,8 +367,8 @@ CHECK = [
     ),
     Mutant(
         "devices",
-        "if here != there and None not in (here, there):",
-        "if False:",
+        "if here != there and None not in (here, there)",
+        "if False",
         strict("errors", "on_another_device"),
     ),
 ]
