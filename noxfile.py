@@ -202,6 +202,13 @@ def agree_exact(session: nox.Session) -> None:
     run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
 
 
+@nox.session(venv_backend="none", default=False, tags=["cpu"])
+def mutants(session: nox.Session) -> None:
+    """Plant mistakes in the core, one in each copy of the checkout, and see the tests that concern them fail."""
+    run = frameworks(session, *requirements(*CPU), *group("test"))
+    run("pytest", "tests/mutants", *PARALLEL, *session.posargs)
+
+
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
 def cuda_compile(session: nox.Session) -> None:
     """Compile CuPy's kernels for GPUs, without one, and look at what they do; plant mistakes and see them found."""
@@ -342,7 +349,7 @@ print(adamod_array.__version__, state.params)
 """
 
 # Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, demo and
-# cuda_compile, which .ci/run takes after it.
+# cuda_compile, which .ci/run takes after it, and mutants.
 nox.options.sessions = [
     "lint",
     "types",

@@ -471,7 +471,7 @@ def test_a_bad_step_count(backend: Backend, donate: bool) -> None:
         for other in (state.replace(step=good), dataclasses.replace(state, step=good)):
             assert int(aa.momentum_step(other, tree(backend)).step) == 4
     wrongs: list[Any] = ["3", b"3", None, True, np.True_, 3.0, np.float64(3), [3], 3j, NAN, backend.array(3.0)]
-    bads = [(x, TypeError) for x in wrongs]
+    bads: list[tuple[Any, type[Exception]]] = [(x, TypeError) for x in wrongs]
     bads += [(x, ValueError) for x in (-1, np.int64(-1), np.asarray([3]), backend.array([3], "int32"))]
     for bad, error in bads:
         makes: list[Callable[[Any], State]] = [

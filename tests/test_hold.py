@@ -224,8 +224,13 @@ def test_a_rule_that_donates_the_state_of_its_step(backend: Backend) -> None:
     """Whoever claims first has the arrays, and the other step is an error."""
     with engine("eager"):
         for donate in (False, True):
-            state, taken = init(Meddling(), two(backend), lr=0.5), []
-            Meddling.does.append(lambda state=state, taken=taken: taken.append(step(state, two(backend), donate=True)))
+            state = init(Meddling(), two(backend), lr=0.5)
+            taken: list[State] = []
+
+            def donated(state: State = state, taken: list[State] = taken) -> None:
+                taken.append(step(state, two(backend), donate=True))
+
+            Meddling.does.append(donated)
             with pytest.raises(ValueError, match="spent: it was donated to step 1"):
                 step(state, two(backend, 3), donate=donate)
             assert_same(backend, taken[0], step(init(Meddling(), two(backend), lr=0.5), two(backend)))

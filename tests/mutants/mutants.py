@@ -1,16 +1,19 @@
 """Mistakes to plant in the core, and which check must see each.
 
-Not here, because nothing but time, or nothing that can happen, tells them from the core:
+Some are not here, for no result tells them from the core:
 
-* ``_step.py``, ``Leaves.are``: what is known of arrays is dropped (a plan, a look); it is worked out anew.
-* ``_leaves.py``, ``Leaves.are``: layouts are not compared; the step does it, by ``have_changed``.
-* ``_step.py``: a plan is kept after a step without some gradients; its key has a rate for each of its leaves,
-  which are fewer than the tree's.
-* ``look.py``, ``NumpyLook``: it is not looked at whether all arrays are writable. A plan is for donated steps or for
-  others, a donated step has looked before, and the flags are among what is known again.
-* ``loop.py``: no threads, no prefetching, blocks of another size.
-* ``trace.py``: operations that no output depends on are kept.
-* ``_norm.py``: ``<`` for ``<=`` in the comparison with the limit; the quotient of equal norms is 1.
+* ``_step.py``: not to ask again after a schedule whether the state is spent. The claim fails, or the question at the
+  end.
+* ``_step.py``: to use or keep a plan in a step without some gradients. Its key has a rate for each of its leaves, which
+  are fewer than the tree's.
+* ``_leaves.py``: not to compare layouts in ``are``. The next step looks whether arrays have changed.
+* ``look.py``: not to look whether all arrays are writable. A plan that writes was made by a step that looked, and flags
+  are among what is known again. Nor for interpreters of functorch: their tensors have other dispatch keys, which are
+  compared.
+* ``_coefficients.py``: to leave rows as they are that NumPy might round otherwise. NumPy's functions happen to agree.
+* ``_norm.py``: ``<`` for ``<=`` in the comparison with the limit. The quotient of equal norms is 1.
+* What costs time alone: plans and looks that are dropped, threads, prefetching, the size of blocks, operations that no
+  output depends on.
 """
 
 from __future__ import annotations
