@@ -18,7 +18,11 @@ Change = Callable[[Any], None]
 
 
 def set_dtype(x: Any) -> None:
-    x.dtype = np.dtype("f4")
+    x.dtype = np.dtype("f2")
+
+
+def set_integers(x: Any) -> None:
+    x.dtype = np.dtype("i4")
 
 
 def set_shape(x: Any) -> None:
@@ -35,6 +39,7 @@ NUMPY: dict[str, Change] = {
     "resize to much more": lambda x: x.resize(10**6, refcheck=False),
     "resize to nothing": lambda x: x.resize(0, refcheck=False),
     "dtype": set_dtype,
+    "dtype of the same size": set_integers,
     "shape": set_shape,
     "byte order": swap_bytes,
     "lock": lambda x: x.setflags(write=False),
@@ -138,3 +143,22 @@ def test_a_first_step_of_tensors_without_memory(backend: Backend) -> None:
     state = adam_init(backend.array(values(SIZE)))
     with pytest.raises(ValueError, match="grads has lost its memory"):
         adam_step(state, gone)
+
+
+@pytest.mark.only("torch")
+def test_views_of_a_storage_that_was_cut(backend: Backend) -> None:
+    """A view begins somewhere in its storage, and may end far behind its number of elements."""
+    views: list[Callable[[Any], Any]] = [lambda x: x[4:], lambda x: x[:, ::2], lambda x: x.T, lambda x: x[1:4, 1:4]]
+    for view in views:
+        for donate in (False, True):
+            whole = backend.array(values(6, 6))
+            state, g = adam_init(backend.array(view(values(6, 6)))), view(whole)
+            step = adam_step(state, g, donate=donate)
+            last = int(g.storage_offset() + sum((n - 1) * s for n, s in zip(g.shape, g.stride(), strict=True)))
+            whole.untyped_storage().resize_(4 * (last + 1))
+            step = adam_step(step, g, donate=donate)
+            whole.untyped_storage().resize_(4 * last)
+            with pytest.raises(ValueError, match="grads has lost its memory"):
+                adam_step(step, g, donate=donate)
+            with pytest.raises(ValueError, match="params has lost its memory"):
+                adam_init(g)

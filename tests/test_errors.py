@@ -326,6 +326,18 @@ def test_slots_put_together_by_hand(
         aa.adamod_step(bad, tree(backend), donate=donate)
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_a_real_slot_of_a_complex_parameter(backend: Backend, donate: bool, dtype: str) -> None:
+    """It would lose imaginary parts where the rule makes it complex; where the rule makes it real, it is right."""
+    if dtype not in backend.table["dtypes"]:
+        pytest.skip("the backend has no complex numbers")
+    real = {"complex64": "float32", "complex128": "float64"}[dtype]
+    state, zero = aa.adam_init(backend.array([1j, 1.0], dtype)), backend.array([0.0, 0.0], real)
+    with raises(TypeError, "slots['m'] must be complex like its parameter", dtype, real):
+        aa.step(dataclasses.replace(state, slots={**state.slots, "m": zero}), state.params, donate=donate)
+    assert aa.step(dataclasses.replace(state, slots={**state.slots, "v": zero}), state.params, donate=donate).step == 1
+
+
 # hyperparameters
 
 
@@ -440,12 +452,36 @@ def test_a_bad_rate(backend: Backend, donate: bool, bad: Any, error: type[Except
     state = aa.momentum_init(tree(backend))
     with refused(backend, state, error, "lr", donate=donate):
         aa.momentum_step(state, tree(backend), lr=bad, donate=donate)
+    with refused(backend, state := aa.momentum_init(tree(backend)), error, "lr"):
+        state.replace(lr=bad)
 
 
 @pytest.mark.parametrize(("bad", "error"), RATES.values(), ids=RATES)
 def test_a_bad_weight_decay(backend: Backend, bad: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="weight_decay"):
         aa.momentum_init(tree(backend), weight_decay=bad)
+    with refused(backend, state := aa.momentum_init(tree(backend)), error, "weight_decay"):
+        state.replace(weight_decay=bad)
+
+
+def test_a_bad_step_count(backend: Backend, donate: bool) -> None:
+    """An integer of any kind that is not negative is a count; nothing else is rounded to one."""
+    state = aa.momentum_init(tree(backend))
+    for good in (3, np.int64(3), np.uint8(3), np.asarray(3), backend.array(3, "int32")):
+        for other in (state.replace(step=good), dataclasses.replace(state, step=good)):
+            assert int(aa.momentum_step(other, tree(backend)).step) == 4
+    wrongs: list[Any] = ["3", b"3", None, True, np.True_, 3.0, np.float64(3), [3], 3j, NAN, backend.array(3.0)]
+    bads = [(x, TypeError) for x in wrongs]
+    bads += [(x, ValueError) for x in (-1, np.int64(-1), np.asarray([3]), backend.array([3], "int32"))]
+    for bad, error in bads:
+        makes: list[Callable[[Any], State]] = [
+            lambda bad: state.replace(step=bad),
+            lambda bad: dataclasses.replace(state, step=bad),
+            lambda bad: State(state.params, state.slots, bad, state.method),
+        ]
+        for make in makes:
+            with refused(backend, state, error, "step must be a count of steps", donate=False):
+                make(bad)
 
 
 def test_a_rate_of_the_backends_own_arrays(backend: Backend, donate: bool) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import optree
 import pytest
 
-from adamod_array import AdaMod, Momentum, State, adam_init, adam_step, init, momentum_init, step
+from adamod_array import AdaMod, Method, Momentum, State, adam_init, adam_step, engine, init, momentum_init, step
+from adamod_array._hold import Donation
 from tests.backend import Backend
 from tests.trees import assert_same, bits, tree, values
 
@@ -54,6 +55,24 @@ def test_the_newer_one_is_spent_with_the_older(backend: Backend) -> None:
     step(old, two(backend), donate=True)
     assert_spent(new, two(backend), at=1)
     assert_spent(newest, two(backend), at=1)
+
+
+@in_place
+def test_states_that_share_nothing_are_spent_alone(backend: Backend) -> None:
+    """Each leaf belongs to the step that made it, whatever else is in its tree."""
+    one, none = backend.array(values(2)), None
+    old = adam_init({"none": none, **two(backend)})
+    first = step(old, {"none": none, **only_a(backend)})
+    second = step(first, {"none": none, "a": None, "b": backend.array(values(4))})
+    third = step(second, {"none": none, **two(backend)})
+    step(old, {"none": none, **two(backend)}, donate=True)
+    assert_spent(first, {"none": none, **two(backend)}, at=1)
+    assert step(second, {"none": none, **two(backend)}, donate=True).step == 3
+    assert step(third, {"none": none, **two(backend)}).step == 4
+    alone = adam_init([one, none])
+    after = step(alone, [one, none])
+    step(alone, [one + 0, none], donate=True)
+    assert step(after, [one, none]).step == 2
 
 
 def test_what_is_not_written_still_stands(backend: Backend) -> None:
@@ -136,7 +155,14 @@ def test_a_spent_state_stays_spent_in_a_pickle(backend: Backend) -> None:
 
     state = adam_init(two(backend))
     step(state, two(backend), donate=True)
-    for copied in (pickle.loads(pickle.dumps(state)), copy.deepcopy(state), copy.copy(state)):
+    loaded = pickle.loads(pickle.dumps(state))
+    for copied in (
+        loaded,
+        copy.copy(loaded),
+        pickle.loads(pickle.dumps(loaded)),
+        copy.deepcopy(state),
+        copy.copy(state),
+    ):
         assert_spent(copied, two(backend), at=1)
 
 
@@ -157,6 +183,68 @@ def test_a_schedule_that_donates_the_state_it_is_asked_for(backend: Backend) -> 
         with pytest.raises(ValueError, match="spent"):
             step(state, tree(backend, seed=2), donate=donate)
         assert_same(backend, taken[0].params, expected.params)
+
+
+@in_place
+def test_nothing_is_written_before_the_claim(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By no engine, in the first step or a later one."""
+
+    def refused(self: Donation) -> None:
+        raise ValueError("another step was first")
+
+    for how in (backend.engine, *(["foreach"] if backend.name == "torch" else [])):
+        for steps in (0, 1, 3):
+            with engine(how):
+                state = adam_init(two(backend))
+                for seed in range(steps):
+                    state = adam_step(state, two(backend, seed), donate=True)
+                before = bits(backend, state)
+                with monkeypatch.context() as patch:
+                    patch.setattr(Donation, "claim", refused)
+                    with pytest.raises(ValueError, match="another step was first"):
+                        adam_step(state, two(backend, 9), donate=True)
+                assert bits(backend, state) == before
+                assert adam_step(state, two(backend, 9), donate=True).step == steps + 1
+
+
+class Meddling(Method):
+    """Does something while it is asked for a step, once."""
+
+    slots = ("m",)
+    does: list[Callable[[], Any]] = []  # noqa: RUF012 - of the class, so that all are equal
+
+    def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *slots: Any) -> tuple[Any, ...]:
+        if self.does:
+            self.does.pop()()
+        return p - lr * g, slots[0] + g
+
+
+@in_place
+def test_a_rule_that_donates_the_state_of_its_step(backend: Backend) -> None:
+    """Whoever claims first has the arrays, and the other step is an error."""
+    with engine("eager"):
+        for donate in (False, True):
+            state, taken = init(Meddling(), two(backend), lr=0.5), []
+            Meddling.does.append(lambda state=state, taken=taken: taken.append(step(state, two(backend), donate=True)))
+            with pytest.raises(ValueError, match="spent: it was donated to step 1"):
+                step(state, two(backend, 3), donate=donate)
+            assert_same(backend, taken[0], step(init(Meddling(), two(backend), lr=0.5), two(backend)))
+            assert step(taken[0], two(backend), donate=True).step == 2
+
+
+@in_place
+def test_a_step_that_cannot_claim_all_of_its_arrays_claims_none(backend: Backend) -> None:
+    """What it shares with others still stands."""
+    with engine("eager"):
+        old = init(Meddling(), two(backend), lr=0.5)
+        new = step(old, only_a(backend))
+        newest = step(new, {"a": None, "b": backend.array(values(4))})
+        before = bits(backend, newest)
+        Meddling.does.append(lambda: step(old, two(backend), donate=True))
+        with pytest.raises(ValueError, match="spent"):
+            step(new, two(backend, 3), donate=True)
+        assert bits(backend, newest) == before
+        assert step(newest, two(backend), donate=True).step == 3
 
 
 @pytest.mark.only("numpy", "torch")

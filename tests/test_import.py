@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_a_step_over_numpy_arrays_imports_no_framework() -> None:
     modules = imported(IMPORT + STEP)
     assert "numpy" in modules
     assert not modules & FRAMEWORKS
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "cupy", "dask.array"])
+def test_a_framework_that_is_half_imported_is_none(tmp_path: Path, name: str) -> None:
+    """Another thread may be importing it while a step is taken: here, the very import takes one."""
+    module = tmp_path.joinpath(*name.split("."), "__init__.py")
+    module.parent.mkdir(parents=True)
+    (tmp_path / name.partition(".")[0] / "__init__.py").touch()
+    module.write_text(f"{IMPORT}{STEP}raise ImportError('a step was taken')\n")
+    program = f"sys.path.insert(0, {str(tmp_path)!r})\ntry:\n    import {name}\nexcept ImportError as error:\n"
+    told = "    assert str(error) == 'a step was taken', error\n"
+    assert "adamod_array" in imported(IMPORT + program + told)
 
 
 def test_a_framework_would_be_seen() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +44,26 @@ RULES: dict[str, Method] = {
     "inputs, in other places": method(lambda self, xp, lr, c, g, p, m, n: (p - lr * g, n, g), "m", "n"),
     "one array twice": method(lambda self, xp, lr, c, g, p, m, n: (p - lr * g, p, p), "m", "n"),
     "a constant beyond float32": method(lambda self, xp, lr, c, g, p, m: (p - lr * g, m + 1e300), "m"),
+    "numbers on the left": method(lambda self, xp, lr, c, g, p, m: (2.0 - lr * g, 0.25 - (1.0 - g) * c[0]), "m"),
+    "zeros of both signs": method(
+        lambda self, xp, lr, c, g, p, m, n, o: (
+            p - lr * g,
+            *(xp.where(g > 0, 0.0, -0.0), xp.where(g > 0, -0.0, 0.0), -0.0),
+        ),
+        *("m", "n", "o"),
+    ),
+    "comparisons of equal numbers": method(
+        lambda self, xp, lr, c, g, p, m: (
+            p - lr * g,
+            xp.where(g < g, 1.0, 0.0)
+            + xp.where(g <= g, 2.0, 0.0)
+            + xp.where(g > g, 4.0, 0.0)
+            + xp.where(g >= g, 8.0, 0.0)
+            + xp.where(g == g, 16.0, 0.0)
+            + xp.where(g != g, 32.0, 0.0),
+        ),
+        "m",
+    ),
     "names like those that are generated": method(
         lambda self, xp, lr, c, g, p, *s: (p - lr * g, *(x + k for k, x in enumerate(s, 1))),
         *("m", "m_new", "p", "g", "lr", "decay", "c0", "x0", "k0", "slot_0", "out_m", "in_m", "at_m"),
@@ -73,6 +96,55 @@ def test_whatever_a_rule_returns_is_spread_over_the_leaf(backend: Backend, rule:
                 for actual, e in zip(taken(backend, how, rule, dtype, donate), expected, strict=True):
                     assert actual.dtype == e.dtype
                     assert_close(actual, e)
+                    assert np.array_equal(np.signbit(actual), np.signbit(e))
+
+
+PASSED_ON: dict[str, Method] = {
+    **{name: RULES[name] for name in ("inputs, in other places", "one array twice", "the rate", "a number for a slot")},
+    "one result twice": method(lambda self, xp, lr, c, g, p, m: (p - lr * g,) * 2, "m"),
+    "the slot as it was": method(lambda self, xp, lr, c, g, p, m: (p - lr * g, m), "m"),
+    "the parameter as it was": method(lambda self, xp, lr, c, g, p, m: (p, m + g), "m"),
+    "parts of complex numbers": method(
+        lambda self, xp, lr, c, g, p, m, n: (p - lr * g, *((xp.real(g), xp.imag(p)) if is_complex(xp, g) else (g, p))),
+        *("m", "n"),
+    ),
+}
+
+
+def is_complex(xp: Any, x: Any) -> bool:
+    return bool(xp.isdtype(x.dtype, "complex floating"))
+
+
+def span(backend: Backend, x: Any) -> tuple[int, int]:
+    """First and last address of an array with gaps or without, whatever of it is used."""
+    if backend.name == "torch":
+        steps = [n * x.itemsize for n in x.stride()]
+        low = x.data_ptr()
+    else:
+        steps, low = x.strides, (x.data.ptr if backend.name == "cupy" else x.ctypes.data)
+    return low, low + sum((n - 1) * step for n, step in zip(x.shape, steps, strict=True)) + x.itemsize
+
+
+@pytest.mark.only("numpy", "torch", "cupy")
+@pytest.mark.parametrize("rule", PASSED_ON.values(), ids=PASSED_ON)
+def test_every_result_is_memory_of_its_own(backend: Backend, rule: Method) -> None:
+    """Neither a gradient's, nor an input's or another's, or a later change of one would be a change of the state."""
+    for how in (backend.engine, *(["foreach"] if backend.name == "torch" else [])):
+        for dtype in [x for x in ("float16", "float32", "complex64") if x in backend.table["dtypes"]]:
+            for shape in ((), (5,), (20_000,)):
+                for donate in (False, True):
+                    state = init(rule, backend.array(values(*shape), dtype))
+                    for seed in (1, 2, 3):
+                        g = backend.array(values(*shape, seed=seed), dtype)
+                        old = [] if donate else [state.params, *state.slots.values()]
+                        with engine(how):
+                            state = step(state, g, donate=donate)
+                        new = [state.params, *state.slots.values()]
+                        spans = sorted(span(backend, x) for x in (*new, g, *old))
+                        assert [high - low for low, high in map(functools.partial(span, backend), new)] == [
+                            math.prod(shape) * x.itemsize for x in new
+                        ]
+                        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("slots", [("m", "m"), ("\ufb01", "fi"), ("m", "\uff4d"), ("a", "b", "a")], ids=ascii)
@@ -94,6 +166,12 @@ def test_slots_are_looked_at_where_a_class_of_its_own_does_not(backend: Backend)
 
     with pytest.raises(ValueError, match="slots must have different names"):
         init(Careless(), backend.array([1.0]))
+
+
+@pytest.mark.parametrize("power", [3, 0.5, -1, 1, 0])
+def test_no_powers_but_squares(backend: Backend, power: float) -> None:
+    with pytest.raises(TypeError, match=r"Odd\.rule: .* square with \*\*2"):
+        init(method(lambda self, xp, lr, c, g, p: (p - lr * g**power,)), backend.array([1.0]))
 
 
 ARITHMETIC: dict[str, Rule] = {

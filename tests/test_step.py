@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from adamod_array import (
     Adam,
     AdaMod,
     Method,
+    Momentum,
     RAdam,
     State,
     adam_init,
     adam_step,
     adamod_init,
     adamod_step,
+    engine,
     init,
     momentum_init,
     momentum_step,
@@ -90,6 +93,7 @@ def test_no_dimensions_and_no_elements(backend: Backend, method: Method) -> None
     params = {"row": backend.array(x), "number": backend.array(x[0]), "empty": empty}
     new = step(init(method, params), {"row": backend.array(g), "number": backend.array(g[0]), "empty": empty}).params
     assert new["number"].shape == ()
+    assert type(new["number"]) is type(params["number"])
     assert_close(backend.numpy(new["number"]), backend.numpy(new["row"])[0])
     assert [tuple(each.shape) for each in new["empty"]] == [(0,), (3, 0), (0, 3)]
 
@@ -266,6 +270,22 @@ def test_hyperparameters_of_numpy_promote_nothing(backend: Backend) -> None:
     assert_same(backend, step(init(method, p), g), step(init(AdaMod(), p), g))
 
 
+@pytest.mark.parametrize("donate", [False, True])
+def test_what_float32_cannot_hold_is_infinite_or_nothing(backend: Backend, donate: bool) -> None:
+    """Silently, whatever the caller wants to hear of NumPy."""
+    for how in engines_of(backend):
+        with engine(how), np.errstate(all="raise"):
+            state = momentum_init({"w": backend.array(values(3)), "wide": backend.array(values(3), "float64")})
+            state = momentum_step(state, {**state.params}, lr=1e39, donate=donate)
+        assert np.isinf(backend.numpy(state.params["w"])).all()
+        assert np.isfinite(backend.numpy(state.params["wide"])).all()
+        with engine(how), np.errstate(all="raise"):
+            state = adam_init(backend.array(values(3)))
+            for g in (1e30, 1e-30, math.inf, -math.inf):  # its square is infinite, or nothing; then inf - inf
+                state = adam_step(state, backend.array([1.0, g, g]), donate=donate)
+        assert np.isfinite(backend.numpy(state.params)).tolist() == [True, False, False]
+
+
 def test_a_schedule(backend: Backend) -> None:
     lr = 1e-2 * schedules.untuned_linear(0.999) * schedules.cosine_decay(10)
     scheduled, told = adamod_init(tree(backend), lr=lr), adamod_init(tree(backend), lr=7.0)
@@ -336,6 +356,56 @@ def test_weight_decay_follows_the_schedule(backend: Backend) -> None:
     assert_close(backend.numpy(state.params), np.float32(0.75 * values(8)))
     state = momentum_step(momentum_init(x, lr=0.5, weight_decay=0.5), zero, lr=1.0)
     assert_close(backend.numpy(state.params), np.float32(0.5 * values(8)))
+
+
+def engines_of(backend: Backend) -> list[str]:
+    """The engine under test, and the one of PyTorch's that has no run of its own."""
+    return [backend.engine, *(["foreach"] if backend.name == "torch" else [])]
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_rates_and_methods_may_change_between_any_steps(backend: Backend, donate: bool) -> None:
+    """What an engine remembers of a tree holds for its rates and hyperparameters alone."""
+    some, other = {"layers": [0.25, 0.5], "b": 0.5}, {"layers": 0.5, "b": 0.25}
+    changes: list[tuple[dict[str, Any], Any]] = [
+        ({}, None),
+        ({}, some),
+        ({}, other),
+        ({"weight_decay": 0.5}, other),
+        ({"weight_decay": some}, None),
+        ({"weight_decay": other}, None),
+        ({"weight_decay": 0.0}, None),
+        ({"method": Momentum(beta=0.5)}, None),
+    ]
+    for how in engines_of(backend):
+        with engine(how):
+            state, by_rule = (momentum_init(tree(backend), 0.125) for _ in range(2))
+            for change, lr in changes:
+                state = state.replace(**change)
+                fields = state.method, state.lr, state.weight_decay
+                by_rule = State(by_rule.params, by_rule.slots, by_rule.step, *fields)
+                for seed in range(3):  # the engine remembers from step to step what it saw
+                    state = step(state, tree(backend, seed=seed), lr=lr, donate=donate)
+                    with engine("eager"):
+                        by_rule = step(by_rule, tree(backend, seed=seed), lr=lr)
+                assert_same(backend, state.params, by_rule.params)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_other_leaves_may_lack_a_gradient_at_any_step(backend: Backend, donate: bool) -> None:
+    """What was remembered of some leaves is not used for others."""
+    shapes = {"a": (3,), "b": (4, 2), "c": (3,)}
+    for how in engines_of(backend):
+        with engine(how):
+            state, by_rule = (
+                momentum_init({k: backend.array(values(*n)) for k, n in shapes.items()}) for _ in range(2)
+            )
+            for seed, there in enumerate(["a", "b", "abc", "abc", "ab", "bc", "abc", "", "c", "abc"]):
+                grads = {k: backend.array(values(*n, seed=seed)) if k in there else None for k, n in shapes.items()}
+                state = step(state, grads, donate=donate)
+                with engine("eager"):
+                    by_rule = step(by_rule, grads)
+                assert_same(backend, state, by_rule)
 
 
 def test_a_state_may_be_stepped_twice(backend: Backend) -> None:

@@ -205,6 +205,17 @@ def test_grad_modes_do_not_change_the_numbers(context: Callable[[], Any], donate
         assert adamod_step(state, torch.ones(3), donate=donate).step == 2
 
 
+@pytest.mark.parametrize("name", ["numba", "eager", "foreach"])
+def test_tensors_of_inference_mode_are_stepped_outside_of_it(name: str) -> None:
+    with engine(name):
+        for donate in (False, True):
+            with torch.inference_mode():
+                state = adamod_init(torch.ones(3))
+            for _ in range(3):
+                state = adamod_step(state, torch.ones(3), donate=donate)
+            assert state.params.is_inference() == donate
+
+
 def test_the_grad_mode_is_left_as_it_was() -> None:
     p = torch.ones(3, requires_grad=True)
     adamod_step(adamod_init(p), torch.ones(3))

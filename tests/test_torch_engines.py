@@ -84,6 +84,41 @@ def test_lists_step_as_tensors_do(method: Method, dtype: str, donate: bool) -> N
     assert_same(actual, train(method, "eager", dtype, donate=False, **rates), ulp=2)
 
 
+@pytest.mark.parametrize("donate", [False, True])
+def test_leaves_too_large_to_be_stepped_together(donate: bool) -> None:
+    """Each has its own rate and decay all the same."""
+    sizes = {"a": foreach.CHUNK, "b": 3, "c": foreach.CHUNK + 1, "d": 5}
+    params = {name: torch.tensor(values(n), dtype=torch.float32) for name, n in sizes.items()}
+    grads = {name: torch.tensor(values(n, seed=1), dtype=torch.float32) for name, n in sizes.items()}
+    rates = {"lr": {"a": 0.5, "b": 0.25, "c": 0.125, "d": 1.0}, "weight_decay": {"a": 0.5, "b": 0.5, "c": 0.0, "d": 1}}
+    expected, found = None, None
+    for how in ("eager", "foreach"):
+        state = init(Momentum(), {name: p.clone() for name, p in params.items()}, rates["lr"])
+        state = state.replace(weight_decay=rates["weight_decay"])
+        with engine(how):
+            for _ in range(3):
+                state = step(state, grads, donate=donate)
+        expected, found = found, state
+    assert expected is not None and found is not None
+    assert_same(found, expected)
+
+
+def test_parameters_of_a_module_are_known_again() -> None:
+    """Their gradients are tensors of another class, and yet of one framework; or each step would be planned anew."""
+    pytest.importorskip("numba")
+    plans = []
+    for make in (torch.nn.Parameter, torch.clone):
+        state = init(Adam(), {"w": make(torch.ones(3)), "b": make(torch.ones(2))})
+        for _ in range(4):
+            with engine("numba"):
+                state = step(state, {"w": torch.ones(3), "b": torch.ones(2)}, donate=True)
+            plans.append(state.resolved()[0].plan)
+    assert all(plan is not None for plan in plans)
+    assert [plan.inner.misses for plan in plans] == [0] * len(plans)
+    assert plans[3].inner is plans[1].inner
+    assert plans[7].inner is plans[5].inner
+
+
 def test_one_program_is_written_for_all_leaves() -> None:
     """Leaf by leaf there are no loops in it: each operation is one call, and what it needs no longer is let go."""
     text, _ = source(trace(Adam(), decay=True))

@@ -125,6 +125,9 @@ def test_gradients_may_come_in_another_order(backend: Backend) -> None:
 def test_none_stands_for_what_is_not_optimized(backend: Backend) -> None:
     a, _, c = three(backend, 0)
     params = {"frozen": None, "w": a, "more": [None, c]}
+    rates = {"frozen": None, "w": 0.5, "more": [None, 0.25]}
+    state = adamod_init(params, rates, weight_decay=rates)
+    assert_same(backend, adamod_step(state, params, lr=rates), adamod_step(state, params))
     state = adamod_init(params, weight_decay=0.1)
     assert state.slots["s"]["frozen"] is None
     assert state.slots["s"]["more"][0] is None

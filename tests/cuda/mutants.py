@@ -5,50 +5,31 @@ There is none about precedence: a statement of a kernel has one operator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from tests.mutation import Check, Mutant, Mutants
 
-EMITTER = "adamod_array/_kernels/cupy.py"
-
-
-class Check(NamedTuple):
-    """Tests of a file, as pytest's ``-k`` selects them."""
-
-    kind: str
-    """``"compile"``: what a kernel does on a GPU; ``"steps"``: what a step asks of CuPy; ``"exact"``: its bits."""
-    select: str
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One mistake: a text that occurs once in the emitter, and what stands there instead."""
-
-    mistake: str
-    old: str
-    new: str
-    seen_by: Check
+ON_CPU = ("-p", "cupy_on_cpu", "--backend", "cupy")
 
 
 def compiled(case: str) -> Check:
     """One kernel, for one architecture."""
-    return Check("compile", f"sm_90 and -{case}]")
+    return Check("tests/cuda/test_compile.py", f"sm_90 and -{case}]")
 
 
 def exact(case: str) -> Check:
     """A thousand steps on CuPy."""
-    return Check("exact", f"CuPy-{case}]")
+    return Check("tests/exact/test_exact.py", f"CuPy-{case}]", ON_CPU)
 
 
 def steps(test: str) -> Check:
     """What only CuPy can show."""
-    return Check("steps", test)
+    return Check("tests/test_cupy.py", test, ON_CPU)
 
 
 OPTIONS, CALL = '("--fmad=false",)', "    kernel(*inputs, *scalars, *outputs)\n"
 OUTPUT, CAST = 'f"out_{name} = {_C_TYPE[stored[name]]}({text(x)});"', "{_C_TYPE[stored[name]]}({text(x)})"
 SCALARS = "f\"{number['real']} {name}\" for name in (*line.scalars"
 
-MUTANTS = [
+EMITTER = [
     # options of the compiler
     Mutant("multiply-adds are contracted", OPTIONS, '("--fmad=true",)', compiled("adam_float32")),
     Mutant("fast math", OPTIONS, '("--fmad=false", "--use_fast_math")', compiled("adam_float32")),
@@ -125,3 +106,5 @@ MUTANTS = [
         steps("nothing_crosses_and_nobody_waits and cupy-adam]"),
     ),
 ]
+
+MUTANTS: Mutants = {"adamod_array/_kernels/cupy.py": EMITTER}

@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,24 @@ def test_threads_step_states_of_their_own() -> None:
         assert list(pool.map(trained, range(4))) == alone
 
 
+def test_threads_take_turns_in_a_pool_that_may_not_be_entered_twice() -> None:
+    """Numba's own pool of threads, which serves where OpenMP and TBB are missing, would end the process."""
+    program = (
+        "import concurrent.futures, numpy as np, adamod_array as a\n"
+        f"g = np.ones({BIG}, np.float32)\n"
+        "def trained(_):\n"
+        "    s = a.adam_init(g)\n"
+        "    for _ in range(200):\n"
+        "        s = a.adam_step(s, g)\n"
+        "    return s.step\n"
+        "with concurrent.futures.ThreadPoolExecutor(4) as pool:\n"
+        "    print(*pool.map(trained, range(4)))"
+    )
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["200"] * 4, done.stderr
+
+
 def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
     """A second process loads what the first compiled, and does not write it again."""
     program = (
@@ -159,7 +178,7 @@ def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
         np.zeros((4, 12), np.float32)[:, ::2],
         x.reshape(6, 4),
         x[None],
-        np.frombuffer(bytes(97), np.float32, 24, 1).reshape(4, 6),
+        unaligned(x),
         locked,
         x.view(np.ma.MaskedArray),
         np.float32(1),
@@ -176,10 +195,46 @@ def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
     assert find([], headers_of([])) is not None
 
 
+def unaligned(x: Any) -> Any:
+    """A copy whose elements lie across the boundaries of machine words."""
+    copied = np.frombuffer(bytearray(x.nbytes + 1), x.dtype, x.size, 1).reshape(x.shape)
+    copied[...] = x
+    assert copied.flags.writeable and not copied.flags.aligned
+    return copied
+
+
 def plan_of(state: State) -> Any:
     """What the engine keeps from step to step."""
     leaves, _ = state.resolved()
     return leaves.plan
+
+
+def test_kernels_take_what_they_were_made_for() -> None:
+    """Elements that are aligned, in the machine's byte order, and without gaps: also where others came before."""
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    makes: list[Callable[[], Any]] = [
+        lambda: unaligned(x),
+        lambda: x.astype(">f4"),
+        lambda: np.repeat(x, 2, axis=1)[:, ::2],
+        lambda: x[::-1].copy()[::-1],
+    ]
+    for make in makes:
+        for donate in (False, True):
+            state, expected = (adam_init(make(), lr=0.1) for _ in range(2))
+            for t in range(4):
+                state = adam_step(state, g := make(), donate=donate)
+                with engine("eager"):
+                    expected = adam_step(expected, g)
+                assert np.array_equal(state.params, expected.params)
+                if donate or t == 0:  # new arrays are as kernels like them
+                    assert plan_of(state).taken == []
+            state, expected = (adam_init(x.copy(), lr=0.1) for _ in range(2))
+            for g in [x, x, x, make(), make(), x, x]:
+                state = adam_step(state, g, donate=donate)
+                with engine("eager"):
+                    expected = adam_step(expected, g)
+                assert np.array_equal(state.params, expected.params)
+                assert (plan_of(state) is None) == (g is not x)
 
 
 def test_what_is_never_the_same_twice_is_not_remembered_for_ever() -> None:

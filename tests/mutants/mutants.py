@@ -1,0 +1,919 @@
+"""Mistakes to plant in the core, and which check must see each.
+
+Not here, because nothing but time, or nothing that can happen, tells them from the core:
+
+* ``_step.py``, ``Leaves.are``: what is known of arrays is dropped (a plan, a look); it is worked out anew.
+* ``_leaves.py``, ``Leaves.are``: layouts are not compared; the step does it, by ``have_changed``.
+* ``_step.py``: a plan is kept after a step without some gradients; its key has a rate for each of its leaves,
+  which are fewer than the tree's.
+* ``look.py``, ``NumpyLook``: it is not looked at whether all arrays are writable. A plan is for donated steps or for
+  others, a donated step has looked before, and the flags are among what is known again.
+* ``loop.py``: no threads, no prefetching, blocks of another size.
+* ``trace.py``: operations that no output depends on are kept.
+* ``_norm.py``: ``<`` for ``<=`` in the comparison with the limit; the quotient of equal norms is 1.
+"""
+
+from __future__ import annotations
+
+from tests.mutation import Check, Mutant, Mutants
+
+
+def numpy(file: str, select: str) -> Check:
+    """Tests on NumPy's arrays."""
+    return Check(f"tests/test_{file}.py", select)
+
+
+def torch(file: str, select: str) -> Check:
+    """Tests on PyTorch's tensors."""
+    return Check(f"tests/test_{file}.py", select, ("--backend", "torch"))
+
+
+def strict(file: str, select: str) -> Check:
+    """Tests on the arrays of array-api-strict, which has two devices."""
+    return Check(f"tests/test_{file}.py", select, ("--backend", "strict"))
+
+
+def cupy(file: str, select: str) -> Check:
+    """Tests on CuPy's arrays, on the CPU."""
+    return Check(f"tests/test_{file}.py", select, ("-p", "cupy_on_cpu", "--backend", "cupy"))
+
+
+def jax(file: str, select: str) -> Check:
+    """Tests on JAX's arrays."""
+    return Check(f"tests/test_{file}.py", select, ("--backend", "jax"))
+
+
+def kernels(select: str) -> Check:
+    """Tests of what Numba compiles."""
+    return Check("tests/exact/test_kernels.py", select)
+
+
+PACKAGE = "adamod_array"
+KERNELS = f"{PACKAGE}/_kernels"
+
+STEP = [
+    Mutant(
+        "coefficients of the step after",
+        "coefficients_at(state.method, t)",
+        "coefficients_at(state.method, t + 1)",
+        numpy("slips", "the_first_step_is_t_1"),
+    ),
+    Mutant("rates of the step before", "rates_at(t, state.lr", "rates_at(t - 1, state.lr", numpy("step", "a_schedule")),
+    Mutant(
+        "a rule may donate the state of a fresh step",
+        "    _hold.raise_if_spent(holds)\n    return new, _hold.shared",
+        "    return new, _hold.shared",
+        numpy("hold", "a_rule_that_donates"),
+    ),
+    Mutant(
+        "the claim made after the writes",
+        "donation.claim if donate else",
+        "_kernels.nothing if donate else",
+        numpy("hold", "nothing_is_written_before_the_claim"),
+    ),
+    Mutant(
+        "the claim of a repeated step made after the writes",
+        "plan.step(*arrays, donation.claim)",
+        "plan.step(*arrays, _kernels.nothing)",
+        numpy("hold", "nothing_is_written_before_the_claim"),
+    ),
+    Mutant(
+        "memory shared with leaves that are not stepped",
+        "leaves.named(others))",
+        "[])",
+        numpy("hold", "shares_memory_with_one_that_is_not_stepped"),
+    ),
+    Mutant(
+        "a plan used for other leaves",
+        "every = not others",
+        "every = True",
+        numpy("step", "other_leaves_may_lack"),
+    ),
+    Mutant(
+        "a plan used for gradients of another layout",
+        "leaves.plan if every and uniform else None",
+        "leaves.plan if every else None",
+        numpy("donate", "arrays_that_became_others"),
+    ),
+    Mutant(
+        "a plan kept after gradients of another layout",
+        "work.plan if every and uniform else None",
+        "work.plan if every else None",
+        kernels("made_for"),
+    ),
+    Mutant(
+        "holds not shared after a step without some gradients",
+        "_hold.shared(holds, at, others)",
+        "_hold.shared(holds, at, [])",
+        numpy("hold", "a_state_that_shares_a_leaf"),
+    ),
+    Mutant(
+        "holds on what is no array",
+        " if leaves.params[i] is not None]",
+        "]",
+        numpy("hold", "spent_alone"),
+    ),
+    Mutant(
+        "arrays that changed are not checked again",
+        "leaves = leaves.checked_again()",
+        "pass",
+        numpy("changed", "numpys_arrays and dtype"),
+    ),
+    Mutant(
+        "slots of 16 bits",
+        "dtype = COMPUTE_DTYPE[dtype_name(p)]",
+        "dtype = dtype_name(p)",
+        numpy("slips", "slots_are_float32"),
+    ),
+    Mutant(
+        "slots complex that the rule makes real",
+        "is_complex(p) and not slot_is_complex(method, i)",
+        "False",
+        numpy("slips", "v_of_a_complex"),
+    ),
+    Mutant(
+        "a state of another method",
+        "if not isinstance(state.method, method):",
+        "if False:",
+        numpy("errors", "a_state_of_another_method"),
+    ),
+    Mutant("a rule not traced by init", "    trace(method)  #", "    #", numpy("results", "no_arithmetic_with")),
+]
+
+LEAVES = [
+    Mutant(
+        "names of slots",
+        "if set(slots) != set(method.slots):",
+        "if False:",
+        numpy("errors", "slots_put_together_by_hand"),
+    ),
+    Mutant(
+        "slots put together by hand not compared with their parameters",
+        "_check_leaf(kind, p, x, spec, i, tree, root)\n                    if",
+        "if",
+        numpy("errors", "slots_put_together_by_hand"),
+    ),
+    Mutant(
+        "a real slot that the rule makes complex",
+        "and not is_complex(x) and slot_is_complex(method, k)",
+        "and False",
+        numpy("errors", "a_real_slot"),
+    ),
+    Mutant(
+        "what is known of leaves of another method",
+        "same = self.method == others.method and ",
+        "same = ",
+        numpy("step", "may_change_between"),
+    ),
+    Mutant(
+        "storages that were cut",
+        'or (self.kind.name == "torch" and any(map(_check.lacks_memory, arrays)))',
+        "",
+        torch("changed", "pytorchs_tensors and storage and foreach"),
+    ),
+    Mutant(
+        "storages of gradients",
+        '_check.backed(g, functools.partial(_tree.path, self.spec, "grads", i))',
+        "pass",
+        torch("changed", "pytorchs_tensors and storage and foreach"),
+    ),
+    Mutant(
+        "scalars that NumPy makes of gradients",
+        "np.asarray(g) if isinstance(g, np.generic) else g for g",
+        "g for g",
+        kernels("scalars_that_numpy_makes"),
+    ),
+    Mutant("layouts of gradients", "or kind.layout(g) != layout", "", numpy("errors", "a_gradient_that_does_not_fit")),
+    Mutant(
+        "a gradient of another layout said to be alike",
+        "                    uniform = False\n",
+        "",
+        numpy("donate", "arrays_that_became_others"),
+    ),
+    Mutant(
+        "a gradient where the parameter is None",
+        "                if g is not None:\n                    _tree",
+        "                if False:\n                    _tree",
+        numpy("errors", "a_parameter_that_is_none"),
+    ),
+    Mutant(
+        "arrays that users get are not remembered",
+        "_hold.hand_out(arrays, holds, self.tokens)",
+        "pass",
+        numpy("hold", "states_of_the_same_arrays"),
+    ),
+]
+
+HOLD = [
+    Mutant(
+        "a claim that is not atomic",
+        'return self.__dict__.setdefault("claim", donation) is donation',
+        "return self.__dict__.update(claim=donation) is None",
+        numpy("hold", "a_rule_that_donates"),
+    ),
+    Mutant(
+        "a claim not given back",
+        "                self.give_back()\n",
+        "",
+        numpy("hold", "claims_none"),
+    ),
+    Mutant(
+        "leaves that are not stepped are claimed",
+        "on.isdisjoint(self._leaves)",
+        "False",
+        numpy("hold", "what_is_not_written"),
+    ),
+    Mutant(
+        "a finished step not marked",
+        "self.finished, new = True",
+        "self.finished, new = False",
+        numpy("hold", "newer_one"),
+    ),
+    Mutant(
+        "a chain of all steps kept alive",
+        "        self._holds, self._new = {}, {}",
+        "        pass",
+        numpy("hold", "nothing_is_kept_alive"),
+    ),
+    Mutant(
+        "a hold moved to other leaves",
+        "old.intersection(others)",
+        "frozenset(others)",
+        numpy("hold", "spent_alone"),
+    ),
+    Mutant(
+        "arrays taken for those that were in their place",
+        " and known[0][k][i] is x",
+        "",
+        numpy("hold", "being_spent_belongs"),
+    ),
+    Mutant(
+        "before and after turned round",
+        "hold.after.number > since",
+        "hold.after.number < since",
+        numpy("hold", "made_of_a_result or states_of_the_same_arrays"),
+    ),
+]
+
+STATE = [
+    Mutant(
+        "a step count not checked by replace",
+        'fields["step"] = step_count(fields["step"])',
+        "pass",
+        numpy("errors", "bad_step_count"),
+    ),
+    Mutant(
+        "a rate not checked by replace",
+        "fields[name] = rate(changes[name], leaves.spec, leaves.params)",
+        "pass",
+        numpy("errors", "bad_rate"),
+    ),
+    Mutant(
+        "a step count not checked by the constructor",
+        "step=step_count(self.step)",
+        "step=self.step",
+        numpy("errors", "bad_step_count"),
+    ),
+    Mutant(
+        "a copy of a spent state",
+        'twin.__dict__["_spent_by"] = self.__dict__["_spent_by"]',
+        "pass",
+        numpy("hold", "stays_spent"),
+    ),
+    Mutant(
+        "a pickle of a spent state",
+        '({} if spent is None else {"_spent_by": spent})',
+        "{}",
+        numpy("hold", "stays_spent"),
+    ),
+    Mutant(
+        "a state made by hand dated back",
+        '"_since": _hold.now()',
+        '"_since": 0',
+        numpy("hold", "made_of_a_result"),
+    ),
+    Mutant(
+        "a spent state resolved",
+        'leaves, holds = fields["_known"]\n        _hold.raise_if_spent(holds)',
+        'leaves, holds = fields["_known"]',
+        numpy("hold", "being_spent_belongs"),
+    ),
+]
+
+ALIASING = [
+    Mutant("read-only arrays", "and not x.flags.writeable", "and False", numpy("errors", "read_only")),
+    Mutant(
+        "elements that are repeated", "if _overlaps_itself(kind, x):", "if False:", numpy("errors", "broadcast_views")
+    ),
+    Mutant(
+        "neighbours alone compared",
+        "open_spans.append(each)",
+        "open_spans = [each]",
+        numpy("errors", "views_that_share_memory"),
+    ),
+    Mutant(
+        "arrays of which one is written",
+        "(is_written or other_is_written)",
+        "(is_written and other_is_written)",
+        numpy("hold", "shares_memory_with_one_that_is_not_stepped"),
+    ),
+    Mutant(
+        "a gradient at its parameter's address in another order",
+        "own == _span(kind, p) and kind.layout(g) == kind.layout(p)",
+        "own == _span(kind, p)",
+        cupy("donate", "a_view_of_its_parameter"),
+    ),
+    Mutant(
+        "only the last array that begins before",
+        "list(itertools.accumulate([high for _, high, _ in spans], max))",
+        "[high for _, high, _ in spans]",
+        torch("donate", "overlaps_what_is_written and eager"),
+    ),
+    Mutant(
+        "strides in elements",
+        "n * x.itemsize for n in x.stride()",
+        "n for n in x.stride()",
+        torch("errors", "views_that"),
+    ),
+]
+
+CHECK = [
+    Mutant("dtypes", "if dtype_name(p) not in COMPUTE_DTYPE:", "if False:", numpy("errors", "not_floating")),
+    Mutant("frameworks mixed", "elif kind.name != first.name:", "elif False:", torch("errors", "two_frameworks")),
+    Mutant("sparse tensors", "if x.layout != kind.xp.strided:", "if False:", torch("errors", "sparse")),
+    Mutant(
+        "where a view begins in its storage",
+        "(x.storage_offset() + last + 1)",
+        "(last + 1)",
+        torch("changed", "views_of_a_storage"),
+    ),
+    Mutant(
+        "where a view with gaps ends in its storage",
+        "x.numel() - 1 if x.is_contiguous()",
+        "x.numel() - 1 if True",
+        torch("changed", "views_of_a_storage"),
+    ),
+    Mutant(
+        "shapes",
+        "x.shape != p.shape and",
+        "len(x.shape) != len(p.shape) and",
+        numpy("errors", "a_gradient_that_does_not_fit"),
+    ),
+    Mutant(
+        "complex gradients of real parameters",
+        'if name.startswith("complex") and not dtype_name(p).startswith("complex"):',
+        "if False:",
+        numpy("errors", "a_gradient_that_does_not_fit"),
+    ),
+    Mutant(
+        "devices",
+        "if here != there and None not in (here, there):",
+        "if False:",
+        strict("errors", "on_another_device"),
+    ),
+]
+
+NAMESPACE = [
+    Mutant(
+        "strides of NumPy's arrays",
+        "x.shape, x.dtype, x.strides, x.flags.aligned",
+        "x.shape, x.dtype, x.flags.aligned",
+        numpy("donate", "arrays_that_became_others"),
+    ),
+    Mutant(
+        "alignment of NumPy's arrays",
+        "x.strides, x.flags.aligned",
+        "x.strides",
+        kernels("made_for"),
+    ),
+    Mutant(
+        "dtypes of NumPy's arrays",
+        "x.shape, x.dtype, x.strides, x.flags.aligned",
+        "x.shape, x.strides, x.flags.aligned",
+        numpy("changed", "numpys_arrays"),
+    ),
+    Mutant(
+        "strides of tensors",
+        "x.shape, x.dtype, x.stride(), x.device",
+        "x.shape, x.dtype, x.device",
+        torch("donate", "arrays_that_became_others"),
+    ),
+    Mutant(
+        "a rate beyond float32 warned of",
+        'np.errstate(all="ignore"):  # 1e39',
+        "contextlib.nullcontext():  # 1e39",
+        numpy("step", "what_float32_cannot_hold"),
+    ),
+    Mutant(
+        "array classes with operators of their own",
+        "None if base is None or has_own_arithmetic(cls, base) else",
+        "None if base is None else",
+        numpy("errors", "subclasses_with_other_operators"),
+    ),
+    Mutant(
+        "a namespace object for each class",
+        "    return None if base is None or has_own_arithmetic(cls, base) else _namespace(module)",
+        "    return None if base is None or has_own_arithmetic(cls, base) else _namespace.__wrapped__(module)",
+        torch("torch_engines", "parameters_of_a_module"),
+    ),
+    Mutant(
+        "a framework half imported",
+        "    if _is_initializing(module):\n        return None\n",
+        "",
+        numpy("import", "half_imported"),
+    ),
+]
+
+RATE = [
+    Mutant("negative rates", "if number < 0:", "if False:", numpy("errors", "a_bad_rate")),
+    Mutant("booleans for rates", "(bool, str, bytes)", "(str, bytes)", numpy("errors", "a_bad_rate")),
+    Mutant(
+        "decay not times the rate",
+        "1 - rate * weight_decay",
+        "1 - weight_decay",
+        numpy("slips", "weight_decay_is_never_dropped"),
+    ),
+    Mutant(
+        "one decay for leaves of one rate",
+        "key = (id(each), decay)",
+        "key = (id(each), 0.0)",
+        numpy("step", "weight_decay_of_a_tree_prefix"),
+    ),
+    Mutant(
+        "a schedule's rate not checked",
+        'return _as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)',
+        "return rate(t)",
+        numpy("errors", "a_schedule_that_goes_wrong"),
+    ),
+    Mutant(
+        "no rate where there is no parameter",
+        "0.0 if x is None is p else x",
+        "x",
+        numpy("tree", "none_stands_for"),
+    ),
+    Mutant("negative step counts", "    if count < 0:", "    if False:", numpy("errors", "bad_step_count")),
+    Mutant(
+        "a rate that requires grad read",
+        "and not value.requires_grad",
+        "",
+        torch("torch", "hypergradient"),
+    ),
+]
+
+NORM = [
+    Mutant(
+        "large numbers not scaled", "xp.full_like(size, powers.scale)", "xp.ones_like(size)", numpy("norm", "overflow")
+    ),
+    Mutant("tiny numbers not scaled", "xp.where(size < bound, power, scale)", "scale", numpy("norm", "vanish")),
+    Mutant(
+        "NaN ignored",
+        "xp.where(xp.isfinite(scaled), second, math.nan)",
+        "second",
+        numpy("norm", "makes_all_nan"),
+    ),
+    Mutant(
+        "negative numbers", "kind.xp.maximum(high, -low)", "high", numpy("norm", "any_magnitudes or every_magnitude")
+    ),
+    Mutant("imaginary parts", "(xp.real(g), xp.imag(g))", "(xp.real(g),)", numpy("norm", "exact_norm")),
+    Mutant("the narrower dtype", "real = max(", "real = min(", numpy("norm", "widest_dtype")),
+    Mutant("a limit of zero", "not limit > 0", "limit < 0", numpy("norm", "limits_that_are_not_positive")),
+    Mutant(
+        "a factor rounded to 16 bits",
+        "first) * second, g.dtype",
+        "first) * cast(kind, second, g.dtype), g.dtype",
+        numpy("norm", "bits_of_ordinary"),
+    ),
+    Mutant("arrays without elements", "    if 0 in x.shape:", "    if False:", numpy("norm", "empty_arrays")),
+]
+
+COEFFICIENTS = [
+    Mutant("two ticks a step", "return step + 1", "return step + 2", numpy("step", "a_schedule")),
+    Mutant(
+        "a table one row short",
+        "int(changes[-1]) + 2",
+        "int(changes[-1]) + 1",
+        jax("coefficients", "columns_end"),
+    ),
+]
+
+ON_IMPORT = [
+    Mutant(
+        "nothing done after an import",
+        "                do(module)\n",
+        "                pass\n",
+        torch("state", "torch_pytree"),
+    ),
+    Mutant(
+        "nothing done where the import is over",
+        "    if module is not None:\n        do(module)\n        return",
+        "    if module is not None:\n        return",
+        torch("registration", "any_order"),
+    ),
+    Mutant(
+        "a finder that asks itself",
+        "finder is not self and (spec",
+        "(spec",
+        torch("state", "torch_pytree"),
+    ),
+]
+
+NUMBA = [
+    Mutant("threads after a fork", "        self.forks += 1", "        pass", kernels("forked_child")),
+    Mutant("the pool's lock not taken", "with _pool.lock:", "if True:", kernels("take_turns")),
+    Mutant(
+        "two parameters of one memory",
+        "where if where is None or not donate or self._are_disjoint(where) else None",
+        "where",
+        torch("changed", "became_another_one"),
+    ),
+    Mutant(
+        "a plan used for other rates",
+        "return self.key == _key(pairs, which, donate)",
+        "return self.key[0] == donate",
+        numpy("step", "may_change_between"),
+    ),
+    Mutant(
+        "a plan used for other rates of as many leaves",
+        "return self.key == _key(pairs, which, donate)",
+        "return (self.key[0], self.key[1]) == _key(pairs, which, donate)[:2]",
+        numpy("step", "may_change_between"),
+    ),
+    Mutant(
+        "gradients that are written not copied",
+        "clashes = sorted(overlapping(kind, grads, params, [*params, *chain(*slots)]))",
+        "clashes = []",
+        numpy("donate", "a_gradient_that_is_another_parameter"),
+    ),
+    Mutant(
+        "gradients said to share no memory after a step that copied them",
+        "        if not copies:\n",
+        "        if True:\n",
+        kernels("a_gradient_may_be_another_parameter"),
+    ),
+    Mutant(
+        "a gradient that begins before what is written",
+        "starts.searchsorted(where[:n] + self.nbytes[:n])",
+        "starts.searchsorted(where[:n])",
+        numpy("donate", "overlaps_what_is_written"),
+    ),
+    Mutant(
+        "a gradient within a long array",
+        "np.maximum.accumulate((addresses + self.nbytes[self.count :])[order])",
+        "(addresses + self.nbytes[self.count :])[order]",
+        numpy("donate", "overlaps_what_is_written"),
+    ),
+    Mutant(
+        "gradients read by another engine after the writes",
+        "    if plan.rest and donate:\n",
+        "    if False:\n",
+        numpy("donate", "stepped_by_other_means"),
+    ),
+    Mutant(
+        "slots of another dtype",
+        "storage not in STORAGE or any(dtype_name(x) != compute for x in slots)",
+        "storage not in STORAGE",
+        torch("changed", "pytorchs_tensors and double"),
+    ),
+    Mutant(
+        "gradients computed in their own precision",
+        "COMPUTE_DTYPE[gradient_storage] == compute and all",
+        "all",
+        numpy("step", "gradients_in_another_precision"),
+    ),
+    Mutant("byte order", " or not x.dtype.isnative", "", numpy("changed", "numpys_arrays and byte")),
+    Mutant("alignment", "not flags.aligned or ", "", kernels("made_for")),
+    Mutant(
+        "one array in C's order, the other in Fortran's",
+        "(flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)",
+        "flags.c_contiguous or flags.f_contiguous",
+        numpy("donate", "layout"),
+    ),
+    Mutant("gaps in tensors", " and _is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
+    Mutant(
+        "the first rate for all leaves",
+        "[key[2][i] for i in leaves]",
+        "[0 for i in leaves]",
+        numpy("slips", "each_leaf_has_its_own_rate"),
+    ),
+    Mutant("no claim", "        claim()\n", "", numpy("hold", "nothing_is_written_before_the_claim")),
+    Mutant(
+        "leaves in the order of their engines",
+        "order = np.argsort([*plan.taken, *plan.rest])",
+        "order = range(len(params) + len(other_params))",
+        numpy("step", "leaves_of_different_dtypes"),
+    ),
+]
+
+LOOK = [
+    Mutant(
+        "tensors not compared with those of the last step",
+        "not self._guards.check(*arrays) or ",
+        "",
+        torch("changed", "pytorchs_tensors and double"),
+    ),
+    Mutant(
+        "the storage's size",
+        "where if (where + self._nbytes <= ends).all() else None",
+        "where",
+        torch("changed", "pytorchs_tensors and storage and numba"),
+    ),
+]
+
+HEADERS = [
+    Mutant("the type", "peek(x + _TYPE) != row[0] or ", "", kernels("known_again")),
+    Mutant("the dtype", " or peek(x + _DTYPE) != row[1]", "", kernels("known_again")),
+    Mutant("the shape", "peek(shape + 8 * j) != row[4 + j] or ", "", kernels("known_again")),
+    Mutant("the strides", " or peek(strides + 8 * j) != row[4 + ndim + j]", "", kernels("known_again")),
+    Mutant("the flag of alignment", "0x1 | 0x2 | 0x100 | 0x400", "0x1 | 0x2 | 0x400", kernels("known_again")),
+    Mutant("the flag of what is writable", "0x1 | 0x2 | 0x100 | 0x400", "0x1 | 0x2 | 0x100", kernels("known_again")),
+    Mutant(
+        "how many there are", "    if len(arrays) != len(headers):\n        return None\n", "", kernels("known_again")
+    ),
+]
+
+LOOP = [
+    Mutant(
+        "the other branch of where",
+        '"{1} if {0} else {2}"',
+        '"{2} if {0} else {1}"',
+        numpy("results", "whatever and scalars"),
+    ),
+    Mutant("less for less or equal", '"le": "{} <= {}"', '"le": "{} < {}"', numpy("results", "whatever and equal")),
+    Mutant("the last element", "{BLOCK}, sizes[leaf])", "{BLOCK}, sizes[leaf] - 1)", numpy("step", "without_memory")),
+    Mutant(
+        "the last block",
+        "[-(-size // BLOCK) for size in sizes]",
+        "[size // BLOCK for size in sizes]",
+        numpy("step", "without_memory"),
+    ),
+    Mutant(
+        "a decay of zero where there is none",
+        "1.0 if factor is None",
+        "0.0 if factor is None",
+        numpy("step", "weight_decay_of_a_tree_prefix"),
+    ),
+    Mutant(
+        "the sign of zero",
+        "setdefault(repr(x), f",
+        "setdefault(repr(x + 0.0), f",
+        numpy("results", "whatever and zeros"),
+    ),
+]
+
+EAGER = [
+    Mutant("no claim", "            work.claim()\n", "            pass\n", numpy("hold", "before_the_claim and eager")),
+    Mutant(
+        "what a rule passes on not copied",
+        "passed and kind.name in WRITABLE for passed",
+        "False for passed",
+        numpy("results", "memory_of_its_own"),
+    ),
+    Mutant(
+        "large leaves not rehearsed",
+        "                _rehearse(work, leaf)\n",
+        "",
+        numpy("donate", "a_rule_that_fails_at_once"),
+    ),
+    Mutant(
+        "real slots computed as complex ones",
+        'dtype if kind == "complex" else REAL_DTYPE.get(dtype, dtype)',
+        "dtype",
+        numpy("slips", "v_of_a_complex"),
+    ),
+    Mutant(
+        "blocks of arrays in different order",
+        "all(x.flags.c_contiguous for x in arrays) or all(x.flags.f_contiguous for x in arrays)",
+        "True",
+        numpy("donate", "large_arrays_of_any_layout"),
+    ),
+    Mutant(
+        "a gradient of 16 bits computed in 16 bits",
+        "lr, decay, c, cast(kind, g, compute)",
+        "lr, decay, c, g",
+        numpy("step", "gradients_in_another_precision"),
+    ),
+    Mutant(
+        "gradients that are written not copied",
+        "work.kind.copy(g) if i in clashes else g",
+        "g",
+        numpy("donate", "overlaps_what_is_written and eager"),
+    ),
+    Mutant(
+        "numbers that a rule returns",
+        "    if namespace_of(x) is None:\n",
+        "    return x\n    if namespace_of(x) is None:\n",
+        numpy("results", "whatever_a_rule_returns and eager"),
+    ),
+    Mutant(
+        "scalars that NumPy makes of 0-d results",
+        "new = np.asarray(new)",
+        "pass",
+        numpy("step", "no_dimensions and eager"),
+    ),
+    Mutant(
+        "infinities warned of",
+        'with np.errstate(all="ignore"), work.kind.on_device(leaf.old[0]):  #',
+        "with work.kind.on_device(leaf.old[0]):  #",
+        numpy("step", "what_float32_cannot_hold"),
+    ),
+]
+
+TORCH = [
+    Mutant(
+        "steps that are differentiated",
+        "if not donate and _is_differentiated(torch, work):",
+        "if False:",
+        torch("torch", "differentiating_through"),
+    ),
+    Mutant(
+        "autograd not told of writes",
+        "    if written:\n",
+        "    if written and False:\n",
+        torch("torch_engines", "donated_step_is_known_to_autograd"),
+    ),
+    Mutant(
+        "results that require no gradients",
+        "        if q.requires_grad:\n",
+        "        if False:\n",
+        torch("torch_engines", "requires_grad_where"),
+    ),
+    Mutant(
+        "lazy negatives",
+        "True not in [x.is_neg() or x.is_conj() for x in tensors]",
+        "True",
+        torch("torch_engines", "lazy_negative"),
+    ),
+    Mutant(
+        "a plan of another engine",
+        'elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):',
+        "elif plan is None:",
+        torch("torch_engines", "take_turns"),
+    ),
+    Mutant(
+        "tensors of inference mode",
+        "if donate and any(x.is_inference() for x in written):",
+        "if False:",
+        torch("torch", "inference_mode"),
+    ),
+]
+
+FOREACH = [
+    Mutant(
+        "a plan used for other rates",
+        "(plan.donate, plan.which, plan.decay) != (donate, work.which, decay)",
+        "plan.donate != donate",
+        torch("step", "may_change_between and numba"),
+    ),
+    Mutant(
+        "gradients said to share no memory after a step that copied them",
+        "None if clashes else addresses",
+        "addresses",
+        torch("donate", "overlaps_what_is_written and numba"),
+    ),
+    Mutant(
+        "gradients that are written not copied",
+        "g.clone() if i in clashes else g",
+        "g",
+        torch("donate", "overlaps_what_is_written and numba"),
+    ),
+    Mutant("no claim", "    claim()\n    for old", "    for old", torch("hold", "before_the_claim and numba")),
+    Mutant(
+        "one rate for all calls",
+        "device, tuple([work.which[i] for i in at])",
+        "device, ()",
+        torch("torch_engines", "too_large_to_be_stepped_together"),
+    ),
+    Mutant(
+        "leaves with and without decay together",
+        "work.pairs[which][1] is not None, fused)",
+        "False, fused)",
+        torch("torch_engines", "too_large_to_be_stepped_together"),
+    ),
+]
+
+LISTS = [
+    Mutant(
+        "what a rule passes on not copied",
+        'f"copy({x})" if passed or',
+        'f"copy({x})" if',
+        torch("results", "memory_of_its_own and numba"),
+    ),
+    Mutant(
+        "one result twice",
+        " if passed or x in line.outputs[:i] else",
+        " if passed else",
+        torch("results", "memory_of_its_own and numba"),
+    ),
+    Mutant(
+        "differences turned round",
+        '("add", "mul", "minimum"',
+        '("add", "sub", "mul", "minimum"',
+        torch("results", "whatever and left and numba"),
+    ),
+    Mutant(
+        "one number for all elements",
+        ".expand(x.shape).clone()",
+        ".expand(x.shape)",
+        torch("results", "memory_of_its_own and numba"),
+    ),
+    Mutant(
+        "results in the compute dtype",
+        "_cast(_like(x, y), x[0].dtype)",
+        "_like(x, y)",
+        torch("results", "whatever_a_rule_returns and numba"),
+    ),
+    Mutant(
+        "the other branch of where",
+        "1 if operands[0] else 2",
+        "2 if operands[0] else 1",
+        torch("torch_engines", "lists_step_as and radam and float32"),
+    ),
+    Mutant(
+        "real slots computed as complex ones",
+        "'cast' if kind == 'complex' else 'cast_real'",
+        "'cast'",
+        torch("torch_engines", "lists_step_as and complex64"),
+    ),
+]
+
+TRACE = [
+    Mutant("the sign of zero", "tuple(map(repr, names))", "names", numpy("results", "whatever and zeros")),
+    Mutant(
+        "parts of complex inputs passed on",
+        'operation.name in ("real", "imag")',
+        "False",
+        numpy("results", "memory_of_its_own and eager"),
+    ),
+    Mutant("slots complex through another slot", "if found == slots:", "if True:", numpy("slips", "v_of_a_complex")),
+    Mutant(
+        "arithmetic with comparisons",
+        'x.kind == "bool" for x in numbers',
+        "False for x in numbers",
+        numpy("results", "no_arithmetic_with"),
+    ),
+    Mutant("other powers", "if exponent != 2:", "if False:", numpy("results", "no_powers")),
+    Mutant(
+        "operands turned round",
+        "(other, self) if swapped else (self, other)",
+        "(self, other)",
+        numpy("results", "whatever and left"),
+    ),
+]
+
+CACHE = [
+    Mutant(
+        "a damaged file",
+        "data[:_DIGEST] != _checksum(key, payload)",
+        "False",
+        numpy("cache", "damaged_files and zeros"),
+    ),
+    Mutant(
+        "another function's file",
+        "hashlib.sha256(key).digest() + payload",
+        "payload",
+        numpy("cache", "under_another_s_name"),
+    ),
+    Mutant(
+        "links",
+        'getattr(os, "O_NOFOLLOW", 0)',
+        "0",
+        numpy("cache", "damaged_files and to_nothing or damaged_files and link"),
+    ),
+    Mutant("another processor's code", ", codegen.magic_tuple()))", "))", numpy("cache", "another_processor")),
+    Mutant(
+        "folders that all may write",
+        "stat.S_IWGRP | stat.S_IWOTH",
+        "stat.S_IWGRP",
+        numpy("cache", "another_user_could_write"),
+    ),
+    Mutant(
+        "files that are written as others read them",
+        'draft = f"{path.name}.{secrets.token_hex(8)}"',
+        "draft = path.name",
+        numpy("cache", "dies_while_it_writes"),
+    ),
+]
+
+MUTANTS: Mutants = {
+    f"{PACKAGE}/_step.py": STEP,
+    f"{PACKAGE}/_leaves.py": LEAVES,
+    f"{PACKAGE}/_hold.py": HOLD,
+    f"{PACKAGE}/_state.py": STATE,
+    f"{PACKAGE}/_aliasing.py": ALIASING,
+    f"{PACKAGE}/_check.py": CHECK,
+    f"{PACKAGE}/_namespace.py": NAMESPACE,
+    f"{PACKAGE}/_rate.py": RATE,
+    f"{PACKAGE}/_norm.py": NORM,
+    f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
+    f"{PACKAGE}/_on_import.py": ON_IMPORT,
+    f"{KERNELS}/numba.py": NUMBA,
+    f"{KERNELS}/look.py": LOOK,
+    f"{KERNELS}/headers.py": HEADERS,
+    f"{KERNELS}/loop.py": LOOP,
+    f"{KERNELS}/eager.py": EAGER,
+    f"{KERNELS}/torch.py": TORCH,
+    f"{KERNELS}/foreach.py": FOREACH,
+    f"{KERNELS}/lists.py": LISTS,
+    f"{KERNELS}/trace.py": TRACE,
+    f"{KERNELS}/cache.py": CACHE,
+}
