@@ -7,7 +7,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name, is_derived_array, is_tracer, namespace_of
+from adamod_array._namespace import (
+    COMPUTE_DTYPE,
+    Namespace,
+    dtype_name,
+    framework,
+    is_derived_array,
+    is_tracer,
+    namespace_of,
+)
 
 Paths = Callable[[int], str]
 """The path of leaf i: a call, because paths are spelled out for errors only."""
@@ -69,7 +77,7 @@ def backed(x: Any, path: Callable[[], str]) -> None:
 
 def lacks_memory(x: Any) -> bool:
     """Return whether the storage of a tensor ends before its elements do."""
-    if type(x).__name__ not in ("Tensor", "Parameter") or x.numel() == 0:
+    if framework("torch").compiler.is_compiling() or type(x).__name__ not in ("Tensor", "Parameter") or x.numel() == 0:
         return False  # of a shard or a fake, somebody else knows
     try:
         size: int = x.untyped_storage().nbytes()
@@ -103,8 +111,13 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
         return
     _dense(kind, x, path)
     here, there = kind.device(p), kind.device(x)
-    if here != there and None not in (here, there):
+    if here != there and None not in (here, there) and not (kind.name == "jax" and _moves(p, x)):
         raise ValueError(f"{path()} must be on its parameter's device {here}, got {there}")
+
+
+def _moves(*arrays: Any) -> bool:
+    """Whether JAX takes its arrays to one device: nobody chose where one that is not committed lies."""
+    return not all(x.committed for x in arrays)
 
 
 def _unknown(shape: Any) -> bool:

@@ -11,10 +11,19 @@ import numpy as np
 
 from adamod_array._math import host_math, number
 from adamod_array._method import Method
-from adamod_array._namespace import namespace_of
+from adamod_array._namespace import full_width, namespace_of
 
 LONGEST = 2**16
 """Steps that a table may hold: 0.999 saturates after 17,000 steps in float32 and after 37,000 in float64."""
+
+
+def next_step(step: Any) -> Any:
+    """The count after ``step``; that of a JAX array ends at the largest number of its dtype, as in optax."""
+    kind = None if type(step) is int else namespace_of(step)
+    if kind is None or kind.name != "jax":
+        return step + 1
+    with full_width((step,)):
+        return kind.xp.maximum(step, step + 1)  # past its end an integer of XLA's is its least one
 
 
 def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
@@ -29,30 +38,29 @@ def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
     kind = namespace_of(t)
     if kind is None or kind.name != "jax":
         return tuple(method.coefficients(*number(t)))
-    found: tuple[Any, ...] = _lookup()(method, t)
+    with full_width((t,)):
+        found: tuple[Any, ...] = _lookup(method)(t)
     return found
 
 
-def next_step(step: Any) -> Any:
-    """Return the number of the step after ``step`` steps."""
-    return step + 1
-
-
-@functools.cache
-def _lookup() -> Any:
+@functools.lru_cache(maxsize=256)
+def _lookup(method: Method) -> Any:
+    """A jitted function of the step; one a method, so that what was compiled for a method goes with it."""
     jax = sys.modules["jax"]
     jnp = jax.numpy
 
-    def coefficients(method: Method, t: Any) -> tuple[Any, ...]:
+    def coefficients(t: Any) -> tuple[Any, ...]:
         dtype = jnp.result_type(float)
         columns = table(method, dtype.name)
-        row = jnp.asarray(t, "int32") - 1
+        integral = jnp.issubdtype(t.dtype, jnp.integer)
+        end = min(LONGEST + 1, jnp.iinfo(t.dtype).max) if integral else LONGEST + 1
+        row = jnp.minimum(t, end).astype("int32") - 1  # int32 does not hold every step
         return tuple(
             jnp.where(row < len(column), jnp.asarray(column).at[row].get(mode="clip"), jnp.asarray(c, dtype))
             for column, c in zip(columns, method.coefficients(*number(t)), strict=True)
         )
 
-    return jax.jit(coefficients, static_argnums=0)
+    return jax.jit(coefficients)
 
 
 @functools.lru_cache(maxsize=256)

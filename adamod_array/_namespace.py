@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,9 @@ class Namespace:
         return array_api_compat.device(x)
 
     def on_device(self, x: Any) -> Any:
-        """A context in which new arrays are made on the device of ``x``: CuPy's are made on the current one."""
+        """A context in which new arrays are made as ``x`` is: on its device (CuPy), with all its bits (JAX)."""
+        if self.name == "jax":
+            return full_width((x,))
         return x.device if self.name == "cupy" else contextlib.nullcontext()
 
     def copy(self, x: Any) -> Any:
@@ -118,11 +121,12 @@ class Namespace:
         Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
         """
         if isinstance(value, (int, float)):
+            if self.name == "torch":  # on the host, for it will be a kernel's argument
+                return self.xp.asarray(float(value), dtype=self.xp.float64, device="cpu").to(self.dtype(dtype))
             with np.errstate(all="ignore"):  # 1e39 is infinite in float32, whatever the caller wants to hear of it
                 number = np.dtype(dtype).type(value)
             if self.name in ("numpy", "cupy", "dask", "jax"):
                 return number
-            device = "cpu" if self.name == "torch" else device  # a kernel's argument
             return self.xp.asarray(float(number), dtype=self.dtype(dtype), device=device)
         if self.name != "cupy":
             return self.xp.astype(value, self.dtype(dtype))
@@ -144,6 +148,11 @@ def namespace_of(x: Any) -> Namespace | None:
 _namespaces: dict[type, Namespace | None] = {}
 
 
+def know(module: str, *classes: type) -> None:
+    """Remember the namespace of a framework's own classes: Dynamo cannot follow how it is found."""
+    _namespaces.update(dict.fromkeys(classes, _namespace(module)))
+
+
 _FRAMEWORKS = ("torch", "jax", "cupy", "dask.array")
 
 
@@ -161,7 +170,7 @@ def _framework_of(cls: type) -> tuple[str, type | None]:
         return "numpy", np.ndarray
     if (torch := framework("torch")) and issubclass(cls, torch.Tensor):
         return "torch", torch.Tensor
-    if (jax := framework("jax")) and issubclass(cls, (jax.Array, jax.core.Tracer)):
+    if (jax := framework("jax")) and issubclass(cls, (jax.Array, getattr(jax.core, "Tracer", ()))):
         return "jax", cls
     if (cupy := framework("cupy")) and issubclass(cls, cupy.ndarray):
         return "cupy", cupy.ndarray
@@ -239,5 +248,23 @@ def _namespace_called(xp: Any) -> Namespace:
 
 def is_tracer(x: Any) -> bool:
     """Whether the value of a JAX array is unknown, inside jit, vmap, grad or scan."""
-    jax = framework("jax")
-    return jax is not None and isinstance(x, jax.core.Tracer)
+    jax: Any = framework("jax")
+    try:
+        return jax is not None and isinstance(x, jax.core.Tracer)
+    except AttributeError:  # JAX promises no place for it
+        return isinstance(x, jax.Array) and not hasattr(type(x), "block_until_ready")
+
+
+def narrows(arrays: Iterable[Any]) -> bool:
+    """Whether JAX would halve one of its arrays: they outlive its flag ``jax_enable_x64``, which each thread has."""
+    if sys.modules["jax"].config.jax_enable_x64:
+        return False
+    return not _WIDE.isdisjoint([getattr(x, "dtype", None) for x in arrays])
+
+
+_WIDE = frozenset(map(np.dtype, ("float64", "complex128", "int64", "uint64")))
+
+
+def full_width(arrays: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX computes with arrays of its own as they are, whatever its flag says."""
+    return sys.modules["jax"].enable_x64(True) if narrows(arrays) else contextlib.nullcontext()

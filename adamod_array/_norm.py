@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adamod_array import _check, _tree
+from adamod_array._aliasing import is_memory
 from adamod_array._kernels.eager import cast
 from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
@@ -143,7 +144,7 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
         return [cast(kind, x, kind.dtype(real)) for x in both]
 
     def largest(g: Array) -> Array:
-        return functools.reduce(xp.maximum, (_largest(xp, x) for x in parts(g)))
+        return functools.reduce(xp.maximum, (_largest(kind, x) for x in parts(g)))
 
     def squares(g: Array) -> Array:
         scaled = (_times(kind, x, scale) for x in parts(g))
@@ -176,16 +177,25 @@ def _check_devices(kind: Namespace, leaves: list[Any], spec: Any) -> None:
         here = there
 
 
-def _largest(xp: Any, x: Array) -> Array:
-    """The largest magnitude in a real array; 0 where it has no numbers."""
+def _largest(kind: Namespace, x: Array) -> Array:
+    """Return the largest magnitude in a real array; 0 where it has no numbers."""
     if 0 in x.shape:
-        return xp.sum(x)
-    return xp.maximum(xp.max(x), -xp.min(x))  # two reads are cheaper than an array of magnitudes
+        return kind.xp.sum(x)
+    # an array of magnitudes would cost more than a second read
+    low, high = kind.xp.aminmax(x) if kind.name == "torch" else (kind.xp.min(x), kind.xp.max(x))
+    return kind.xp.maximum(high, -low)
 
 
 def _times(kind: Namespace, x: Array, power: Array) -> Array:
-    """``x`` times a power of two; of NumPy's arrays, for which a look is free, a copy less where that is 1."""
-    return x if kind.name == "numpy" and power == 1 else x * power
+    """Return ``x`` times a power of two; where a look at that is free and it is 1, ``x`` itself."""
+    return x if _is_free_to_read(kind, power) and power == 1 else x * power
+
+
+def _is_free_to_read(kind: Namespace, x: Array) -> bool:
+    """Return whether the value of a 0-d array can be known without waiting for a device or breaking a graph."""
+    if kind.name == "torch":
+        return not kind.xp.compiler.is_compiling() and x.device.type == "cpu" and is_memory(x)
+    return kind.name == "numpy"
 
 
 def _factors(xp: Any, limit: Array, scaled: Array, scale: Array, powers: _Powers) -> tuple[Array, Array]:

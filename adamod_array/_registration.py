@@ -8,6 +8,7 @@ import optree
 
 from adamod_array import schedules
 from adamod_array._method import Method
+from adamod_array._namespace import know
 from adamod_array._on_import import on_import
 from adamod_array._rate import PerLeaf, is_settled
 from adamod_array._state import CHILDREN, STATIC, State
@@ -63,6 +64,7 @@ def _with_torch(torch: Any) -> None:
 
     name = "adamod_array.State"
     torch.utils._pytree.register_pytree_node(State, flatten, unflatten, serialized_type_name=name)
+    know("torch", torch.Tensor, torch.nn.Parameter)
     classes = [x for x in vars(schedules).values() if isinstance(x, type) and issubclass(x, schedules.Schedule)]
     torch.serialization.add_safe_globals([State, PerLeaf, *METHODS, *classes])
 

@@ -14,7 +14,16 @@ from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._kernels.trace import slot_is_complex, trace
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method, check_slots
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, framework, is_complex
+from adamod_array._namespace import (
+    COMPUTE_DTYPE,
+    REAL_DTYPE,
+    Namespace,
+    dtype_name,
+    framework,
+    full_width,
+    is_complex,
+    narrows,
+)
 from adamod_array._rate import Rates, constant_rate, decay_rate, rates_at
 from adamod_array._state import State
 from adamod_array._tree import Tree
@@ -149,10 +158,13 @@ def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate:
     if not isinstance(state.method, method):
         raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method.__name__}")
     leaves, holds = state.resolved()
+    gradients = leaves.gradients(grads)
+    if leaves.kind is not None and leaves.kind.name == "jax" and narrows(wide := [*leaves.params, *gradients]):
+        with full_width(wide):
+            return _take_step(method, state, grads, lr, donate)
     t = next_step(state.step)
     rates = rates_at(t, state.lr, lr, state.weight_decay, leaves)
     c = coefficients_at(state.method, t)
-    gradients = leaves.gradients(grads)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
     new = _repeated(leaves, holds, t, gradients, rates, c, donate)
     if new is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -54,6 +55,10 @@ def assert_same(actual: Any, expected: Any, *, ulp: float = 0) -> None:
 
 COMPILATIONS: list[str] = []
 """Grows whenever XLA compiles a program, in this module's tests or elsewhere."""
+
+
+UNSEEN = itertools.count(101)
+"""Sizes of arrays for which nothing has been compiled: methods share programs."""
 
 
 def _listen(event: str, _: float, **__: Any) -> None:
@@ -121,9 +126,10 @@ def test_lr_is_a_keyword_of_a_jitted_step() -> None:
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("lr", [1e-3, SCHEDULE], ids=["float", "schedule"])
 def test_the_librarys_own_call_compiles_once(lr: Any, donate: bool) -> None:
-    gradient = jnp.ones(5)
-    step(init(counted()[0], jnp.ones(5)), gradient, donate=donate)  # what is asked of XLA once in a process
-    state = init(counted()[0], jnp.ones(5), lr, weight_decay=0.1)
+    gradient = jnp.ones(next(UNSEEN))
+    step(init(counted()[0], gradient), gradient, donate=donate)  # what is asked of XLA once in a process
+    state = init(counted()[0], jnp.ones(next(UNSEEN)), lr, weight_decay=0.1)
+    gradient = jnp.ones_like(state.params)
     before = len(COMPILATIONS)
     for _ in range(100):
         state = step(state, gradient, donate=donate)
@@ -142,7 +148,7 @@ def test_the_librarys_own_call_compiles_once_with_lr_given_each_step(rate: Calla
 
 def test_rates_of_their_own_compile_once() -> None:
     """A rate and a decay a leaf, with a gradient missing now and then: one program for each pattern."""
-    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+    params = {"w": jnp.ones((2, next(UNSEEN))), "b": jnp.ones(3)}
     step(init(counted()[0], params), params)  # what is asked of XLA once in a process
     state = init(counted()[0], params, {"w": 1e-3, "b": SCHEDULE}, weight_decay={"w": 0.1, "b": 0.0})
     before = len(COMPILATIONS)
@@ -537,8 +543,12 @@ def test_sharded_parameters_stay_sharded() -> None:
                 np.testing.assert_array_max_ulp(np.asarray(state.params[name]), np.asarray(plain.params[name]), 2)
         donated = aa.adamod_step(start, {"w": params["w"] + 1, "b": params["b"] + 1}, donate=True)
         assert donated.params["w"].sharding.is_equivalent_to(split, 1) and params["w"].is_deleted()
+        near = aa.adamod_step(start := aa.adamod_init(state.params), state.params)
+        moved = aa.adamod_step(start, {"w": jnp.asarray(np.asarray(state.params["w"])), "b": state.params["b"]})
+        assert moved.params["w"].sharding.is_equivalent_to(split, 1)
+        np.testing.assert_array_equal(np.asarray(moved.params["w"]), np.asarray(near.params["w"]))
         try:
-            aa.adamod_step(state, {"w": jnp.asarray(values), "b": state.params["b"]})
+            aa.adamod_step(state, {"w": jax.device_put(values, jax.devices()[0]), "b": state.params["b"]})
         except ValueError as error:
             assert "grads['w'] must be on its parameter's device" in str(error), error
         else:

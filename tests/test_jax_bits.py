@@ -210,12 +210,16 @@ def test_xla_flushes_denormals_and_not_this_library() -> None:
 
 @pytest.mark.parametrize("donate", [False, True])
 def test_one_program_for_every_step_and_rate(donate: bool) -> None:
-    state = init(AdaMod(beta1=0.77), jnp.ones(3), weight_decay=0.1)
-    programs = xla.program(donate, True)
+    """And every set of hyperparameters, of which there is no end."""
+    params = jnp.ones(117)
+    lines, _ = xla._lines(AdaMod(), ((True, False),))
+    programs = xla.program(lines, donate, True)
     before = programs._cache_size()
     with engine("jit"):
         for t in range(1, 101):
-            state = step(state, jnp.ones(3), lr=0.5 / t, donate=donate)
+            if t % 10 == 1:
+                state = init(AdaMod(beta1=0.77 + t / 1000, eps=1e-8 * t), params + 0, weight_decay=0.1)
+            state = step(state, params, lr=0.5 / t, donate=donate)
     assert programs._cache_size() == before + 1
 
 
@@ -228,7 +232,8 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
     x = jnp.zeros(100_000, "float32")
     scalars = (method.coefficients(3.0, host_math), [(1e-3, None)])
     arrays = ([x], [x], [[x] * len(method.slots)])
-    programs = [xla.program(True, True).lower(np.uint32(0), method, (0,), *scalars, *arrays)]
+    lines, constants = xla._lines(method, ((False, False),))
+    programs = [xla.program(lines, True, True).lower(np.uint32(0), (0,), *scalars, constants, *arrays)]
     with engine("jit"):
         programs.append(jax.jit(step, donate_argnums=0).lower(init(method, x), x))
     for lowered in programs:

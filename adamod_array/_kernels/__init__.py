@@ -121,7 +121,8 @@ def pass_over(name: str, error: BaseException) -> None:
     if name not in passed_over:
         passed_over[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         message = f"adamod_array steps without {name}, which does not work here ({passed_over[name]})"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        with contextlib.suppress(RuntimeWarning):  # where warnings are errors, a step is worth more
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 @functools.cache

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from adamod_array._namespace import full_width
+
 NOT_TRACED = np.uint32(0)
 """Of the library's own programs: known here, but an argument there."""
 
@@ -39,7 +41,8 @@ def _fence() -> Any:
     @jax.custom_jvp  # an identity to derivatives, which end at integers
     def fence(x: Any, zero: Any) -> Any:
         bits = _BITS[x.dtype.itemsize]
-        return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) ^ zero.astype(bits), x.dtype)
+        with full_width((x,)):  # JAX calls this once more for derivatives, whenever these are taken
+            return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) ^ zero.astype(bits), x.dtype)
 
     fence.defjvp(lambda primals, tangents: (fence(*primals), tangents[0]))
     return fence

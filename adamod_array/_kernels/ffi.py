@@ -7,33 +7,58 @@ buffers themselves, in a program of the user's as in one of the library's.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
-from numba.np.ufunc.parallel import _launch_threads
 
 from adamod_array._kernels import Result, Work
 from adamod_array._kernels.handler import handler_of
+from adamod_array._kernels.jax import KEPT, reason
 from adamod_array._kernels.loop import SERIAL, STORAGE, compiled_kernel, rows_of, source, stamp
 from adamod_array._kernels.trace import trace
 from adamod_array._kernels.xla import on_one_cpu
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
+from adamod_array._method import Method
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
+
+LEAVES = 64
+"""At most so many of a call: the time that XLA takes to compile one grows with the square of its operands."""
+
+Storage = tuple[str, str]
+"""The storage dtypes of a parameter and its gradient."""
+
+
+class UnavailableError(Exception):
+    """No kernel can be built here, or none that XLA calls; the reason in one line."""
+
+
+@contextlib.contextmanager
+def _building() -> Iterator[None]:
+    """What fails here is the machine's fault or its JAX's: nothing has been computed yet."""
+    try:
+        yield
+    except Exception as error:
+        raise error if isinstance(error, UnavailableError) else UnavailableError(reason(error)) from error
 
 
 def takes(work: Work) -> bool:
-    """Whether every leaf lies on one CPU device, is known, and has a storage dtype that kernels take."""
+    """Whether every leaf lies on one CPU device, is known, and has a storage dtype that kernels take.
+
+    The work's plan is then the storage dtypes there are.
+    """
     if not all(isinstance(x, float) for pair in work.pairs for x in pair if x is not None):
         return False
     if work.plan is None:
-        leaves = zip(work.params, work.grads, work.slots, strict=True)
-        work.plan = all(_fits(p, g, kept) and _is_here(p, g, *kept) for p, g, kept in leaves)
+        leaves = [*zip(work.params, work.grads, work.slots, strict=True)]
+        fits = all(_fits(p, g, kept) and _is_here(p, g, *kept) for p, g, kept in leaves)
+        work.plan = _storages(work) if fits else ()
     return bool(work.plan)
 
 
@@ -45,13 +70,22 @@ def takes_traced(work: Work) -> bool:
     return all(_fits(p, g, kept) and all(isinstance(n, int) for n in p.shape) for p, g, kept in leaves)
 
 
+def _storages(work: Work) -> tuple[Storage, ...]:
+    return tuple(dict.fromkeys(map(_storage, work.params, work.grads)))
+
+
+def _storage(p: Any, g: Any) -> Storage:
+    return dtype_name(p), dtype_name(g)
+
+
 def _fits(p: Any, g: Any, slots: Any) -> bool:
     storage = dtype_name(p)
     compute = COMPUTE_DTYPE[storage]
     if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
         return False
-    typeof = sys.modules["jax"].typeof  # of what is spread over a mesh it says how; XLA would gather the parts
-    return COMPUTE_DTYPE[dtype_name(g)] == compute and all(typeof(x).sharding.mesh.empty for x in (p, g, *slots))
+    with _building():
+        typeof = sys.modules["jax"].typeof  # of what is spread over a mesh it says how; XLA would gather the parts
+        return COMPUTE_DTYPE[dtype_name(g)] == compute and all(typeof(x).sharding.mesh.empty for x in (p, g, *slots))
 
 
 def _is_here(*arrays: Any) -> bool:
@@ -61,43 +95,68 @@ def _is_here(*arrays: Any) -> bool:
     return len(devices) == 1 and devices.pop().platform == "cpu"
 
 
-def run(work: Work, donate: bool) -> Result:
-    """Step every leaf, those of one storage dtype in one call."""
-    return _step_groups(work, np.asarray, lambda *what: _program(*what, donate=donate))
+def program_of(work: Work, donate: bool) -> tuple[Callable[..., Result], tuple[Any, ...]]:
+    """A jitted function that takes the step, all leaves in one call of it, and its arguments."""
+    decay = _decays(work)
+    program, computes, constants = _program(work.method, work.plan, decay, donate)
+    rows = rows_of(work.pairs, decay, work.c, constants)
+    tables = [np.asarray(rows, compute) for compute in computes]
+    return program, (tables, np.asarray(work.which, np.int32), work.params, work.grads, work.slots)
 
 
 def run_traced(work: Work, secret: Any, by_xla: Callable[..., Result]) -> Result:
-    """The same as a part of the user's program.
+    """Take the step as a part of the user's program.
 
     Where that is compiled for another platform, and under ``vmap`` and derivatives, which know
     nothing of the kernel, ``by_xla(work, secret)`` computes it.
     """
     jax = sys.modules["jax"]
     arrays, tree = jax.tree.flatten((secret, work.c, work.pairs, work.params, work.grads, work.slots))
+    decay, which = _decays(work), np.asarray(work.which, np.int32)
+    # JAX keeps these functions, and they no arrays
+    bare = dataclasses.replace(work, c=(), pairs=(), params=(), grads=[], slots=())
 
     def given(x: Sequence[Any]) -> tuple[Work, Any]:
         secret, c, pairs, params, grads, slots = jax.tree.unflatten(tree, x)
-        return dataclasses.replace(work, c=c, pairs=pairs, params=params, grads=grads, slots=slots), secret
+        return dataclasses.replace(bare, c=c, pairs=pairs, params=params, grads=grads, slots=slots), secret
 
     def xla(*x: Any) -> Any:
-        return by_xla(*given(x))
+        with full_width(x):
+            return by_xla(*given(x))
 
     def kernel(*x: Any) -> Any:
-        return _step_groups(given(x)[0], _stacked, _call)
+        with full_width(x):
+            work, _ = given(x)
+            kernels, constants = _kernels(work.method, _storages(work), decay, in_place=True)
+            rows = rows_of(work.pairs, decay, work.c, constants)
+            tables = [_stacked(rows, compute) for compute in _computes(kernels)]
+            return _step(kernels, tables, which, work.params, work.grads, work.slots)
 
-    @jax.custom_batching.custom_vmap
-    def step(*x: Any) -> Any:
-        return jax.lax.platform_dependent(*x, cpu=kernel, default=xla)
+    with _building():
 
-    @step.def_vmap
-    def _(size: int, batched: Sequence[bool], *x: Any) -> Any:
-        new = jax.vmap(xla, [0 if each else None for each in batched])(*x)
-        return new, jax.tree.map(lambda _: True, new)
+        @jax.custom_batching.custom_vmap
+        def step(*x: Any) -> Any:
+            return jax.lax.platform_dependent(*x, cpu=kernel, default=xla)
 
-    step = jax.custom_jvp(step)
-    step.defjvp(lambda x, tangents: jax.jvp(xla, x, tangents))
-    result: Result = step(*arrays)
+        @step.def_vmap
+        def _(size: int, batched: Sequence[bool], *x: Any) -> Any:
+            with full_width(x):
+                new = jax.vmap(xla, [0 if each else None for each in batched])(*x)
+            return new, jax.tree.map(lambda _: True, new)
+
+        step = jax.custom_jvp(step)
+
+        @step.defjvp
+        def _(x: Any, tangents: Any) -> Any:
+            with full_width(x):
+                return jax.jvp(xla, x, tangents)
+
+        result: Result = step(*arrays)
     return result
+
+
+def _decays(work: Work) -> bool:
+    return any(factor is not None for _, factor in work.pairs)
 
 
 def _stacked(rows: Sequence[Sequence[Any]], dtype: str) -> Any:
@@ -106,54 +165,83 @@ def _stacked(rows: Sequence[Sequence[Any]], dtype: str) -> Any:
     return jnp.stack([jnp.stack([jnp.asarray(x, dtype) for x in row]) for row in rows])
 
 
-def _step_groups(work: Work, table: Callable[..., Any], program: Callable[..., Any]) -> Result:
-    """Step every leaf, with the ``program`` of those of one storage dtype and the ``table`` of their scalars."""
-    decay = any(factor is not None for _, factor in work.pairs)
-    groups: dict[tuple[str, str], list[int]] = {}
-    for i, (p, g) in enumerate(zip(work.params, work.grads, strict=True)):
-        groups.setdefault((dtype_name(p), dtype_name(g)), []).append(i)
-    params, slots = [*work.params], [[*kept] for kept in work.slots]
-    for key, leaves in groups.items():
-        step, constants = program(work.method, key, decay)
-        new = step(
-            table(rows_of(work.pairs, decay, work.c, constants), COMPUTE_DTYPE[key[0]]),
-            np.asarray([work.which[i] for i in leaves], np.int32),
-            [work.grads[i] for i in leaves],
-            [[params[i], *slots[i]] for i in leaves],
-        )
-        for i, arrays in zip(leaves, new, strict=True):
-            params[i], *slots[i] = arrays
-    return params, slots
+@dataclass(frozen=True)
+class _Kernel:
+    """A kernel for leaves of one storage, whatever their number and sizes."""
+
+    compute: str
+    outputs: int
+    in_place: bool
+    """XLA copies first what is read once more."""
+    serial: str
+    """Its source for one thread."""
+    threaded: str
+
+    def call(self, scalars: Any, rows: Any, grads: Any, old: Any) -> list[Any]:
+        """The new arrays of each leaf, as a part of a program."""
+        jax = sys.modules["jax"]
+        inputs = [x for g, arrays in zip(grads, old, strict=True) for x in (g, *arrays)]
+        written = [i for i in range(len(inputs)) if i % (1 + self.outputs)]
+        aliases = {2 + i: k for k, i in enumerate(written)} if self.in_place else None
+        results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for arrays in old for x in arrays]
+        with _building():
+            threads = sum(p.size for p, *_ in old) > SERIAL and _may_nest()
+            text = self.threaded if threads else self.serial
+            target = _target(text, self.compute, self.outputs, self.in_place, threads)
+            new = iter(jax.ffi.ffi_call(target, results, input_output_aliases=aliases)(scalars, rows, *inputs))
+        return [list(itertools.islice(new, self.outputs)) for _ in old]
+
+
+Kernels = tuple[tuple[Storage, _Kernel], ...]
 
 
 @functools.lru_cache(maxsize=1024)
-def _program(method: Any, key: tuple[str, str], decay: bool, *, donate: bool) -> tuple[Any, Any]:
-    """The library's own: :func:`_call`, jitted."""
-    step, constants = _call(method, key, decay, in_place=donate)
-    return sys.modules["jax"].jit(step, donate_argnums=(3,) if donate else ()), constants
+def _program(
+    method: Method, storages: tuple[Storage, ...], decay: bool, donate: bool
+) -> tuple[Any, tuple[str, ...], tuple[float, ...]]:
+    """The library's own, the dtypes that it takes a table of scalars in, and the constants that end a row of it."""
+    with _building():
+        kernels, constants = _kernels(method, storages, decay, in_place=donate)
+    return _jitted(kernels, donate), _computes(kernels), constants
 
 
-def _call(method: Any, key: tuple[str, str], decay: bool, *, in_place: bool = True) -> tuple[Any, Any]:
-    """A function of scalars, rows, gradients and old arrays that calls the kernel, and the constants that end a row.
+@functools.lru_cache(maxsize=256)
+def _jitted(kernels: Kernels, donate: bool) -> Any:
+    return sys.modules["jax"].jit(functools.partial(_step, kernels), donate_argnums=(2, 4) if donate else ())
 
-    What is written in place XLA copies first, where the old array is read once more.
-    """
-    jax = sys.modules["jax"]
+
+def _kernels(
+    method: Method, storages: tuple[Storage, ...], decay: bool, *, in_place: bool
+) -> tuple[Kernels, tuple[float, ...]]:
+    """A kernel for each storage, and the constants that end a row of scalars: methods that differ in them share it."""
     line = trace(method, decay=decay)
-    compute, outputs = COMPUTE_DTYPE[key[0]], len(line.outputs)
-    (serial, constants), (threaded, _) = (source(line, *key, donate=in_place, threads=x) for x in (False, True))
+    constants: tuple[float, ...] = ()
+    kernels = []
+    for storage in storages:
+        serial, constants = source(line, *storage, donate=in_place, threads=False)
+        threaded, _ = source(line, *storage, donate=in_place, threads=True)
+        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(line.outputs), in_place, serial, threaded)))
+    return tuple(kernels), constants
 
-    def step(scalars: Any, rows: Any, grads: Any, old: Any) -> Any:
-        threads = sum(p.size for p, *_ in old) > SERIAL and _may_nest()
-        target = _target(threaded if threads else serial, compute, outputs, in_place, threads)
-        results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for arrays in old for x in arrays]
-        inputs = [x for g, arrays in zip(grads, old, strict=True) for x in (g, *arrays)]
-        written = [i for i in range(len(inputs)) if i % (1 + outputs)]
-        aliases = {2 + i: k for k, i in enumerate(written)} if in_place else None
-        flat = iter(jax.ffi.ffi_call(target, results, input_output_aliases=aliases)(scalars, rows, *inputs))
-        return [list(itertools.islice(flat, len(arrays))) for arrays in old]
 
-    return step, constants
+def _computes(kernels: Kernels) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(kernel.compute for _, kernel in kernels))
+
+
+def _step(kernels: Kernels, tables: Any, which: Any, params: Any, grads: Any, slots: Any) -> Result:
+    """Step every leaf, a few of one storage in one call."""
+    table = dict(zip(_computes(kernels), tables, strict=True))
+    new: list[Any] = [None] * len(params)
+    for storage, kernel in kernels:
+        leaves = [i for i, (p, g) in enumerate(zip(params, grads, strict=True)) if _storage(p, g) == storage]
+        for start in range(0, len(leaves), LEAVES):
+            some = leaves[start : start + LEAVES]
+            rows = which if len(some) == len(params) else which[np.asarray(some)]
+            old = [[params[i], *slots[i]] for i in some]
+            arrays = kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old)
+            for i, each in zip(some, arrays, strict=True):
+                new[i] = each
+    return [p for p, *_ in new], [kept for _, *kept in new]
 
 
 @functools.cache
@@ -162,21 +250,17 @@ def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool
 
     The name tells what the kernel computes: JAX may keep compiled programs on disk for other processes.
     """
-    jax = sys.modules["jax"]
-    handler = handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place)
+    ffi = sys.modules["jax"].ffi
     name = f"adamod_array_{stamp(text)}{'' if threads else '_serial'}"
-    capsule = ctypes.pythonapi.PyCapsule_New
-    capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    jax.ffi.register_ffi_target(name, capsule(handler.address, None, None), platform="cpu")
-    _handlers.append(handler)
+    if name not in KEPT:
+        KEPT.setdefault(name, handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place))
+    # XLA refuses a second function of one name, and takes the same one as often as it is told
+    ffi.register_ffi_target(name, ffi.pycapsule(KEPT[name].ctypes), platform="cpu")
     return name
-
-
-_handlers: list[Any] = []  # XLA keeps their addresses
 
 
 @functools.cache
 def _may_nest() -> bool:
     """Whether Numba's threads may be woken by any thread of XLA's."""
-    _launch_threads()
+    numba.get_num_threads()  # starts them
     return numba.threading_layer() in ("omp", "tbb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import graphlib
 import operator
@@ -9,40 +10,82 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from adamod_array._kernels import Result
+from adamod_array._kernels import Result, Work
 from adamod_array._kernels.fence import divisor, fenced, first, hidden_zero, mixed
 from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
+from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
 
-@functools.cache
-def program(donate: bool, in_turn: bool) -> Any:
+def program_of(work: Work, secret: Any, donate: bool) -> tuple[Callable[..., Result], tuple[Any, ...]]:
+    """A jitted function that takes the step, and its arguments."""
+    lines, constants = _lines(work.method, _kinds(work))
+    arguments = (secret, work.which, work.c, work.pairs, constants, work.params, work.grads, work.slots)
+    return program(lines, donate, on_one_cpu()), arguments
+
+
+Kind = tuple[bool, bool]
+"""Of a leaf: whether it decays, and whether it is complex."""
+Lines = tuple[tuple[Kind, Line], ...]
+
+
+def _kinds(work: Work) -> tuple[Kind, ...]:
+    leaves = zip(work.which, work.params, strict=True)
+    return tuple(sorted({(work.pairs[at][1] is not None, p.dtype.kind == "c") for at, p in leaves}))
+
+
+@functools.lru_cache(maxsize=1024)
+def _lines(method: Method, kinds: tuple[Kind, ...]) -> tuple[Lines, tuple[tuple[float, ...], ...]]:
+    """A line for each kind, its constants made scalars, and these: methods that differ in them share a program."""
+    lines, constants = [], []
+    for decays, is_complex in kinds:
+        line, numbers = _generalized(trace(method, decay=decays, complex_parameter=is_complex))
+        lines.append(((decays, is_complex), line))
+        constants.append(numbers)
+    return tuple(lines), tuple(constants)
+
+
+def _generalized(line: Line) -> tuple[Line, tuple[float, ...]]:
+    names: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
+
+    def named(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        return tuple(x if isinstance(x, str) else names.setdefault(repr(x), f"k{len(names)}") for x in operands)
+
+    operations = tuple(dataclasses.replace(x, operands=named(x.operands)) for x in line.operations)
+    outputs = named(line.outputs)
+    return Line((*line.scalars, *names.values()), line.arrays, operations, outputs), tuple(map(float, names))
+
+
+@functools.lru_cache(maxsize=256)
+def program(lines: Lines, donate: bool, in_turn: bool) -> Any:
     """A jitted function of a secret and the parts of a work.
 
     ``in_turn`` for one CPU, where XLA runs a loop for each output: it needs no memory if these take
     turns. A GPU may have one for all of them.
     """
     jax = sys.modules["jax"]
-    leaf = jax.jit(_step_leaf, static_argnums=(0, 1, 2))  # traced once for all leaves of one shape
+    steps = {kind: jax.jit(functools.partial(_step_leaf, line, in_turn)) for kind, line in lines}
 
-    def step(secret: Any, method: Any, which: Any, c: Any, pairs: Any, params: Any, grads: Any, slots: Any) -> Result:
+    def step(
+        secret: Any, which: Any, c: Any, pairs: Any, constants: Any, params: Any, grads: Any, slots: Any
+    ) -> Result:
         if isinstance(secret, list):
             unknown = [mixed([first(x) for x in arrays if x.size] if in_turn else arrays) for arrays in secret]
         else:
             number = mixed(secret)
             if in_turn and isinstance(secret, tuple):
-                (c, pairs), number = _computed((c, pairs), number)
+                (c, pairs, constants), number = _computed((c, pairs, constants), number)
             unknown = [number] * len(params)
+        constants_of = dict(zip(steps, constants, strict=True))
         new = []
         for at, number, p, g, kept in zip(which, unknown, params, grads, slots, strict=True):
             lr, decay = pairs[at]
-            scalars = (lr, *(() if decay is None else (decay,)), *c)
-            new.append(leaf(method, decay is not None, in_turn, number, scalars, g, p, *kept))
+            kind = decay is not None, p.dtype.kind == "c"
+            scalars = (lr, *(() if decay is None else (decay,)), *c, *constants_of[kind])
+            new.append(steps[kind](number, scalars, g, p, *kept))  # traced once for all leaves of one shape
         return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
 
-    return jax.jit(step, static_argnums=(1, 2), donate_argnums=(5, 7) if donate else ())
+    return jax.jit(step, static_argnums=1, donate_argnums=(5, 7) if donate else ())
 
 
 def on_one_cpu() -> bool:
@@ -58,16 +101,15 @@ def _computed(scalars: Any, number: Any) -> Any:
     return jax.lax.cond(known, lambda x: x, lambda x: jax.tree.map(operator.neg, x), (scalars, number))
 
 
-def _step_leaf(method: Any, decay: bool, in_turn: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
+def _step_leaf(line: Line, in_turn: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
     """The new parameter and slots of one leaf."""
     jnp = sys.modules["jax"].numpy
     compute = COMPUTE_DTYPE[dtype_name(old[0])]
     real = REAL_DTYPE.get(compute, compute)
-    line = trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE)
-    given = {name: jnp.asarray(x, real) for name, x in zip(line.scalars, scalars, strict=True)}
+    given: dict[Operand, Any] = {name: jnp.asarray(x, real) for name, x in zip(line.scalars, scalars, strict=True)}
     for (name, kind), x in zip(line.arrays, (g, *old), strict=True):
         given[name] = x.astype(compute if kind == "complex" else real)
-    new = _Evaluation(line, given, np.dtype(real).type, number, in_turn).outputs()
+    new = _Evaluation(line, given, number, in_turn).outputs()
     zero = hidden_zero(number, 0)
     return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero) for x, y in zip(old, new, strict=True)]
 
@@ -85,10 +127,8 @@ class _Evaluation:
     of them instead, behind a fence of that output, without which XLA would see that they are one.
     """
 
-    def __init__(
-        self, line: Line, given: dict[str, Any], constant: Callable[[float], Any], number: Any, in_turn: bool
-    ) -> None:
-        self.line, self.given, self.constant, self.number, self.in_turn = line, given, constant, number, in_turn
+    def __init__(self, line: Line, given: dict[Operand, Any], number: Any, in_turn: bool) -> None:
+        self.line, self.given, self.number, self.in_turn = line, given, number, in_turn
         self.operations: dict[Operand, Operation] = {x.result: x for x in line.operations}
         self.old = dict(zip(line.outputs, [name for name, _ in line.arrays[1:]], strict=True))
         self.own = {x: self._own(x) for x in self.old if x in self.operations}
@@ -104,10 +144,10 @@ class _Evaluation:
         for x in self.line.operations:
             for y in x.operands:
                 users.setdefault(y, set()).add(x.name)
-            if all(isinstance(y, float) or y in one for y in x.operands):
+            if all(y in one for y in x.operands):
                 one.add(x.result)
         for x in self.line.operations:
-            joins = any(isinstance(y, float) or y in one for y in x.operands)
+            joins = any(y in one for y in x.operands)
             contracts = users.get(x.result, set()) - {"mul"}
             if (x.name == "mul" and (joins or contracts)) or (x.name == "div" and "div" in contracts):
                 fenced.add(x.result)
@@ -160,11 +200,8 @@ class _Evaluation:
     def _output(self, x: Operand) -> Any:
         if x not in self.kept:
             zero = hidden_zero(self.number, self.line.outputs.index(x))
-            self.kept[x] = self._value(x, zero, self.own[x], {}) if x in self.own else self._input(x)
+            self.kept[x] = self._value(x, zero, self.own[x], {}) if x in self.own else self.given[x]
         return self.kept[x]
-
-    def _input(self, x: Operand) -> Any:
-        return self.constant(x) if isinstance(x, float) else self.given[x]
 
     def _value(self, x: Operand, zero: Any, own: set[Operand], values: dict[Operand, Any]) -> Any:
         """An operation of the output that ``zero``, ``own`` and ``values`` belong to."""
@@ -175,7 +212,7 @@ class _Evaluation:
             if y in own:
                 operands.append(self._value(y, zero, own, values))
             else:
-                operands.append(self._output(y) if y in self.own else self._input(y))
+                operands.append(self._output(y) if y in self.own else self.given[y])
         if operation.name in _EXPENSIVE and x in self.shared:
             operands[-1] = fenced(operands[-1], zero)
         if operation.name == "div":
