@@ -243,6 +243,9 @@ def _stepped(
             slot[i] = array
     new.plan = work.plan if every and uniform else None
     if donate:
+        new.tokens = leaves.tokens
         return new, donation.finish()
     _hold.raise_if_spent(holds)
-    return new, _hold.shared(holds, at, others)
+    new_holds = _hold.shared(holds, at, others)
+    new.tokens = {token for token in leaves.tokens if any(token.origin is hold.origin for hold in new_holds)}
+    return new, new_holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import sys
@@ -17,6 +18,7 @@ FOLDER = Path(__file__).parent.parent / "backends"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+@functools.cache
 def describe(name: str) -> dict[str, Any]:
     """The table of one backend."""
     return tomllib.loads((FOLDER / f"{name}.toml").read_text())
@@ -31,7 +33,7 @@ def backends(name: str, *, on_gpu: bool = False) -> list[Backend]:
     table = describe(name)
     left_out = {"foreach", "compile"}
     if on_gpu:
-        table |= table["cuda"]
+        table = table | table["cuda"]
         left_out = set()
     if not importlib.util.find_spec("numba"):
         left_out.add("numba")

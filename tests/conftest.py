@@ -6,10 +6,13 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 import adamod_array
 from tests.backend import NAMES, Backend, backends, describe, stands_in
+
+hypothesis.settings.register_profile("long", max_examples=10_000)  # of tests/test_fuzz.py
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -300,6 +300,20 @@ def test_the_first_to_have_an_array_may_go(backend: Backend) -> None:
 
 
 @in_place
+@pytest.mark.parametrize("steps", [0, 1])
+def test_the_donated_state_may_go(backend: Backend, steps: int) -> None:
+    """Its arrays live on in the result; a state that was put together of them before is spent all the same."""
+    for make in (lambda s: optree.tree_map(lambda x: x, s), lambda s: State(s.params, s.slots, s.step, s.method)):
+        state = momentum_init(two(backend))
+        for _ in range(steps):
+            state = step(state, two(backend, 3))
+        twin = make(state)
+        state = step(state, two(backend, 3), donate=True)
+        with pytest.raises(ValueError, match="spent"):
+            step(twin, two(backend, 3))
+
+
+@in_place
 def test_nothing_is_kept_alive(backend: Backend) -> None:
     """Neither the arrays of old states nor a chain of what went before."""
     import gc

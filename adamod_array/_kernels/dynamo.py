@@ -71,7 +71,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
             compute = _COMPUTE.get(p.dtype, p.dtype)
             computed = [x.to(compute if x.is_complex() else _REAL.get(compute, compute)) for x in kept]
             new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), computed)
-            new = [_array_of_its_own(x, p, [g, *kept]) for x in new]
+            new = [_array_of_its_own(x, p, [g, *kept, *new[:k]]) for k, x in enumerate(new)]
             if donate:
                 for x, y in zip((p, *kept), new, strict=True):
                     x.copy_(y)

@@ -49,10 +49,8 @@ def source(line: Line) -> tuple[str, tuple[float, ...]]:
         statements.append(statement)
         if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
             statements.append(f"del {', '.join(dead)}")
-    outputs = [
-        f"copy({x})" if passed or x in line.outputs[:i] else text(x)
-        for i, (x, passed) in enumerate(zip(line.outputs, line.passed_on, strict=True))
-    ]
+    pairs = zip(line.outputs, line.passed_on, strict=True)
+    outputs = [f"copy({x})" if passed else text(x) for x, passed in pairs]
     every = ", ".join(scalars) + ","
     lines = [
         f"def prepare({', '.join(line.scalars)}):",

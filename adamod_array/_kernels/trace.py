@@ -47,12 +47,14 @@ class Line:
 
     @functools.cached_property
     def passed_on(self) -> tuple[bool, ...]:
-        """Which outputs are an input, or part of one, under another name."""
-        parts = {name for name, _ in self.arrays}
+        """Which outputs are an input, an earlier output, or part of one, under another name."""
+        inputs = {name for name, _ in self.arrays}
+        parts: set[Operand] = set(inputs)
         for operation in self.operations:
-            if operation.name in ("real", "imag") and operation.operands[0] in parts:
+            if operation.name in ("real", "imag") and operation.operands[0] in {*parts, *self.outputs}:
                 parts.add(operation.result)
-        return tuple(output in parts for output in self.outputs)
+        pairs = enumerate(self.outputs)
+        return tuple([x in parts or (isinstance(x, str) and x in self.outputs[:i]) for i, x in pairs])
 
 
 class _Recorder:

@@ -1,0 +1,82 @@
+"""Exceptions put in at any line that Python runs in a call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import types
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from adamod_array import _kernels
+
+Point = tuple[types.CodeType, int]
+"""A place in a program: its code, and the offset of the instruction that is about to run."""
+
+EVERY = os.environ.get("ADAMOD_ARRAY_FAULTS") == "every"
+"""Take each line, at one of the times that it runs, which takes minutes; else only some of them, always the same."""
+SOME = 80
+
+ERRORS = (KeyboardInterrupt, MemoryError)
+
+
+def trace(do: Callable[[], Any], visit: Callable[[Point], None]) -> Any:
+    """Call ``do``, and ``visit`` before each line that Python runs in it, in any file; what that raises is raised there.
+
+    Nothing is raised in what stands in for a device: an interrupt of Python's comes after a lock is released, but a
+    line begins before.
+    """
+
+    def tracer(frame: types.FrameType, event: str, _: Any) -> Any:
+        if "cupy_on_cpu" in frame.f_code.co_filename:
+            return None
+        if event in ("call", "line"):
+            visit((frame.f_code, frame.f_lasti))
+        return tracer
+
+    with _undisturbed():
+        sys.settrace(tracer)
+        return do()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Undo what an exception may leave behind; be silent about those that are raised where nobody can catch them."""
+    tracer, hook, passed_over = sys.gettrace(), sys.unraisablehook, dict(_kernels.passed_over)
+    sys.unraisablehook = lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an engine is passed over that has no memory
+            yield
+    finally:
+        sys.settrace(tracer)
+        sys.unraisablehook = hook
+        _kernels.passed_over.clear()
+        _kernels.passed_over.update(passed_over)
+
+
+def points(do: Callable[[], Any]) -> list[tuple[Point, int]]:
+    """Return where exceptions are to be put in: points that the call visits, and at which visit of each."""
+    visits: Counter[Point] = Counter()
+    trace(do, lambda point: visits.update((point,)))
+    rng = np.random.default_rng(0)
+    found = [(point, int(rng.choice((1, n, rng.integers(n) + 1)))) for point, n in visits.items()]
+    return found if EVERY or len(found) < SOME else [found[i] for i in rng.choice(len(found), SOME, replace=False)]
+
+
+def raise_at(do: Callable[[], Any], point: Point, visit: int, error: type[BaseException]) -> Any:
+    """Call ``do``, and raise at one visit of a point."""
+    left = visit
+
+    def count(at: Point) -> None:
+        nonlocal left
+        left -= at == point
+        if at == point and left == 0:
+            raise error(f"put in at line {point[0].co_filename}:{point[0].co_firstlineno}")
+
+    return trace(do, count)
