@@ -5,7 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import copy
 import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ import optree
 import pytest
 
 from adamod_array import AdaMod, Method, Momentum, State, adam_init, adam_step, engine, init, momentum_init, step
-from adamod_array._hold import Donation
+from adamod_array._hold import Donation, Hold
 from tests.backend import Backend
 from tests.trees import assert_same, bits, tree, values
 
@@ -314,13 +316,22 @@ def test_the_donated_state_may_go(backend: Backend, steps: int) -> None:
 
 
 @in_place
+@pytest.mark.parametrize("donate", [False, True])
+def test_arrays_of_a_state_that_is_gone(backend: Backend, donate: bool) -> None:
+    """A user who has one may put it into another state, which is spent with the state that has it now."""
+    state = adam_init(two(backend))
+    b = state.params["b"]
+    for seed in range(3):
+        state = step(state, two(backend, seed) if donate else only_a(backend), donate=donate)
+    gc.collect()
+    other = init(AdaMod(), [b])
+    step(state, two(backend), donate=True)
+    assert_spent(other, [b], at=4)
+
+
+@in_place
 def test_nothing_is_kept_alive(backend: Backend) -> None:
     """Neither the arrays of old states nor a chain of what went before."""
-    import gc
-    import weakref
-
-    from adamod_array._hold import Hold
-
     state = adam_init(two(backend))
     gone = [weakref.ref(x) for x in optree.tree_leaves(state.slots)]
     for seed in range(3):

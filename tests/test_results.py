@@ -104,6 +104,13 @@ PASSED_ON: dict[str, Method] = {
     "one result twice": method(lambda self, xp, lr, c, g, p, m: (p - lr * g,) * 2, "m"),
     "the slot as it was": method(lambda self, xp, lr, c, g, p, m: (p - lr * g, m), "m"),
     "the parameter as it was": method(lambda self, xp, lr, c, g, p, m: (p, m + g), "m"),
+    "a part of another result": method(
+        lambda self, xp, lr, c, g, p, m: (
+            new := p - lr * g,
+            xp.real(new) if is_complex(xp, g) else new,
+        ),
+        "m",
+    ),
     "parts of complex numbers": method(
         lambda self, xp, lr, c, g, p, m, n: (p - lr * g, *((xp.real(g), xp.imag(p)) if is_complex(xp, g) else (g, p))),
         *("m", "n"),

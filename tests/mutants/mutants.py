@@ -64,8 +64,8 @@ STEP = [
     Mutant("rates of the step before", "rates_at(t, state.lr", "rates_at(t - 1, state.lr", numpy("step", "a_schedule")),
     Mutant(
         "a rule may donate the state of a fresh step",
-        "    _hold.raise_if_spent(holds)\n    return new, _hold.shared",
-        "    return new, _hold.shared",
+        "    _hold.raise_if_spent(holds)\n    new_holds",
+        "    new_holds",
         numpy("hold", "a_rule_that_donates"),
     ),
     Mutant(
@@ -109,6 +109,12 @@ STEP = [
         "_hold.shared(holds, at, others)",
         "_hold.shared(holds, at, [])",
         numpy("hold", "a_state_that_shares_a_leaf"),
+    ),
+    Mutant(
+        "arrays that are kept forgotten",
+        "new.tokens = {token for",
+        "new.tokens = set() and {token for",
+        numpy("hold", "arrays_of_a_state_that_is_gone"),
     ),
     Mutant(
         "holds on what is no array",
@@ -797,14 +803,8 @@ FOREACH = [
 LISTS = [
     Mutant(
         "what a rule passes on not copied",
-        'f"copy({x})" if passed or',
-        'f"copy({x})" if',
-        torch("results", "memory_of_its_own and numba"),
-    ),
-    Mutant(
-        "one result twice",
-        " if passed or x in line.outputs[:i] else",
-        " if passed else",
+        'f"copy({x})" if passed else text(x)',
+        "text(x)",
         torch("results", "memory_of_its_own and numba"),
     ),
     Mutant(
@@ -840,6 +840,18 @@ LISTS = [
 ]
 
 TRACE = [
+    Mutant(
+        "one result twice",
+        " or (isinstance(x, str) and x in self.outputs[:i])",
+        "",
+        numpy("results", "memory_of_its_own and eager"),
+    ),
+    Mutant(
+        "a part of another result",
+        "in {*parts, *self.outputs}",
+        "in parts",
+        numpy("results", "memory_of_its_own and eager"),
+    ),
     Mutant("the sign of zero", "tuple(map(repr, names))", "names", numpy("results", "whatever and zeros")),
     Mutant(
         "parts of complex inputs passed on",
