@@ -26,7 +26,7 @@ ERRORS = (KeyboardInterrupt, MemoryError)
 
 
 def trace(do: Callable[[], Any], visit: Callable[[Point], None]) -> Any:
-    """Call ``do``, and ``visit`` before each line that Python runs in it, in any file; what that raises is raised there.
+    """Call ``do``, and ``visit`` before each line that Python runs in it, in any file; what it raises is raised there.
 
     Nothing is raised in what stands in for a device: an interrupt of Python's comes after a lock is released, but a
     line begins before.
@@ -65,7 +65,7 @@ def points(do: Callable[[], Any]) -> list[tuple[Point, int]]:
     visits: Counter[Point] = Counter()
     trace(do, lambda point: visits.update((point,)))
     rng = np.random.default_rng(0)
-    found = [(point, int(rng.choice((1, n, rng.integers(n) + 1)))) for point, n in visits.items()]
+    found = [(point, int(rng.choice((1, n, int(rng.integers(n)) + 1)))) for point, n in visits.items()]
     return found if EVERY or len(found) < SOME else [found[i] for i in rng.choice(len(found), SOME, replace=False)]
 
 

@@ -146,7 +146,7 @@ def test_a_numba_that_cannot_compile(how: str, name: str, tmp_path: Path) -> Non
     pytest.importorskip("numba")
     prelude, env = textwrap.dedent(COMPILERS.get(how, "")), SETTINGS.get(how, {})
     engines = ("auto", "numba", "eager")
-    done = steps(name, engines, prelude, ADAMOD_ARRAY_CACHE=str(tmp_path), **env)
+    done = steps(name, engines, prelude, None, ADAMOD_ARRAY_CACHE=str(tmp_path), **env)
     if name == "numpy":
         assert done.stdout == numbers(name, engines)
     assert done.stdout.splitlines()[-2:] == numbers(name, engines).splitlines()[-2:]

@@ -14,7 +14,7 @@ import pytest
 
 from adamod_array import adam_init, adam_step
 from tests.backend import Backend
-from tests.trees import assert_same, bits, values
+from tests.trees import assert_same, values
 
 ROOT = Path(__file__).parent.parent
 TIMES = int(os.environ.get("ADAMOD_ARRAY_INTERRUPTS", "10"))
@@ -219,7 +219,7 @@ def test_two_threads_that_donate_one_state(backend: Backend) -> None:
         for _ in range(n % 3):
             state = adam_step(state, grads, donate=True)
         expected = adam_step(state, grads)
-        barrier, results = threading.Barrier(3), []
+        barrier, results = threading.Barrier(3), list[Any]()
 
         def donate(state: Any = state, barrier: Any = barrier, results: list[Any] = results) -> None:
             barrier.wait()
