@@ -48,17 +48,17 @@ RULES: dict[str, Method] = {
     "zeros of both signs": method(
         lambda self, xp, lr, c, g, p, m, n, o: (
             p - lr * g,
-            *(xp.where(g > 0, 0.0, -0.0), xp.where(g > 0, -0.0, 0.0), -0.0),
+            *(xp.where(g > 0, 0.0 * lr, -0.0), xp.where(g > 0, -0.0, 0.0 * lr), -0.0),
         ),
         *("m", "n", "o"),
     ),
     "comparisons of equal numbers": method(
         lambda self, xp, lr, c, g, p, m: (
             p - lr * g,
-            xp.where(g < g, 1.0, 0.0)
-            + xp.where(g <= g, 2.0, 0.0)
-            + xp.where(g > g, 4.0, 0.0)
-            + xp.where(g >= g, 8.0, 0.0)
+            xp.where(g < g, 1.0, 0.0 * lr)
+            + xp.where(g <= g, 2.0, 0.0 * lr)
+            + xp.where(g > g, 4.0, 0.0 * lr)
+            + xp.where(g >= g, 8.0, 0.0 * lr)
             + xp.where(g == g, 16.0, 0.0)
             + xp.where(g != g, 32.0, 0.0),
         ),

@@ -133,12 +133,18 @@ def _new(work: Work, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[Any]:
 
 def _broadcast(kind: Namespace, x: Any, dtype: str, p: Any) -> Any:
     """Return a rule's result in the shape of the parameter: a rule may give one number for all elements."""
-    if namespace_of(x) is None:
-        x = kind.scalar(float(x), REAL_DTYPE.get(dtype, dtype), kind.device(p))
-    elif x.shape == p.shape and namespace_of(x) is kind:
-        return x
-    x = x if namespace_of(x) is kind else kind.xp.asarray(x)
-    return kind.copy(kind.xp.broadcast_to(x.to(p.device) if kind.name == "torch" else x, p.shape))
+    if namespace_of(x) is not kind:  # Python's number, or the NumPy scalar that stands for one in a namespace
+        real = REAL_DTYPE.get(dtype, dtype)
+        number = float(kind.scalar(float(x), real, kind.device(p)))
+        there = {"device": kind.device(p)} if kind.name in ("torch", "array_api_strict") else {}
+        return kind.xp.full(
+            p.shape, number, dtype=kind.dtype(real), **there
+        )  # CuPy's asarray would lose the sign of -0.0
+    return (
+        x
+        if x.shape == p.shape
+        else kind.copy(kind.xp.broadcast_to(x.to(p.device) if kind.name == "torch" else x, p.shape))
+    )
 
 
 def _is_contiguous(arrays: tuple[Any, ...]) -> bool:
