@@ -187,8 +187,9 @@ def run(work: Work, donate: bool) -> Result:
     others = eager.begin(work.subset(rest), donate) if rest else None
     if donate:
         work.claim()
-    for launch in launches.values():
-        _launch(*launch)
+    for kernel, g, old, new, numbers in launches.values():
+        with old[0].device:
+            _launch(kernel, g, old, new, numbers)
     arrays = {i: new for i, (_, _, _, new, _) in launches.items()}
     if others is not None:
         arrays |= {i: (p, *kept) for i, p, kept in zip(rest, *others(), strict=True)}
@@ -208,5 +209,4 @@ def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars
     if flags.f_contiguous and not flags.c_contiguous:  # CuPy walks through memory in C order
         inputs = (g.T, *(x.T for x in old))
         outputs = inputs[1:] if new is old else [x.T for x in new]
-    with old[0].device:
-        kernel(*inputs, *scalars, *outputs)
+    kernel(*inputs, *scalars, *outputs)

@@ -83,13 +83,13 @@ EMITTER = [
     # launches
     Mutant(
         "a gradient copied first",
-        "_launch(kernel, g, (p",
-        "_launch(kernel, g.copy(), (p",
+        "_launch(kernel, g, old",
+        "_launch(kernel, g.copy(), old",
         steps("one_launch_a_leaf_and_none_else[adam-kept]"),
     ),
     Mutant(
         "always the first device",
-        "with p.device:",
+        "with old[0].device:",
         'with sys.modules["cupy"].cuda.Device(0):',
         steps("launches_are_on_the_device_of_their_leaf"),
     ),

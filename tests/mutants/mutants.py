@@ -709,8 +709,8 @@ EAGER = [
     ),
     Mutant(
         "numbers that a rule returns",
-        "    if namespace_of(x) is None:\n",
-        "    return x\n    if namespace_of(x) is None:\n",
+        "    if namespace_of(x) is not kind:",
+        "    return x\n    if namespace_of(x) is not kind:",
         numpy("results", "whatever_a_rule_returns and eager"),
     ),
     Mutant(
