@@ -270,9 +270,7 @@ def test_hyperparameters_of_numpy_promote_nothing(backend: Backend) -> None:
     assert_same(backend, step(init(method, p), g), step(init(AdaMod(), p), g))
 
 
-@pytest.mark.filterwarnings(
-    "ignore:overflow encountered in multiply:RuntimeWarning:dask._task_spec"
-)  # which computes later
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:dask._task_spec")  # later
 @pytest.mark.parametrize("donate", [False, True])
 def test_what_float32_cannot_hold_is_infinite_or_nothing(backend: Backend, donate: bool) -> None:
     """Silently, whatever the caller wants to hear of NumPy."""
