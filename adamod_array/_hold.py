@@ -132,25 +132,26 @@ def shared(holds: Holds, stepped: Iterable[int], others: Collection[int]) -> Hol
 
 
 class Token:
-    """Stands for arrays of one origin in the hands of users: it lives as long as leaves that hold the arrays do."""
+    """Stands for an array in the hands of users: it lives as long as some leaves that hold the array do."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
 
 
-Tokens = set[Token]
+Tokens = dict[int, Token]
+"""Those of the arrays that some leaves hold, by the identity of the array, which is nobody else's while they live."""
 
 _tokens: weakref.WeakValueDictionary[int, Token] = weakref.WeakValueDictionary()
-"""By the identity of an array. No weak references to the arrays themselves: NumPy would not resize them any more."""
+"""All of them. No weak references to the arrays themselves: NumPy would not resize them any more."""
 
 
 def hand_out(arrays: Sequence[Any], holds: Holds, tokens: Tokens) -> None:
     """Remember where arrays come from that a user gets, one or None a leaf; ``tokens`` are those of the leaves."""
     for hold, leaves in holds.items():
-        token = next((each for each in tokens if each.origin is hold.origin), None) or Token(hold.origin)
         for i in range(len(arrays)) if leaves is None else leaves:
-            if arrays[i] is not None:
-                tokens.add(_tokens.setdefault(id(arrays[i]), token))
+            key = id(arrays[i])
+            if arrays[i] is not None and key not in tokens:
+                tokens[key] = _tokens.setdefault(key, Token(hold.origin))
 
 
 def holds_on(columns: Columns, known: tuple[Columns, Holds] | None, since: int | None, tokens: Tokens) -> Holds:
@@ -189,7 +190,7 @@ def _hold_on(x: Any, since: int | None, tokens: Tokens) -> Hold | None:
     token = _tokens.get(id(x))
     if token is None:
         return None
-    tokens.add(token)
+    tokens[id(x)] = token
     hold = token.origin.hold
     if since is None:
         return hold if hold.claim is None else None

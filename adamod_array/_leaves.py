@@ -35,7 +35,7 @@ class Leaves:
     """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
     """What the engine worked out about them."""
-    tokens: _hold.Tokens = field(default_factory=set)
+    tokens: _hold.Tokens = field(default_factory=dict)
     """For the arrays that users have got."""
 
     @staticmethod
@@ -92,6 +92,12 @@ class Leaves:
         """Return the leaves of a step's results, which lie as these do."""
         return Leaves(self.method, self.spec, params, slots, self.kind, self.layouts, self.numbered, self.plan)
 
+    def take_tokens(self, others: Leaves) -> None:
+        """Take the tokens of the arrays that other leaves hold, too."""
+        if others.tokens:
+            held = {id(x) for xs in self.columns for x in xs}
+            self.tokens = {key: token for key, token in others.tokens.items() if key in held}
+
     def checked_again(self) -> Leaves:
         """Return the leaves as they are now.
 
@@ -101,7 +107,9 @@ class Leaves:
             Some do not fit together any more.
         """
         slots = {name: self.tree(xs) for name, xs in zip(self.method.slots, self.slots, strict=True)}
-        return Leaves.of(self.method, self.tree(self.params), slots)
+        leaves = Leaves.of(self.method, self.tree(self.params), slots)
+        leaves.take_tokens(self)
+        return leaves
 
     def handed_out(self, arrays: list[Any], holds: Holds) -> Tree:
         """Return the tree of some of the arrays for a user, who may put them into another state."""

@@ -242,10 +242,8 @@ def _stepped(
         for slot, array in zip(new.slots, kept, strict=True):
             slot[i] = array
     new.plan = work.plan if every and uniform else None
+    new.take_tokens(leaves)
     if donate:
-        new.tokens = leaves.tokens
         return new, donation.finish()
     _hold.raise_if_spent(holds)
-    new_holds = _hold.shared(holds, at, others)
-    new.tokens = {token for token in leaves.tokens if any(token.origin is hold.origin for hold in new_holds)}
-    return new, new_holds
+    return new, _hold.shared(holds, at, others)

@@ -330,6 +330,22 @@ def test_arrays_of_a_state_that_is_gone(backend: Backend, donate: bool) -> None:
 
 
 @in_place
+def test_an_array_where_another_one_was(backend: Backend) -> None:
+    """Python gives identities again: what was known of an array that is gone is not believed of the next."""
+    state = adam_init(two(backend))
+    for seed in range(12):  # b is the same array all the time
+        state = step(state, {"a": backend.array(values(3, seed=seed)), "b": None})
+        assert state.params is not None and state.slots is not None
+    others = [momentum_init([backend.array(values(3, seed=k))]) for k in range(100)]
+    step(state, two(backend), donate=True)
+    for other in others:
+        assert step(other, other.params).step == 1
+    donated = [step(other, other.params, donate=True) for other in others]
+    for other in donated:
+        assert step(other, other.params).step == 2
+
+
+@in_place
 def test_nothing_is_kept_alive(backend: Backend) -> None:
     """Neither the arrays of old states nor a chain of what went before."""
     state = adam_init(two(backend))

@@ -238,7 +238,7 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
         programs.append(jax.jit(step, donate_argnums=0).lower(init(method, x), x))
     for lowered in programs:
         memory = lowered.compile().memory_analysis()
-        assert memory.temp_size_in_bytes < 1000
+        assert memory.temp_size_in_bytes < 64 * 40  # a line of memory for each scalar; an array has 400,000 bytes
         assert (1 + len(method.slots)) * x.nbytes <= memory.alias_size_in_bytes < (1.1 + len(method.slots)) * x.nbytes
 
 

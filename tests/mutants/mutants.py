@@ -64,8 +64,8 @@ STEP = [
     Mutant("rates of the step before", "rates_at(t, state.lr", "rates_at(t - 1, state.lr", numpy("step", "a_schedule")),
     Mutant(
         "a rule may donate the state of a fresh step",
-        "    _hold.raise_if_spent(holds)\n    new_holds",
-        "    new_holds",
+        "    _hold.raise_if_spent(holds)\n    return new, _hold.shared",
+        "    return new, _hold.shared",
         numpy("hold", "a_rule_that_donates"),
     ),
     Mutant(
@@ -112,8 +112,8 @@ STEP = [
     ),
     Mutant(
         "arrays that are kept forgotten",
-        "new.tokens = {token for",
-        "new.tokens = set() and {token for",
+        "    new.take_tokens(leaves)\n",
+        "",
         numpy("hold", "arrays_of_a_state_that_is_gone"),
     ),
     Mutant(
