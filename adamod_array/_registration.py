@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 import optree
@@ -34,13 +35,14 @@ def _unflatten(static: Any, children: Any) -> State:
     return State.unchecked(*children, *static)
 
 
-optree.register_pytree_node(
-    cast("type[Any]", State),
-    lambda state: (_children(state), _static(state), CHILDREN),
-    _unflatten,
-    path_entry_type=optree.GetAttrEntry,
-    namespace=optree.registry.__GLOBAL_NAMESPACE,
-)
+with contextlib.suppress(AttributeError):  # the name of everybody's namespace is not public
+    optree.register_pytree_node(
+        cast("type[Any]", State),
+        lambda state: (_children(state), _static(state), CHILDREN),
+        _unflatten,
+        path_entry_type=optree.GetAttrEntry,
+        namespace=optree.registry.__GLOBAL_NAMESPACE,
+    )
 
 
 def _with_jax(jax: Any) -> None:

@@ -60,7 +60,7 @@ def status() -> str:
             pass
     except Exception as error:
         return f"not kept on disk: {_reason(error)}"
-    return f"kept in {folder}" + (f" ({_last_failure})" if _last_failure else "")
+    return f"{folder} ({_last_failure})" if _last_failure else str(folder)
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ import numpy as np
 
 from adamod_array import __version__
 from adamod_array._kernels.cache import SOURCES, compiled
-from adamod_array._kernels.memory import SIZE
+from adamod_array._kernels.memory import SIZE, converts_float16
 from adamod_array._kernels.trace import Line
 from adamod_array._namespace import COMPUTE_DTYPE
 
-STORAGE = ("float16", "bfloat16", "float32", "float64")
+STORAGE = ("float16", "bfloat16", "float32", "float64")[0 if converts_float16() else 1 :]
 """Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""

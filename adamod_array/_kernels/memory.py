@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import platform
 from typing import Any
 
 import numba
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -15,6 +17,15 @@ from adamod_array._namespace import COMPUTE_DTYPE
 _HALF, _WORD = ir.IntType(16), ir.IntType(32)
 _ELEMENT = {"float16": ir.HalfType(), "bfloat16": _HALF, "float32": ir.FloatType(), "float64": ir.DoubleType()}
 SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+def converts_float16() -> bool:
+    """Return whether the processor that code is made for has float16: LLVM would end the process where it has not."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    if numba.config.CPU_FEATURES is not None:
+        return "+f16c" in numba.config.CPU_FEATURES
+    return numba.config.CPU_NAME != "generic" and bool(llvm.get_host_cpu_features().get("f16c"))
 
 
 @functools.cache
