@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import sys
 from collections.abc import Iterable
@@ -184,11 +183,16 @@ def is_derived_array(x: Any) -> bool:
     return _framework_of(type(x))[1] is not None
 
 
-@functools.cache
+_kinds: dict[Any, Namespace] = {}
+"""One object a framework, also where threads meet it at the same time: they are compared by identity."""
+
+
 def _namespace(module: str) -> Namespace:
     """Return the one namespace object of a framework, whichever of its classes an array has."""
-    xp = sys.modules["jax"].numpy if module == "jax" else _compat(module)
-    return Namespace(module.partition(".")[0], xp)
+    if module not in _kinds:
+        xp = sys.modules["jax"].numpy if module == "jax" else _compat(module)
+        _kinds.setdefault(module, Namespace(module.partition(".")[0], xp))
+    return _kinds[module]
 
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
@@ -238,12 +242,8 @@ def _namespace_by_protocol(x: Any) -> Namespace | None:
     """Any other array of the standard."""
     if isinstance(x, (type, np.ndarray)) or not hasattr(x, "__array_namespace__"):
         return None
-    return _namespace_called(x.__array_namespace__())
-
-
-@functools.cache
-def _namespace_called(xp: Any) -> Namespace:
-    return Namespace(xp.__name__.partition(".")[0], xp)
+    xp = x.__array_namespace__()
+    return _kinds.get(xp) or _kinds.setdefault(xp, Namespace(xp.__name__.partition(".")[0], xp))
 
 
 def is_tracer(x: Any) -> bool:
