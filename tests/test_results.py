@@ -59,8 +59,8 @@ RULES: dict[str, Method] = {
             + xp.where(g <= g, 2.0, 0.0 * lr)
             + xp.where(g > g, 4.0, 0.0 * lr)
             + xp.where(g >= g, 8.0, 0.0 * lr)
-            + xp.where(g == g, 16.0, 0.0)
-            + xp.where(g != g, 32.0, 0.0),
+            + xp.where(g == g, 16.0, 0.0 * lr)
+            + xp.where(g != g, 32.0, 0.0 * lr),
         ),
         "m",
     ),
