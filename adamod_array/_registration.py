@@ -65,10 +65,12 @@ def _with_torch(torch: Any) -> None:
         return _unflatten(static, children)
 
     name = "adamod_array.State"
-    torch.utils._pytree.register_pytree_node(State, flatten, unflatten, serialized_type_name=name)
     know("torch", torch.Tensor, torch.nn.Parameter)
+    with contextlib.suppress(AttributeError):  # not a public module
+        torch.utils._pytree.register_pytree_node(State, flatten, unflatten, serialized_type_name=name)
     classes = [x for x in vars(schedules).values() if isinstance(x, type) and issubclass(x, schedules.Schedule)]
-    torch.serialization.add_safe_globals([State, PerLeaf, *METHODS, *classes])
+    if hasattr(torch.serialization, "add_safe_globals"):
+        torch.serialization.add_safe_globals([State, PerLeaf, *METHODS, *classes])
 
 
 def _with_flax(serialization: Any) -> None:

@@ -55,9 +55,19 @@ def _undisturbed() -> Iterator[None]:
             yield
     finally:
         sys.settrace(tracer)
+        _release_locks()
         sys.unraisablehook = hook
         _kernels.passed_over.clear()
         _kernels.passed_over.update(passed_over)
+
+
+def _release_locks() -> None:
+    """Release what an exception left locked, put in where a `with` ends: no interrupt of Python comes there."""
+    numba = sys.modules.get("adamod_array._kernels.numba")
+    for lock in (_kernels.lock, *([numba._pool.lock] if numba else [])):
+        with contextlib.suppress(RuntimeError):  # it is nobody's
+            while True:
+                lock.release()
 
 
 def points(do: Callable[[], Any]) -> list[tuple[Point, int]]:

@@ -109,6 +109,7 @@ def host(backend: Backend, x: Any) -> Bytes:
     """Return a contiguous copy in native byte order."""
     if backend.name == "torch":
         x = x.detach().resolve_conj().resolve_neg()
+        x = x.cfloat() if x.dtype == backend.xp.complex32 else x  # which NumPy does not have
     found = backend.numpy(x)
     return np.array(found, found.dtype.newbyteorder("="), order="C", subok=False)
 

@@ -125,7 +125,8 @@ def test_a_layout_is_no_matter(backend: Backend, method: Method, seed: int, dona
 
     (p, p_copy), (g, g_copy) = view(seed), view(seed + 1)
     expected = step(init(method, p_copy, lr=0.25), g_copy)
-    assert_same(backend, step(init(method, p, lr=0.25), g, donate=donate).params, expected.params)
+    ulp = 2 if backend.name == "torch" else 0  # its own root of numbers with gaps: see backends/torch.toml
+    assert_same(backend, step(init(method, p, lr=0.25), g, donate=donate).params, expected.params, ulp=ulp)
 
 
 # scaling: powers of two commute with every rounding, so nothing may change

@@ -78,7 +78,7 @@ def _operation(name: str, real: Any) -> Callable[..., Any]:
     """
     torch = sys.modules["torch"]
     one = getattr(torch, name)
-    many = getattr(torch, f"_foreach_{name}") if name in _LISTS else None
+    many = getattr(torch, f"_foreach_{name}", None) if name in _LISTS else None  # no name of these is public
 
     def tensor(x: Any) -> Any:
         return torch.tensor(x, dtype=real, device="cpu") if isinstance(x, float) else x
@@ -114,8 +114,13 @@ def _copy(x: Any) -> Any:
 
 def write(old: Any, new: Any) -> Any:
     """Write the results of a step, one list an output, into the old tensors."""
+    copy = getattr(sys.modules["torch"], "_foreach_copy_", None)
     for x, y in zip(old, new, strict=True):
-        sys.modules["torch"]._foreach_copy_(x, _like(x, y))
+        if copy is not None:
+            copy(x, _like(x, y))
+        else:
+            for one, other in zip(x, _like(x, y), strict=True):
+                one.copy_(other)
     return old
 
 

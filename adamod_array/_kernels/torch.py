@@ -85,7 +85,9 @@ def _tell_autograd(old: Any, params: Any, slots: Any) -> None:
     """Say what has been written in place; let new parameters require gradients where the old ones did."""
     written = [p for p, q in zip(params, old, strict=True) if p is q]
     if written:
-        sys.modules["torch"].autograd.graph.increment_version([*written, *(x for kept in slots for x in kept)])
+        tell = getattr(sys.modules["torch"].autograd.graph, "increment_version", None)
+        if tell is not None:  # else autograd does not see that they were written
+            tell([*written, *(x for kept in slots for x in kept)])
         return
     for p, q in zip(params, old, strict=True):
         if q.requires_grad:
