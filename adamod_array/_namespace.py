@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
+
+from adamod_array._late import late
 
 COMPUTE_DTYPE = {
     "float16": "float32",  # 16 bits are too few to average in: 1 - beta2 or eps would vanish
@@ -235,7 +236,7 @@ _SWITCHED_OFF = ("_disabled_torch_function_impl", "_disabled_torch_dispatch_impl
 
 def _compat(name: str) -> Any:
     """array-api-compat's wrapper, imported only once its framework is."""
-    return importlib.import_module(f"array_api_compat.{name}")
+    return late(f"array_api_compat.{name}")
 
 
 def _namespace_by_protocol(x: Any) -> Namespace | None:

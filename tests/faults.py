@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array import _kernels
+from adamod_array import _kernels, _late
 
 Point = tuple[types.CodeType, int]
 """A place in a program: its code, and the offset of the instruction that is about to run."""
@@ -64,7 +64,7 @@ def _undisturbed() -> Iterator[None]:
 def _release_locks() -> None:
     """Release what an exception left locked, put in where a `with` ends: no interrupt of Python comes there."""
     numba = sys.modules.get("adamod_array._kernels.numba")
-    for lock in (_kernels.lock, *([numba._pool.lock] if numba else [])):
+    for lock in (_late.lock, *([numba._pool.lock] if numba else [])):
         with contextlib.suppress(RuntimeError):  # it is nobody's
             while True:
                 lock.release()

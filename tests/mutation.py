@@ -46,7 +46,7 @@ def each_of(mutants: Mutants) -> list[tuple[str, Mutant]]:
     return [(file, mutant) for file, these in mutants.items() for mutant in these]
 
 
-def tests_of(mutants: Mutants) -> tuple[Callable[..., None], Callable[..., None]]:
+def as_tests(mutants: Mutants) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return two tests: the checks pass without a mistake, and each mistake is seen by its own."""
 
     @pytest.mark.parametrize("check", checks_of(mutants), ids=lambda check: " ".join((check.file, *check.options)))

@@ -85,7 +85,7 @@ def taken(backend: Backend, how: str, rule: Method, dtype: str, donate: bool) ->
     return [backend.numpy(x) for tree in (state.params, *state.slots.values()) for x in tree.values()]
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning:dask._task_spec")
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning:dask")
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_whatever_a_rule_returns_is_spread_over_the_leaf(backend: Backend, rule: Method) -> None:
     engines = {backend.engine, *({"foreach"} if backend.name == "torch" else ())}

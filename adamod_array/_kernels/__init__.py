@@ -6,15 +6,14 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import importlib
 import importlib.util
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adamod_array._late import late
 from adamod_array._method import Array, Method
 from adamod_array._namespace import Namespace, framework
 
@@ -97,17 +96,9 @@ def can_repeat(plan: Any) -> bool:
     return getattr(plan, "look", None) is not None and compiled() is not None
 
 
-lock = threading.RLock()
-"""Held while a compiler is imported or at work. A fork waits for it, for a child would find it half done for ever."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
-
-
 @functools.cache
 def _module(name: str) -> Any:
-    with lock:
-        return importlib.import_module(f"{__name__}.{name}")
+    return late(f"{__name__}.{name}")
 
 
 passed_over: dict[str, str] = {}

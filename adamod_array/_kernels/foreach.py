@@ -18,6 +18,7 @@ from adamod_array._aliasing import overlapping
 from adamod_array._kernels import Result, Work
 from adamod_array._kernels.lists import fresh, is_list, program, write
 from adamod_array._kernels.trace import trace
+from adamod_array._late import late
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 
@@ -248,9 +249,7 @@ def missing_compiler(device: str) -> str:
 def _missing_compiler(device: str) -> str:
     if device == "cpu":
         try:
-            from torch._inductor import cpp_builder
-
-            cpp_builder.get_cpp_compiler()
+            late("torch._inductor.cpp_builder").get_cpp_compiler()
         except Exception as error:  # of InvalidCxxCompiler and what else it may raise
             return f"no C++ compiler: {str(error).partition(chr(10))[0]}"
         return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import platform
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 
 from adamod_array._kernels import Result, Work, compiled, eager, pass_over, passed_over, xla
 from adamod_array._kernels.fence import NOT_TRACED
+from adamod_array._late import late
 from adamod_array._namespace import is_tracer
 
 KERNEL, PROGRAM = "JAX's kernel", "JAX's compiler"
@@ -99,7 +99,7 @@ def _kernels() -> Any:
     if not CALLS_KERNELS or KERNEL in passed_over or not compiled():
         return None
     try:
-        return importlib.import_module("adamod_array._kernels.ffi")
+        return late("adamod_array._kernels.ffi")
     except Exception as error:  # whatever a compiler raises that is installed and does not work
         pass_over(KERNEL, error.__cause__ or error)
         return None

@@ -20,10 +20,11 @@ import numba
 import numpy as np
 
 from adamod_array._aliasing import overlapping
-from adamod_array._kernels import Result, Work, eager, lock, pass_over, passed_over
+from adamod_array._kernels import Result, Work, eager, pass_over, passed_over
 from adamod_array._kernels.look import addresses_of, look_at
 from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, rows_of, source
 from adamod_array._kernels.trace import trace
+from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
 
 
@@ -246,8 +247,9 @@ def _kernel(work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: 
 def _has_threads() -> bool:
     """Return whether Numba can start its threads: what it needs for them may be missing."""
     try:
-        numba.get_num_threads()
-        numba.threading_layer()
+        with lock:
+            numba.get_num_threads()
+            numba.threading_layer()
     except Exception as error:
         pass_over("numba's threads", error)
         return False

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.cuda.mutants import MUTANTS
-from tests.mutation import tests_of
+from tests.mutation import as_tests
 
-test_the_checks_pass_without_a_mistake, test_the_mistake_is_seen = tests_of(MUTANTS)
+test_the_checks_pass_without_a_mistake, test_the_mistake_is_seen = as_tests(MUTANTS)
