@@ -11,17 +11,28 @@
 
 from adamod_array import _registration as _registration
 from adamod_array import diagnostics, schedules
-from adamod_array._kernels import engine
+from adamod_array._engines import engine
+from adamod_array._formulas import abs_sq, bias_correction, corrected_weights
 from adamod_array._math import host_math
-from adamod_array._method import Method, abs_sq, bias_correction, corrected_weights
+from adamod_array._method import Method
 from adamod_array._norm import clip_by_global_norm, global_norm
 from adamod_array._show import show
 from adamod_array._state import State
 from adamod_array._step import init, step
-from adamod_array.adam import Adam, adam_init, adam_step
-from adamod_array.adamod import AdaMod, adamod_init, adamod_step
-from adamod_array.momentum import Momentum, momentum_init, momentum_step
-from adamod_array.radam import RAdam, radam_init, radam_step
+from adamod_array.adam import Adam
+from adamod_array.adamod import AdaMod
+from adamod_array.functional import (
+    adam_init,
+    adam_step,
+    adamod_init,
+    adamod_step,
+    momentum_init,
+    momentum_step,
+    radam_init,
+    radam_step,
+)
+from adamod_array.momentum import Momentum
+from adamod_array.radam import RAdam
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adamod_array import _check, _tree
-from adamod_array._kernels.eager import cast
 from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._tree import Tree
@@ -83,7 +82,7 @@ def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: in
         if dtype in REAL_DTYPE:
             raise TypeError(f"{_tree.path(spec, 'rates', i)} must be real, got {dtype_name(x)}")
         with kind.on_device(x):
-            x = cast(kind, x, kind.dtype(dtype))
+            x = kind.cast(x, kind.dtype(dtype))
             device = None if kind.name in ("jax", "cupy") else kind.device(x)  # these put it beside x by themselves
             counts = counts + _counts(xp, xp.reshape(x, (-1,)), xp.asarray(edges, dtype=x.dtype, device=device))
     return Histogram(counts, edges)

@@ -13,9 +13,9 @@ import numpy as np
 from adamod_array import _check, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
-from adamod_array._kernels.trace import slot_is_complex
 from adamod_array._method import Method, check_slots
 from adamod_array._namespace import Namespace, dtype_name, framework, is_complex, is_tracer, namespace_of
+from adamod_array._program.trace import slot_is_complex
 from adamod_array._tree import Tree
 
 

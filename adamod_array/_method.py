@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math as _math
-import struct
 import unicodedata
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 Array = Any
@@ -97,6 +96,21 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
 
 
+def apply_rule(
+    method: Method, xp: Any, lr: Array, decay: Array | None, c: Any, g: Array, p: Array, slots: Sequence[Array]
+) -> tuple[Array, ...]:
+    """Decoupled weight decay, then the rule: the text that every engine runs."""
+    if decay is not None:
+        p = decay * p
+    new = tuple(method.rule(xp, lr, c, g, p, *slots))
+    if len(new) != 1 + len(slots):
+        raise TypeError(
+            f"{type(method).__name__}.rule must return the parameter and its {len(slots)} slots"
+            f" {method.slots}, got {len(new)} values"
+        )
+    return new
+
+
 def check_slots(method: Method) -> None:
     """Check that slots have names, each its own.
 
@@ -123,73 +137,3 @@ def one_of(method: Method, field: str, *choices: str) -> None:
         raise ValueError(
             f"{type(method).__name__}: {field} must be one of {', '.join(map(repr, choices))}, got {value!r}"
         )
-
-
-def bias_correction(beta: float, t: Any, math: Any) -> Any:
-    r"""``1 / (1 - beta**t)``: what a zero-initialised moving average is multiplied by (Kingma & Ba, section 3).
-
-    A reciprocal, because dividing an array by a scalar is rewritten by some compilers and costs
-    the last bit. In float32 the textbook form loses five digits, and ``expm1`` is off by four ulp
-    in XLA; with :math:`y = -t\ln\beta`, :math:`1/y + 1/2 + L(y/2)/2` has positive terms only.
-
-    Examples
-    --------
-    >>> from adamod_array import bias_correction, host_math
-    >>> bias_correction(0.5, 2, host_math)
-    1.3333333333333333
-    """
-    if beta == 0:
-        return 1.0
-    x, high, low = _logarithm(beta)
-    y = t * x
-    late = 1 / (1 - math.exp(-y))
-    if isinstance(y, float) and y >= 2:
-        return late
-    early = high / t + (0.5 + (low / t + 0.5 * langevin(math.minimum(y, 2.0) / 2)))
-    return math.where(y < 2, early, late)
-
-
-def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:
-    """Weights of the last average and the new value in a bias-corrected average: ``beta/(1 - beta**t)`` and its rest.
-
-    ``m_hat = b * m + a * g`` rounds twice less than ``m = beta * m + (1 - beta) * g`` times the
-    correction, and not at all in the first step, where ``a`` is 1.
-
-    Examples
-    --------
-    >>> from adamod_array import corrected_weights, host_math
-    >>> corrected_weights(0.5, 1, host_math)
-    (1.0, 1.0)
-    """
-    c = bias_correction(beta, t, math)
-    return beta * c, (1 - beta) * c
-
-
-def langevin(y: Any) -> Any:
-    """``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
-    q = y * y
-    return y / (3 + q / (5 + q / (7 + q / (9 + q / (11 + q / (13 + q / (15 + q / (17 + q / 19))))))))
-
-
-@functools.cache
-def _logarithm(beta: float) -> tuple[float, float, float]:
-    """``x = -ln(beta)``, and ``1/x`` in two parts of which the first is exact in float32."""
-    x = -_math.log(beta)
-    high = struct.unpack("f", struct.pack("f", 1 / x))[0]
-    return x, high, 1 / x - high
-
-
-def abs_sq(xp: Any, g: Array) -> Array:
-    """``|g|**2`` of a real or complex array, as a real array, with correctly rounded operations only.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import abs_sq
-    >>> print(abs_sq(np, np.asarray([3 + 4j])))
-    [25.]
-    """
-    if xp.isdtype(g.dtype, "complex floating"):
-        re, im = xp.real(g), xp.imag(g)
-        return re * re + im * im
-    return g * g

@@ -25,6 +25,9 @@ COMPUTE_DTYPE = {
 
 REAL_DTYPE = {"complex64": "float32", "complex128": "float64"}
 
+SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+"""Bytes of an element of the real dtypes."""
+
 
 def framework(name: str) -> Any:
     """Return a framework's module if its import is complete, else None.
@@ -95,6 +98,10 @@ class Namespace:
         if self.name == "jax":
             return full_width((x,))
         return x.device if self.name == "cupy" else contextlib.nullcontext()
+
+    def cast(self, x: Any, dtype: Any) -> Any:
+        """Return ``x`` in a dtype, itself where it has it."""
+        return x if x.dtype == dtype else self.xp.astype(x, dtype)
 
     def copy(self, x: Any) -> Any:
         """Return a copy on the device of ``x``; PyTorch's is part of what autograd sees."""

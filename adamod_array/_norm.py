@@ -11,7 +11,6 @@ import numpy as np
 
 from adamod_array import _check, _tree
 from adamod_array._aliasing import is_memory
-from adamod_array._kernels.eager import cast
 from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
 from adamod_array._rate import real_number
@@ -118,7 +117,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     def clipped(g: Array) -> Array:
         dtype = kind.dtype(_COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
         with kind.on_device(g), _silently(kind):
-            return cast(kind, _times(kind, cast(kind, g, dtype), first) * second, g.dtype)
+            return kind.cast(_times(kind, kind.cast(g, dtype), first) * second, g.dtype)
 
     return _tree.unflatten(spec, [None if g is None else clipped(g) for g in leaves])
 
@@ -141,7 +140,7 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
     def parts(g: Array) -> list[Array]:
         """Real and imaginary part of complex numbers: their modulus may overflow where neither does."""
         both = (xp.real(g), xp.imag(g)) if dtype_name(g) in REAL_DTYPE else (g,)
-        return [cast(kind, x, kind.dtype(real)) for x in both]
+        return [kind.cast(x, kind.dtype(real)) for x in both]
 
     def largest(g: Array) -> Array:
         return functools.reduce(xp.maximum, (_largest(kind, x) for x in parts(g)))

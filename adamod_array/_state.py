@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import InitVar, dataclass
-from typing import Any
+from typing import Any, Generic
 
 import optree
 
@@ -14,14 +14,14 @@ from adamod_array._leaves import Leaves
 from adamod_array._method import Method
 from adamod_array._namespace import dtype_name, namespace_of
 from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
-from adamod_array._tree import Tree
+from adamod_array._tree import P, Tree
 
 CHILDREN = ("params", "slots", "step")
 STATIC = ("method", "lr", "weight_decay")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class State:
+class State(Generic[P]):
     """Parameters, slots and step count, with the method that moves them; made by :func:`adamod_array.init`.
 
     Immutable, picklable, deep-copyable, and a pytree for optree, JAX and torch.utils._pytree:
@@ -60,7 +60,7 @@ class State:
       slots: m)
     """
 
-    params: Tree
+    params: P
     slots: dict[str, Tree]
     step: Any
     method: Method
@@ -80,7 +80,7 @@ class State:
         self.__dict__.update({"_known": None, "_is_resolved": False, "_since": _hold.now(), "_spent_by": None} | fields)
 
     @classmethod
-    def of(cls, leaves: Leaves, holds: Holds, step: Any, method: Method, lr: Any, weight_decay: Any) -> State:
+    def of(cls, leaves: Leaves, holds: Holds, step: Any, method: Method, lr: Any, weight_decay: Any) -> State[Any]:
         """Return a state whose trees are built when they are asked for: most steps never do."""
         self = object.__new__(cls)
         fields = self.__dict__
@@ -89,14 +89,14 @@ class State:
         return self
 
     @classmethod
-    def unchecked(cls, *fields: Any) -> State:
+    def unchecked(cls, *fields: Any) -> State[Any]:
         """Return a state of anything, as frameworks put it together: of tracers, of shardings, of nothing at all."""
         self = object.__new__(cls)
         self._begin(**dict(zip((*CHILDREN, *STATIC), fields, strict=True)))
         return self
 
     @classmethod
-    def of_graph(cls, known: tuple[Leaves, Holds] | None, **fields: Any) -> State:
+    def of_graph(cls, known: tuple[Leaves, Holds] | None, **fields: Any) -> State[Any]:
         """Return the result of a step inside a user's torch.compile, of known leaves or of trees.
 
         It is resolved later: Dynamo draws no numbers and makes no holds.
@@ -136,7 +136,7 @@ class State:
         holds = _hold.holds_on(leaves.columns, held, fields["_since"], leaves.tokens)
         fields["step"], fields["_known"], fields["_is_resolved"] = step_count(self.step), (leaves, holds), True
 
-    def replace(self, **changes: Any) -> State:
+    def replace(self, **changes: Any) -> State[P]:
         """Return a copy with other fields, checked as ``init`` checks them; arrays that are not replaced are shared.
 
         Parameters
@@ -192,7 +192,7 @@ class State:
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *CHILDREN, *STATIC})
 
-    def __copy__(self) -> State:
+    def __copy__(self) -> State[P]:
         twin = dataclasses.replace(self)
         twin.__dict__["_spent_by"] = self.__dict__["_spent_by"]
         return twin

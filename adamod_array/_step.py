@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array import _aliasing, _check, _hold, _kernels, _tree
+from adamod_array import _aliasing, _check, _engines, _hold, _tree
 from adamod_array._coefficients import coefficients_at, next_step
 from adamod_array._hold import Donation, Hold, Holds
-from adamod_array._kernels.trace import slot_is_complex, trace
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method, check_slots
 from adamod_array._namespace import (
@@ -24,12 +23,13 @@ from adamod_array._namespace import (
     is_complex,
     narrows,
 )
+from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import Rates, constant_rate, decay_rate, rates_at
 from adamod_array._state import State
-from adamod_array._tree import Tree
+from adamod_array._tree import P, Tree
 
 
-def init(method: Method, params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State:
+def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State[P]:
     """The state before the first step of any method.
 
     Parameters
@@ -87,7 +87,7 @@ def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
         return kind.xp.zeros_like(p, dtype=kind.dtype(dtype))
 
 
-def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
+def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
     """Take one step of the state's method and return a new state; the old one still stands.
 
     Parameters
@@ -136,20 +136,18 @@ def step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> 
     return take_step(Method, state, grads, lr, donate)
 
 
-def take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
+def take_step(method: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
     """:func:`step`, for a state of one method only."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
-        from adamod_array._kernels import dynamo
-
-        new = dynamo.step(method, state, grads, lr, donate)
+        new: State[P] | None = _engines.step_in_graph(method, state, grads, lr, donate)
         if new is None:
             new = torch.compiler.disable(_take_step)(method, state, grads, lr, donate)
         return new
     return _take_step(method, state, grads, lr, donate)
 
 
-def _take_step(method: type[Method], state: State, grads: Tree, lr: Any, donate: bool) -> State:
+def _take_step(method: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
     """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):
         raise TypeError(
@@ -177,7 +175,7 @@ def _repeated(
 ) -> tuple[Leaves, Holds] | None:
     """Step arrays that lie as those of the last step did, which were checked; None where one does not."""
     plan = leaves.plan
-    if not _kernels.can_repeat(plan) or not plan.serves(*rates, donate):
+    if not _engines.can_repeat(plan) or not plan.serves(*rates, donate):
         return None
     where = plan.find([*gradients, *leaves.params, *itertools.chain(*leaves.slots)], donate)
     if where is None:
@@ -187,7 +185,7 @@ def _repeated(
         donation = Donation(holds, t)
         plan.step(*arrays, donation.claim)
         return leaves, donation.finish()
-    params, slots = plan.step(*arrays, _kernels.nothing)
+    params, slots = plan.step(*arrays, _engines.nothing)
     _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
     return leaves.renewed(params, slots), {Hold(): None}
 
@@ -215,7 +213,7 @@ def _stepped(
     if donate:
         _aliasing.writable(kind, leaves.named(at), leaves.named(others))
     pairs, which = rates
-    work = _kernels.Work(
+    work = _engines.Work(
         leaves.method,
         kind,
         c,
@@ -225,10 +223,10 @@ def _stepped(
         [gradients[i] for i in at],
         [[slot[i] for slot in leaves.slots] for i in at],
         leaves.plan if every and uniform else None,
-        donation.claim if donate else _kernels.nothing,
+        donation.claim if donate else _engines.nothing,
     )
     try:
-        params, slots = _kernels.run(work, donate)
+        params, slots = _engines.run(work, donate)
     except BaseException:
         if kind.name == "jax":
             if not leaves.have_changed():  # no buffer has been given away

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optree
 
@@ -11,6 +11,16 @@ from adamod_array._namespace import framework, namespace_of
 
 Tree = Any
 """An array, or a nest of dicts, lists, tuples, namedtuples and registered classes of arrays."""
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    P = TypeVar("P", default=Any)  # State alone means State[Any]
+else:
+    from typing import TypeVar
+
+    P = TypeVar("P")
+"""The type of a caller's tree of parameters."""
 
 
 def _none(x: Any) -> bool:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method, abs_sq, bias_correction, corrected_weights
-from adamod_array._state import State
-from adamod_array._step import init, take_step
-from adamod_array._tree import Tree
+from adamod_array._formulas import abs_sq, bias_correction, corrected_weights
+from adamod_array._method import Array, Method
 
 
 @dataclass(frozen=True)
@@ -93,30 +91,3 @@ class Adam(Method):
         _, _, *of_v = c
         eta = self._eta(xp, lr, slots[-1] * sum(of_v))
         return eta, eta
-
-
-def adam_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
-    """The state before the first step of :class:`Adam`; arguments and errors as :func:`adamod_array.init`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import adam_init
-    >>> adam_init({"w": np.zeros(2, np.float32)}, lr=0.1, amsgrad=True).method.slots
-    ('m', 'v', 'v_max')
-    """
-    return init(Adam(**hyperparameters), params, lr, weight_decay=weight_decay)
-
-
-def adam_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
-    """One step of :class:`Adam`: a new state; arguments and errors as :func:`adamod_array.step`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import adam_init, adam_step
-    >>> state = adam_step(adam_init(np.zeros(2), lr=0.1), np.asarray([3.0, -4.0]))
-    >>> print(state.params, state.step)
-    [-0.1  0.1] 1
-    """
-    return take_step(Adam, state, grads, lr, donate)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method, abs_sq, bias_correction, corrected_weights, one_of
-from adamod_array._state import State
-from adamod_array._step import init, take_step
-from adamod_array._tree import Tree
+from adamod_array._formulas import abs_sq, bias_correction, corrected_weights
+from adamod_array._method import Array, Method, one_of
 
 
 @dataclass(frozen=True)
@@ -109,43 +105,3 @@ class AdaMod(Method):
         _, v, s = slots
         eta = self._eta(xp, lr, c, v * sum(c[2:]) if self.variant == "paper" else v)
         return eta, self._bounded(xp, eta, s)
-
-
-def adamod_init(
-    params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, len_memory: float | None = None, **hyperparameters: Any
-) -> State:
-    """The state before the first step of :class:`AdaMod`; arguments and errors as :func:`adamod_array.init`.
-
-    ``len_memory=N`` says ``beta3 = 1 - 1/N``: the number of steps that the bound remembers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import adamod_init
-    >>> adamod_init(np.zeros(2), len_memory=10_000).method.beta3
-    0.9999
-    """
-    if len_memory is not None:
-        if "beta3" in hyperparameters:
-            raise TypeError("adamod_init: give beta3 or len_memory, not both")
-        if isinstance(len_memory, bool) or not isinstance(len_memory, numbers.Real):
-            raise TypeError(f"adamod_init: len_memory must be a number of steps, got {len_memory!r}")
-        if not 1 <= float(len_memory) < math.inf:
-            raise ValueError(f"adamod_init: len_memory must be at least 1 step and finite, got {len_memory}")
-        hyperparameters["beta3"] = 1 - 1 / len_memory
-    return init(AdaMod(**hyperparameters), params, lr, weight_decay=weight_decay)
-
-
-def adamod_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
-    """One step of :class:`AdaMod`: a new state; arguments and errors as :func:`adamod_array.step`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import adamod_init, adamod_step
-    >>> state = adamod_init({"w": np.zeros(2)}, lr=1.0, beta3=0.5)
-    >>> state = adamod_step(state, {"w": np.asarray([3.0, -4.0])})
-    >>> print(state.params["w"], state.step)
-    [-0.5  0.5] 1
-    """
-    return take_step(AdaMod, state, grads, lr, donate)

@@ -21,7 +21,6 @@ import numpy as np
 from adamod_array import _check, _tree
 from adamod_array._coefficients import coefficients_at
 from adamod_array._histogram import Histogram, histogram
-from adamod_array._kernels.eager import cast
 from adamod_array._leaves import Leaves
 from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
@@ -168,7 +167,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
         _check.beside(kind, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
         device, compute = kind.device(p_new), kind.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
         alpha, decay = (None if x is None else kind.scalar(x, _real_dtype(p_new), device) for x in pairs[which[i]])
-        p_old, p_new = cast(kind, p_old, compute), cast(kind, p_new, compute)
+        p_old, p_new = kind.cast(p_old, compute), kind.cast(p_new, compute)
         return kind.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
 
     with np.errstate(all="ignore"):

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._method import Array, Method
-from adamod_array._state import State
-from adamod_array._step import init, take_step
-from adamod_array._tree import Tree
 
 
 @dataclass(frozen=True)
@@ -58,29 +55,3 @@ class Momentum(Method):
     def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
         """The learning rate itself."""
         return lr, lr
-
-
-def momentum_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
-    """The state before the first step of :class:`Momentum`; arguments and errors as :func:`adamod_array.init`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import momentum_init
-    >>> momentum_init(np.zeros(2), nesterov=True).method
-    Momentum(beta=0.9, nesterov=True)
-    """
-    return init(Momentum(**hyperparameters), params, lr, weight_decay=weight_decay)
-
-
-def momentum_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
-    """One step of :class:`Momentum`: a new state; arguments and errors as :func:`adamod_array.step`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import momentum_init, momentum_step
-    >>> print(momentum_step(momentum_init(np.zeros(1), lr=0.5), np.ones(1)).params)
-    [-0.5]
-    """
-    return take_step(Momentum, state, grads, lr, donate)

@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import math as _math
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method, abs_sq, bias_correction, corrected_weights, langevin, one_of
-from adamod_array._state import State
-from adamod_array._step import init, take_step
-from adamod_array._tree import Tree
-
-
-def rho_infinity(beta2: float) -> float:
-    """Equation 6 of Ma & Yarats: the length that the simple moving average tends to."""
-    return 2 / (1 - beta2) - 1
-
-
-def rho(t: Any, beta2: float, math: Any) -> Any:
-    r"""Equation 7 of Ma & Yarats, :math:`\rho_\infty - 2t\beta_2^t/(1-\beta_2^t)`, without its cancellation.
-
-    In float32 the two terms of equation 7 are near 20,000 for ``beta2 = 0.9999`` and their
-    difference near 1: the textbook form is wrong in the first digit and picks the wrong branch.
-    With :math:`x = -\ln\beta_2` and Langevin's function :math:`L(y) = \coth y - 1/y`, it is
-    :math:`t + L(x/2) - t L(xt/2)`, whose terms are small where the result is.
-    """
-    if beta2 == 0:
-        return 1.0
-    x = -_math.log(beta2)
-    y = t * (x / 2)
-    early = t + langevin(x / 2) - t * langevin(math.minimum(y, 1.0))
-    z = math.maximum(y, 1.0)  # or t = 0 would divide by zero
-    late = rho_infinity(beta2) + 2 * t * math.exp(-2 * z) / math.expm1(-2 * z)
-    return math.where(y < 1, early, late)
-
-
-def rectification(t: Any, beta2: float, math: Any, threshold: float = 4.0) -> Any:
-    """Equation 8 of Ma & Yarats: the warmup factor, and 0 where ``rho`` is at most ``threshold``."""
-    r_inf = rho_infinity(beta2)
-    if r_inf <= threshold:
-        return 0.0
-    r_t = rho(t, beta2, math)
-    r = math.maximum(r_t, threshold)
-    square = (r - 4) * (r - 2) / r * (r_inf / ((r_inf - 4) * (r_inf - 2)))
-    return math.where(r_t > threshold, math.sqrt(square), 0.0)
+from adamod_array._formulas import abs_sq, bias_correction, corrected_weights, rectification
+from adamod_array._method import Array, Method, one_of
 
 
 @dataclass(frozen=True)
@@ -151,29 +114,3 @@ class RAdam(Method):
         (_, v), (_, _, *of_v, omega) = slots, c
         eta = lr * self._r(xp, omega, v * sum(of_v) if self.variant == "paper" else v)
         return eta, eta
-
-
-def radam_init(params: Tree, lr: Any = 1e-3, *, weight_decay: Any = 0.0, **hyperparameters: Any) -> State:
-    """The state before the first step of :class:`RAdam`; arguments and errors as :func:`adamod_array.init`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import radam_init
-    >>> radam_init(np.zeros(2), variant="reference").method.threshold
-    5.0
-    """
-    return init(RAdam(**hyperparameters), params, lr, weight_decay=weight_decay)
-
-
-def radam_step(state: State, grads: Tree, *, lr: Any = None, donate: bool = False) -> State:
-    """One step of :class:`RAdam`: a new state; arguments and errors as :func:`adamod_array.step`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from adamod_array import radam_init, radam_step
-    >>> print(radam_step(radam_init(np.zeros(1), lr=0.5), np.ones(1)).params)
-    [-0.5]
-    """
-    return take_step(RAdam, state, grads, lr, donate)

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
 
+from adamod_array._formulas import rectification
 from adamod_array._math import host_math, number
-from adamod_array.radam import rectification
 
 __all__ = [
     "Schedule",

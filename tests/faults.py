@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array import _kernels, _late
+from adamod_array import _engines, _late
 
 Point = tuple[types.CodeType, int]
 """A place in a program: its code, and the offset of the instruction that is about to run."""
@@ -47,7 +47,7 @@ def trace(do: Callable[[], Any], visit: Callable[[Point], None]) -> Any:
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Undo what an exception may leave behind; be silent about those that are raised where nobody can catch them."""
-    tracer, hook, passed_over = sys.gettrace(), sys.unraisablehook, dict(_kernels.passed_over)
+    tracer, hook, passed_over = sys.gettrace(), sys.unraisablehook, dict(_engines.passed_over)
     sys.unraisablehook = lambda _: None
     try:
         with warnings.catch_warnings():
@@ -57,13 +57,13 @@ def _undisturbed() -> Iterator[None]:
         sys.settrace(tracer)
         _release_locks()
         sys.unraisablehook = hook
-        _kernels.passed_over.clear()
-        _kernels.passed_over.update(passed_over)
+        _engines.passed_over.clear()
+        _engines.passed_over.update(passed_over)
 
 
 def _release_locks() -> None:
     """Release what an exception left locked, put in where a `with` ends: no interrupt of Python comes there."""
-    numba = sys.modules.get("adamod_array._kernels.numba")
+    numba = sys.modules.get("adamod_array._engines.numba")
     for lock in (_late.lock, *([numba._pool.lock] if numba else [])):
         with contextlib.suppress(RuntimeError):  # it is nobody's
             while True:

@@ -119,15 +119,15 @@ COMPILERS = {
         """,
     "NumPy's struct is another": """
         import numpy as np
-        from adamod_array._kernels import cache
-        whole = cache.compiled
+        from adamod_array._engines import numba_cache
+        whole = numba_cache.compiled
         def compiled(signature, text="", **options):
             def decorate(function):
                 if function.__name__ == "_found":
                     return lambda objects, headers: np.zeros(1, np.int64)
                 return whole(signature, text, **options)(function)
             return decorate
-        cache.compiled = compiled
+        numba_cache.compiled = compiled
         """,
 }
 SETTINGS = {
@@ -299,7 +299,7 @@ for _ in range(2):
     steps()
     names = [name for name in sys.modules if name.partition(".")[0] == "adamod_array"]
     for name in names:
-        if not name.startswith("adamod_array._kernels."):  # what registers, above all
+        if not name.startswith("adamod_array._engines."):  # what registers, above all
             importlib.reload(sys.modules[name])
     steps()
     for name in names:

@@ -33,10 +33,10 @@ from numba.core import event
 with event.install_recorder("numba:compile") as compiled:
     import adamod_array as a
     step = a.adam_step(a.adam_init(np.arange(3.0), lr=0.5), np.ones(3), donate=True)
-from adamod_array._kernels import cache
+from adamod_array._engines import numba_cache
 starts = [each.data["dispatcher"].py_func.__module__ for _, each in compiled.buffer if each.is_start]
 count = sum(name.startswith("adamod_array.") for name in starts)
-print(step.params.tobytes().hex(), count, cache.status(), sep="\\n")
+print(step.params.tobytes().hex(), count, numba_cache.status(), sep="\\n")
 """
 """Take a step by three compiled functions; tell its numbers, how many were compiled, and where they are kept."""
 FUNCTIONS = 3
@@ -238,7 +238,9 @@ def test_a_file_under_another_s_name_is_not_loaded(filled: Path) -> None:
 
 def test_a_process_that_dies_while_it_writes_leaves_nothing_that_is_read(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    prelude = "import os\nfrom adamod_array._kernels import cache\ncache._Folder.rename = lambda *_: os._exit(9)\n"
+    prelude = (
+        "import os\nfrom adamod_array._engines.numba_cache import _Folder\n_Folder.rename = lambda *_: os._exit(9)\n"
+    )
     with pytest.raises(AssertionError):
         steps(cache, prelude=prelude)
     assert len(drafts(cache)) == 1
@@ -398,8 +400,8 @@ def test_every_private_name_of_numba_may_be_missing(filled: Path) -> None:
         (filled, "numba.core.compiler", "CompileResult._rebuild"),
         (filled, "numba.core.codegen", "CPUCodegen.magic_tuple"),
         (new, "numba.core.codegen", "CodeLibrary.has_dynamic_globals"),
-        (filled, "adamod_array._kernels.cache", "_Cache.load_overload"),
-        (new, "adamod_array._kernels.cache", "_Cache.save_overload"),
+        (filled, "adamod_array._engines.numba_cache", "_Cache.load_overload"),
+        (new, "adamod_array._engines.numba_cache", "_Cache.save_overload"),
     ):
         run = steps(cache, prelude=f"import {module}\ndel {module}.{name}\n")
         assert run.errors == "" and run.compiled >= FUNCTIONS, name

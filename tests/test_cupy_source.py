@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from adamod_array import Adam, AdaMod, Method
-from adamod_array._kernels.cupy import source, takes
-from adamod_array._kernels.trace import Line, trace
+from adamod_array._program.cuda_source import source, takes
+from adamod_array._program.trace import Line, trace
 from tests.cuda.cases import BUILT_IN, Everything
 
 pytestmark = pytest.mark.only("numpy")  # once is enough

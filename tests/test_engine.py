@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adamod_array import Momentum, State, engine, init, momentum_init, momentum_step, show, step
-from adamod_array._kernels import ENGINES, _choice
+from adamod_array._engines import ENGINES, _choice
 from tests.backend import Backend
 from tests.compare import assert_close
 from tests.trees import assert_same, tree

@@ -535,7 +535,7 @@ def test_one_bad_rate_in_a_tree_prefix(backend: Backend, donate: bool, bad: Any,
     prefix = {"layers": [0.1, bad], "b": 0.1}
     for name in ("lr", "weight_decay"):
         with raises(error, f"{name}['layers'][1]"):
-            aa.momentum_init(tree(backend), **{name: prefix})
+            aa.init(aa.Momentum(), tree(backend), **{name: prefix})
     state = aa.momentum_init(tree(backend))
     with refused(backend, state, error, "lr['layers'][1]", donate=donate):
         aa.momentum_step(state, tree(backend), lr=prefix, donate=donate)

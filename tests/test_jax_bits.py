@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, engine, host_math, init, schedules, step
-from adamod_array._kernels import xla
+from adamod_array._engines import xla
 from tests.compare import assert_close
 
 pytestmark = pytest.mark.only("jax")

@@ -195,14 +195,14 @@ def test_first_steps_in_threads_and_after_reloads() -> None:
             [t.start() for t in threads]
             [t.join() for t in threads]
             assert not errors, errors
-            assert not importlib.import_module("adamod_array._kernels").passed_over
+            assert not importlib.import_module("adamod_array._engines").passed_over
             return set(found)
 
         first = first_steps()
         assert len(first) == 2
         from adamod_array import Adam, init, step
         old = jax.jit(step).lower(init(Adam(), jnp.ones(3)), jnp.ones(3)).compile()
-        for name in [name for name in sys.modules if name.startswith("adamod_array._kernels.")]:
+        for name in [name for name in sys.modules if name.startswith("adamod_array._engines.")]:
             if name.rpartition(".")[2] in ("jax", "xla", "ffi", "handler", "fence"):
                 importlib.reload(sys.modules[name])
         assert first_steps() == first
@@ -245,7 +245,7 @@ STEPS = """
         delattr(importlib.import_module(module), attribute)
         sys.modules.pop(name, None)
     from adamod_array import AdaMod, engine, init, step
-    from adamod_array._kernels import passed_over as broken
+    from adamod_array._engines import passed_over as broken
 
     def print_arrays(tree):
         print(*(hash(np.asarray(x).tobytes()) for x in jax.tree.leaves(tree)))
@@ -281,7 +281,7 @@ def test_without_any_compiler_the_rule_serves() -> None:
         import jax, jax.numpy as jnp, numpy as np
         del jax.ffi, jax.lax.bitcast_convert_type
         from adamod_array import Adam, init, step
-        from adamod_array._kernels import passed_over as broken
+        from adamod_array._engines import passed_over as broken
         x = jnp.asarray([1.0, -2.0], "float32")
         for take in (step, jax.jit(step)):
             np.testing.assert_array_equal(np.asarray(take(init(Adam(), x, lr=0.5), x).params), [0.5, -1.5])
@@ -296,7 +296,7 @@ def test_what_a_device_refuses_does_not_cost_the_kernel() -> None:
         """
         import jax, jax.numpy as jnp
         from adamod_array import Adam, init, step
-        from adamod_array._kernels import passed_over as broken
+        from adamod_array._engines import passed_over as broken
         x, y = (jax.device_put(jnp.ones(3), device) for device in jax.devices())
         state = init(Adam(), {"a": x, "b": y})
         try:
@@ -383,16 +383,16 @@ def test_no_tracer_leaks(how: str) -> None:
 def test_many_leaves_are_stepped_a_few_at_a_call() -> None:
     """XLA compiles a call in a time that grows with the square of its leaves; the bits are those of one call."""
     pytest.importorskip("numba")
-    from adamod_array._kernels import ffi
+    from adamod_array._engines import xla_ffi
 
-    n = 2 * ffi.LEAVES + 3
+    n = 2 * xla_ffi.LEAVES + 3
     sizes = [1 + i % 7 for i in range(n)]
     dtypes = ["float32" if i % 5 else "bfloat16" for i in range(n)]
     params = [jnp.linspace(-1, 1, size).astype(dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
     start = init(AdaMod(), params, [0.1 * (1 + i % 3) for i in range(n)], weight_decay=0.1)
     text = jax.jit(step).lower(start, params).compile().as_text()
     calls = [line for line in text.splitlines() if 'custom_call_target="adamod_array_' in line]
-    assert len(calls) == -(-dtypes.count("float32") // ffi.LEAVES) + 1
+    assert len(calls) == -(-dtypes.count("float32") // xla_ffi.LEAVES) + 1
     with engine("jit"):
         expected = step(start, params)
     for found in (step(start, params), jax.jit(step)(start, params), step(copied(start), params, donate=True)):

@@ -13,18 +13,18 @@ import optree
 import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, adam_step, engine, init, schedules, step
-from adamod_array._kernels import foreach
-from adamod_array._kernels.lists import source
-from adamod_array._kernels.trace import trace
+from adamod_array._engines import torch_lists
+from adamod_array._engines.torch_program import source
+from adamod_array._program.trace import trace
 from tests.compare import assert_close
 from tests.trees import METHODS, values
 
 pytestmark = pytest.mark.only("torch")
 torch = pytest.importorskip("torch")
-dynamo = pytest.importorskip("adamod_array._kernels.dynamo")
+dynamo = pytest.importorskip("adamod_array._engines.torch_dynamo")
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
-needs_compiler = pytest.mark.skipif(bool(foreach.missing_compiler("cpu")), reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(bool(torch_lists.missing_compiler("cpu")), reason="no C++ compiler")
 
 
 def host(x: Any) -> np.ndarray[Any, Any]:
@@ -87,7 +87,7 @@ def test_lists_step_as_tensors_do(method: Method, dtype: str, donate: bool) -> N
 @pytest.mark.parametrize("donate", [False, True])
 def test_leaves_too_large_to_be_stepped_together(donate: bool) -> None:
     """Each has its own rate and decay all the same."""
-    sizes = {"a": foreach.CHUNK, "b": 3, "c": foreach.CHUNK + 1, "d": 5}
+    sizes = {"a": torch_lists.CHUNK, "b": 3, "c": torch_lists.CHUNK + 1, "d": 5}
     params = {name: torch.tensor(values(n), dtype=torch.float32) for name, n in sizes.items()}
     grads = {name: torch.tensor(values(n, seed=1), dtype=torch.float32) for name, n in sizes.items()}
     rates = {"lr": {"a": 0.5, "b": 0.25, "c": 0.125, "d": 1.0}, "weight_decay": {"a": 0.5, "b": 0.5, "c": 0.0, "d": 1}}
@@ -157,7 +157,7 @@ def test_a_rule_that_passes_arrays_on(name: str, donate: bool) -> None:
 @pytest.mark.parametrize("name", ["foreach", pytest.param("compile", marks=needs_compiler)])
 def test_a_gradient_that_is_another_parameter(name: str) -> None:
     """The gradient of x * y is (y, x): donated, x must not be written before y's gradient is read."""
-    shape = (foreach.CHUNK,)
+    shape = (torch_lists.CHUNK,)
     x, y = torch.full(shape, 2.0), torch.full(shape, 3.0)
     state = init(Momentum(), {"x": x, "y": y}, lr=0.5)
     with engine(name):
@@ -296,8 +296,8 @@ def test_a_hundred_steps_are_compiled_once(compilations: Callable[[], int]) -> N
 @needs_compiler
 def test_auto_never_waits_for_the_compiler(compilations: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Numba too: seconds of compilation are a choice, whatever the size of the leaves."""
-    monkeypatch.setattr("adamod_array._kernels._has_numba", lambda: False)
-    params = {"small": torch.ones(3), "large": torch.ones(foreach.CHUNK + 1)}
+    monkeypatch.setattr("adamod_array._engines._has_numba", lambda: False)
+    params = {"small": torch.ones(3), "large": torch.ones(torch_lists.CHUNK + 1)}
     state = init(Momentum(), params)
     with engine("auto"):
         new = step(state, params)
@@ -308,8 +308,8 @@ def test_auto_never_waits_for_the_compiler(compilations: Callable[[], int], monk
 
 
 def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreach, "_broken", {})
-    monkeypatch.setattr(foreach, "_missing_compiler", lambda device: "")
+    monkeypatch.setattr(torch_lists, "_broken", {})
+    monkeypatch.setattr(torch_lists, "_missing_compiler", lambda device: "")
 
     def broken(*_: Any, **__: Any) -> Any:
         def call(*_: Any) -> Any:
@@ -317,7 +317,7 @@ def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch: pytest
 
         return call
 
-    monkeypatch.setattr(foreach, "_fused", broken)
+    monkeypatch.setattr(torch_lists, "_fused", broken)
     state = init(Momentum(), {"a": torch.ones(3), "b": torch.ones(2)}, lr=0.5)
     grads = {"a": torch.ones(3), "b": torch.ones(2)}
     with engine("compile"):
@@ -327,7 +327,7 @@ def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch: pytest
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             new = step(new, grads)
-    assert "no header" in foreach.missing_compiler("cpu")
+    assert "no header" in torch_lists.missing_compiler("cpu")
     assert_close(host(new.params["a"]), np.full(3, 1 - 0.5 * (1 + 1.9), np.float32), ulp=1)
 
 

@@ -139,7 +139,8 @@ def test_none_stands_for_what_is_not_optimized(backend: Backend) -> None:
 
 
 def test_an_empty_tree_only_counts(backend: Backend) -> None:
-    state = adamod_init({})
+    params: dict[str, Any] = {}
+    state = adamod_init(params)
     for donate in (False, True, False):
         state = adamod_step(state, {}, donate=donate)
     assert state.step == 3

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array import AdaMod, Method
-from adamod_array._kernels.trace import Line, trace
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
+from adamod_array._program.trace import Line, trace
 from tests.trees import METHODS
 
 KERNEL = "adamod_array_step"

@@ -30,9 +30,6 @@ OUTPUT, CAST = 'f"out_{name} = {_C_TYPE[stored[name]]}({text(x)});"', "{_C_TYPE[
 SCALARS = "f\"{number['real']} {name}\" for name in (*line.scalars"
 
 EMITTER = [
-    # options of the compiler
-    Mutant("multiply-adds are contracted", OPTIONS, '("--fmad=true",)', compiled("adam_float32")),
-    Mutant("fast math", OPTIONS, '("--fmad=false", "--use_fast_math")', compiled("adam_float32")),
     # operations
     Mutant("an approximate quotient", '"{} / {}"', '"__fdividef({}, {})"', compiled("adam_float32")),
     Mutant(
@@ -74,13 +71,17 @@ EMITTER = [
         OUTPUT.replace(" = ", " += ", 1),
         steps("fresh_memory_is_never_read and cupy-float32-adam]"),
     ),
+]
+
+LAUNCHES = [
+    Mutant("multiply-adds are contracted", OPTIONS, '("--fmad=true",)', compiled("adam_float32")),
+    Mutant("fast math", OPTIONS, '("--fmad=false", "--use_fast_math")', compiled("adam_float32")),
     Mutant(
         "fresh arrays for a donated state",
         "new = old if donate else [",
         "new = [",
         steps("a_donated_step_allocates_nothing[adam]"),
     ),
-    # launches
     Mutant(
         "a gradient copied first",
         "_launch(kernel, g, old",
@@ -107,4 +108,4 @@ EMITTER = [
     ),
 ]
 
-MUTANTS: Mutants = {"adamod_array/_kernels/cupy.py": EMITTER}
+MUTANTS: Mutants = {"adamod_array/_program/cuda_source.py": EMITTER, "adamod_array/_engines/cupy.py": LAUNCHES}

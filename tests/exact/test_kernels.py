@@ -162,7 +162,7 @@ def test_a_forked_child_steps_without_threads() -> None:
 
 def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
     """And nothing but an array of NumPy's own is read as one."""
-    from adamod_array._kernels.headers import find, headers_of
+    from adamod_array._engines.numpy_abi import find, headers_of
 
     x = np.zeros((4, 6), np.float32)
     locked = x.copy()

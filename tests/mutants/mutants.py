@@ -52,7 +52,8 @@ def kernels(select: str) -> Check:
 
 
 PACKAGE = "adamod_array"
-KERNELS = f"{PACKAGE}/_kernels"
+ENGINES = f"{PACKAGE}/_engines"
+PROGRAM = f"{PACKAGE}/_program"
 
 STEP = [
     Mutant(
@@ -71,13 +72,13 @@ STEP = [
     Mutant(
         "the claim made after the writes",
         "donation.claim if donate else",
-        "_kernels.nothing if donate else",
+        "_engines.nothing if donate else",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
         "the claim of a repeated step made after the writes",
         "plan.step(*arrays, donation.claim)",
-        "plan.step(*arrays, _kernels.nothing)",
+        "plan.step(*arrays, _engines.nothing)",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
@@ -613,7 +614,7 @@ NUMBA = [
     ),
 ]
 
-LOOK = [
+SIGNATURES = [
     Mutant(
         "tensors not compared with those of the last step",
         "not self._guards.check(*arrays) or ",
@@ -628,7 +629,7 @@ LOOK = [
     ),
 ]
 
-HEADERS = [
+NUMPY_ABI = [
     Mutant("the type", "peek(x + _TYPE) != row[0] or ", "", kernels("known_again")),
     Mutant("the dtype", " or peek(x + _DTYPE) != row[1]", "", kernels("known_again")),
     Mutant("the shape", "peek(shape + 8 * j) != row[4 + j] or ", "", kernels("known_again")),
@@ -640,15 +641,7 @@ HEADERS = [
     ),
 ]
 
-LOOP = [
-    Mutant(
-        "the other branch of where",
-        '"{1} if {0} else {2}"',
-        '"{2} if {0} else {1}"',
-        numpy("results", "whatever and scalars"),
-    ),
-    Mutant("less for less or equal", '"le": "{} <= {}"', '"le": "{} < {}"', numpy("results", "whatever and equal")),
-    Mutant("the last element", "{BLOCK}, sizes[leaf])", "{BLOCK}, sizes[leaf] - 1)", numpy("step", "without_memory")),
+NUMBA_COMPILE = [
     Mutant(
         "the last block",
         "[-(-size // BLOCK) for size in sizes]",
@@ -661,6 +654,17 @@ LOOP = [
         "0.0 if factor is None",
         numpy("step", "weight_decay_of_a_tree_prefix"),
     ),
+]
+
+NUMBA_SOURCE = [
+    Mutant(
+        "the other branch of where",
+        '"{1} if {0} else {2}"',
+        '"{2} if {0} else {1}"',
+        numpy("results", "whatever and scalars"),
+    ),
+    Mutant("less for less or equal", '"le": "{} <= {}"', '"le": "{} < {}"', numpy("results", "whatever and equal")),
+    Mutant("the last element", "{BLOCK}, sizes[leaf])", "{BLOCK}, sizes[leaf] - 1)", numpy("step", "without_memory")),
     Mutant(
         "the sign of zero",
         "setdefault(repr(x), f",
@@ -697,7 +701,7 @@ EAGER = [
     ),
     Mutant(
         "a gradient of 16 bits computed in 16 bits",
-        "lr, decay, c, cast(kind, g, compute)",
+        "lr, decay, c, kind.cast(g, compute)",
         "lr, decay, c, g",
         numpy("step", "gradients_in_another_precision"),
     ),
@@ -766,7 +770,7 @@ TORCH = [
     ),
 ]
 
-FOREACH = [
+TORCH_LISTS = [
     Mutant(
         "a plan used for other rates",
         "(plan.donate, plan.which, plan.decay) != (donate, work.which, decay)",
@@ -800,7 +804,7 @@ FOREACH = [
     ),
 ]
 
-LISTS = [
+TORCH_PROGRAM = [
     Mutant(
         "what a rule passes on not copied",
         'f"copy({x})" if passed else text(x)',
@@ -875,7 +879,7 @@ TRACE = [
     ),
 ]
 
-CACHE = [
+NUMBA_CACHE = [
     Mutant(
         "a damaged file",
         "data[:_DIGEST] != _checksum(key, payload)",
@@ -921,14 +925,15 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
-    f"{KERNELS}/numba.py": NUMBA,
-    f"{KERNELS}/look.py": LOOK,
-    f"{KERNELS}/headers.py": HEADERS,
-    f"{KERNELS}/loop.py": LOOP,
-    f"{KERNELS}/eager.py": EAGER,
-    f"{KERNELS}/torch.py": TORCH,
-    f"{KERNELS}/foreach.py": FOREACH,
-    f"{KERNELS}/lists.py": LISTS,
-    f"{KERNELS}/trace.py": TRACE,
-    f"{KERNELS}/cache.py": CACHE,
+    f"{ENGINES}/numba.py": NUMBA,
+    f"{ENGINES}/signatures.py": SIGNATURES,
+    f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
+    f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
+    f"{PROGRAM}/numba_source.py": NUMBA_SOURCE,
+    f"{ENGINES}/eager.py": EAGER,
+    f"{ENGINES}/torch.py": TORCH,
+    f"{ENGINES}/torch_lists.py": TORCH_LISTS,
+    f"{ENGINES}/torch_program.py": TORCH_PROGRAM,
+    f"{PROGRAM}/trace.py": TRACE,
+    f"{ENGINES}/numba_cache.py": NUMBA_CACHE,
 }

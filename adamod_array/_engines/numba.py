@@ -20,12 +20,13 @@ import numba
 import numpy as np
 
 from adamod_array._aliasing import overlapping
-from adamod_array._kernels import Result, Work, eager, pass_over, passed_over
-from adamod_array._kernels.look import addresses_of, look_at
-from adamod_array._kernels.loop import SERIAL, STORAGE, blocks, compiled_kernel, rows_of, source
-from adamod_array._kernels.trace import trace
+from adamod_array._engines import Result, Work, eager, pass_over, passed_over
+from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_kernel, rows_of
+from adamod_array._engines.signatures import addresses_of, look_at
 from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
+from adamod_array._program.numba_source import source
+from adamod_array._program.trace import trace
 
 
 class _Pool:

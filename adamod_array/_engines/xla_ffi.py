@@ -19,14 +19,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from adamod_array._kernels import Result, Work
-from adamod_array._kernels.handler import handler_of
-from adamod_array._kernels.jax import KEPT, reason
-from adamod_array._kernels.loop import SERIAL, STORAGE, compiled_kernel, rows_of, source, stamp
-from adamod_array._kernels.trace import trace
-from adamod_array._kernels.xla import on_one_cpu
+from adamod_array._engines import Result, Work
+from adamod_array._engines.numba_compile import SERIAL, STORAGE, compiled_kernel, rows_of, stamp
+from adamod_array._engines.xla import KEPT, on_one_cpu
+from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
+from adamod_array._program.numba_source import source
+from adamod_array._program.trace import trace
 
 LEAVES = 64
 """At most so many of a call: the time that XLA takes to compile one grows with the square of its operands."""
@@ -45,7 +45,11 @@ def _building() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise error if isinstance(error, UnavailableError) else UnavailableError(reason(error)) from error
+        raise (
+            error
+            if isinstance(error, UnavailableError)
+            else UnavailableError(f"{type(error).__name__}: {error}".partition("\n")[0])
+        ) from error
 
 
 def takes(work: Work) -> bool:

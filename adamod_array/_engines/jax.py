@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._kernels import Result, Work, compiled, eager, pass_over, passed_over, xla
-from adamod_array._kernels.fence import NOT_TRACED
+from adamod_array._engines import Result, Work, compiled, eager, pass_over, passed_over, xla
+from adamod_array._engines.xla import KEPT
+from adamod_array._engines.xla_fence import NOT_TRACED
 from adamod_array._late import late
 from adamod_array._namespace import is_tracer
 
@@ -81,11 +82,6 @@ MISSING = (AttributeError, ImportError, NotImplementedError)
 """What is raised where a JAX has no longer, or not yet, what is asked of it."""
 
 
-def reason(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
 def _outside_programs() -> Any:
     """A context in which arrays that are known are computed with, also while JAX traces a program of the user's."""
     jax = sys.modules["jax"]
@@ -99,7 +95,7 @@ def _kernels() -> Any:
     if not CALLS_KERNELS or KERNEL in passed_over or not compiled():
         return None
     try:
-        return late("adamod_array._kernels.ffi")
+        return late("adamod_array._engines.xla_ffi")
     except Exception as error:  # whatever a compiler raises that is installed and does not work
         pass_over(KERNEL, error.__cause__ or error)
         return None
@@ -107,12 +103,6 @@ def _kernels() -> Any:
 
 CALLS_KERNELS = platform.machine().lower() in ("x86_64", "amd64")
 """Where a kernel can have every thread keep denormals, which XLA's own threads flush and Numba's do not."""
-
-KEPT: dict[str, Any] = vars(sys).setdefault("_adamod_array_kept", {})
-"""What JAX keeps for the life of the process, by name: it outlives this module, which may be imported again.
-
-Filled by ``setdefault``, which is atomic: a lock could be held for ever by an interrupt or a fork.
-"""
 
 
 def programs_of(engine: str) -> Any:

@@ -13,11 +13,10 @@ import torch
 from torch.utils import _pytree
 
 from adamod_array._coefficients import next_step
-from adamod_array._kernels import apply_rule
-from adamod_array._method import Method, _logarithm
+from adamod_array._formulas import _logarithm
+from adamod_array._method import Method, apply_rule
 from adamod_array._state import State
 from adamod_array._tree import Tree
-from adamod_array.schedules import Schedule
 
 _COMPUTE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
@@ -151,9 +150,9 @@ def _tensors(*xs: Any) -> list[Any]:
 
 def _read(lr: Any, t: Any) -> Any:
     """A rate at step ``t``, a tensor."""
-    if isinstance(lr, Schedule):
-        return lr.at(t, _Functions)
-    return lr if isinstance(lr, torch.Tensor) or not callable(lr) else lr(t)
+    if isinstance(lr, torch.Tensor) or not callable(lr):
+        return lr
+    return lr.at(t, _Functions) if hasattr(lr, "at") else lr(t)
 
 
 class _Scalars:
@@ -192,7 +191,7 @@ def _fits(p: Any, g: Any) -> bool:
 
 
 def _are_differentiated(params: list[Any], inputs: list[Any]) -> bool:
-    """Whether the step is to be, as :mod:`adamod_array._kernels.torch` says it."""
+    """Whether the step is to be, as :mod:`adamod_array._engines.torch` says it."""
     return any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs) or any(
         p is not None and p.requires_grad and not p.is_leaf for p in params
     )

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from adamod_array._aliasing import WRITABLE, overlapping
-from adamod_array._kernels import Result, Work, apply_rule
-from adamod_array._kernels.trace import trace
+from adamod_array._engines import Result, Work
+from adamod_array._method import apply_rule
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
+from adamod_array._program.trace import trace
 
 BLOCK = 1 << 14
 """Elements of a NumPy array that are stepped at a time: with the rule's temporaries they stay in a core's cache."""
@@ -124,8 +125,8 @@ def _new(work: Work, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[Any]:
     """Return the rule's results, each an array of its own, also where the rule passes an input on or gives a number."""
     lr, decay, c = leaf.scalars
     kind, compute = work.kind, work.kind.dtype(leaf.dtype)
-    slots = [cast(kind, x, kind.dtype(dtype)) for x, dtype in zip(kept, leaf.slot_dtypes, strict=True)]
-    new = apply_rule(work.method, kind.xp, lr, decay, c, cast(kind, g, compute), cast(kind, p, compute), slots)
+    slots = [kind.cast(x, kind.dtype(dtype)) for x, dtype in zip(kept, leaf.slot_dtypes, strict=True)]
+    new = apply_rule(work.method, kind.xp, lr, decay, c, kind.cast(g, compute), kind.cast(p, compute), slots)
     copied = [passed and kind.name in WRITABLE for passed in leaf.passed_on]
     results = [_broadcast(kind, x, leaf.dtype, p) for x in new]
     return [kind.copy(x) if copy else x for x, copy in zip(results, copied, strict=True)]
@@ -169,11 +170,6 @@ def _scalars(work: Work, which: int, dtype: str, device: Any) -> tuple[Any, Any,
     )
 
 
-def cast(kind: Namespace, x: Any, dtype: Any) -> Any:
-    """Return ``x`` as that dtype, itself where it has it."""
-    return x if x.dtype == dtype else kind.xp.astype(x, dtype)
-
-
 def _finish(kind: Namespace, new: Any, old: Any, in_place: bool) -> Any:
     """Return the result in the old array's dtype, written into it where it was donated and can be."""
     if kind.name == "numpy":
@@ -181,4 +177,4 @@ def _finish(kind: Namespace, new: Any, old: Any, in_place: bool) -> Any:
     if in_place:
         old[...] = new
         return old
-    return cast(kind, new, old.dtype)
+    return kind.cast(new, old.dtype)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._aliasing import overlapping
-from adamod_array._kernels import Result, Work
-from adamod_array._kernels.lists import fresh, is_list, program, write
-from adamod_array._kernels.trace import trace
+from adamod_array._engines import Result, Work
+from adamod_array._engines.torch_program import fresh, is_list, program, write
 from adamod_array._late import late
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
+from adamod_array._program.trace import trace
 
 CHUNK = 1 << 16
 """Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""

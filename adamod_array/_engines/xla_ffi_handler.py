@@ -13,8 +13,8 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.core.typing import signature
 
-from adamod_array._kernels.loop import BLOCK
-from adamod_array._kernels.memory import memory, peek
+from adamod_array._engines.numba_memory import memory, peek
+from adamod_array._program.numba_source import BLOCK
 
 _EXTENSION, _ARGS, _RETS = 8, 72, 112
 """Where a call frame (XLA_FFI_CallFrame) keeps its extensions, arguments and results."""

@@ -12,11 +12,10 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from adamod_array._namespace import COMPUTE_DTYPE
+from adamod_array._namespace import COMPUTE_DTYPE, SIZE
 
 _HALF, _WORD = ir.IntType(16), ir.IntType(32)
 _ELEMENT = {"float16": ir.HalfType(), "bfloat16": _HALF, "float32": ir.FloatType(), "float64": ir.DoubleType()}
-SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 def converts_float16() -> bool:

@@ -1,4 +1,4 @@
-"""A rule's straight line as one loop over memory, compiled by Numba.
+"""A Program as a loop over memory, in the Python that Numba compiles.
 
 The kernel gets addresses, not arrays, and takes every leaf of a tree in one call. Loads and stores
 carry LLVM's alias scopes (two arrays never overlap, each may be rewritten in place), without which
@@ -7,28 +7,11 @@ the loop does not vectorise.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import sys
-import types
-from collections.abc import Sequence
-from typing import Any
+from adamod_array._namespace import COMPUTE_DTYPE, SIZE
+from adamod_array._program.trace import Line
 
-import numba
-import numpy as np
-
-from adamod_array import __version__
-from adamod_array._kernels.cache import SOURCES, compiled
-from adamod_array._kernels.memory import SIZE, converts_float16
-from adamod_array._kernels.trace import Line
-from adamod_array._namespace import COMPUTE_DTYPE
-
-STORAGE = ("float16", "bfloat16", "float32", "float64")[0 if converts_float16() else 1 :]
-"""Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
-SERIAL = 1 << 17
-"""Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
 
 _LINE = 64
 """Bytes of a cache line."""
@@ -83,7 +66,7 @@ def source(
     head = [
         "import numpy as np",
         "from numba import prange",
-        "from adamod_array._kernels.memory import maximum, memory, minimum, prefetch",
+        "from adamod_array._engines.numba_memory import maximum, memory, minimum, prefetch",
         f"fetch_g, fetch = prefetch(False), prefetch({donate})",
     ]
     for j, column in enumerate(columns):
@@ -117,40 +100,3 @@ def source(
     ]
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
     return "\n".join([*head, "", "", *kernel, ""]), tuple(map(float, constants))
-
-
-def stamp(text: str) -> str:
-    """A name for a kernel's source, with all that it is compiled with."""
-    versions = f"{numba.__version__} {__version__} ".encode()
-    return hashlib.sha256(versions + SOURCES + text.encode()).hexdigest()[:20]
-
-
-@functools.cache
-def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
-    """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
-    module = types.ModuleType(f"{__package__}.kernel_{stamp(text)}{'' if threads else '_serial'}")
-    sys.modules[module.__name__] = module  # Numba looks there when it loads a kernel
-    exec(compile(text, f"<{module.__name__}>", "exec"), module.__dict__)
-    vector, number = numba.types.int64[::1], getattr(numba.types, compute)
-    signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
-    how = {"parallel": threads, "error_model": "numpy", "nogil": True, "boundscheck": False}
-    return compiled(signature, text, **how)(module.kernel)
-
-
-def rows_of(
-    pairs: Sequence[tuple[Any, Any]], decay: bool, c: tuple[Any, ...], constants: tuple[float, ...]
-) -> list[tuple[Any, ...]]:
-    """A kernel's scalars for each pair of rate and decay factor, in the order of its source, unrounded."""
-    return [
-        (lr, 1.0 if factor is None else factor, *c, *constants) if decay else (lr, *c, *constants)
-        for lr, factor in pairs
-    ]
-
-
-@functools.lru_cache(maxsize=256)
-def blocks(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """The sizes as an array; leaf and first element of every block."""
-    counts = [-(-size // BLOCK) for size in sizes]
-    leaf_of = np.repeat(np.arange(len(sizes)), counts)
-    start_of = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)]) * BLOCK
-    return np.asarray(sizes, np.int64), leaf_of, start_of

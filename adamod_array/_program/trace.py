@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from adamod_array._kernels import apply_rule
 from adamod_array._math import number
-from adamod_array._method import Method
+from adamod_array._method import Method, apply_rule
 
 BINARY = ("add", "sub", "mul", "div", "minimum", "maximum")
 UNARY = ("neg", "sqrt", "exp", "abs", "real", "imag")

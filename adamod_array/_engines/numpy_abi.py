@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._kernels.cache import compiled
-from adamod_array._kernels.memory import peek
+from adamod_array._engines.numba_cache import compiled
+from adamod_array._engines.numba_memory import peek
 
 _HEAD = object.__basicsize__
 """PyArrayObject_fields, a part of NumPy's stable C ABI, follows the object's head, which ends with its type."""

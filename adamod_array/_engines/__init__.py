@@ -63,21 +63,6 @@ Result = tuple[Sequence[Array], Sequence[Sequence[Array]]]
 """The new parameters, and the new slots of each."""
 
 
-def apply_rule(
-    method: Method, xp: Any, lr: Array, decay: Array | None, c: Any, g: Array, p: Array, slots: Sequence[Array]
-) -> tuple[Array, ...]:
-    """Decoupled weight decay, then the rule: the text that every engine runs."""
-    if decay is not None:
-        p = decay * p
-    new = tuple(method.rule(xp, lr, c, g, p, *slots))
-    if len(new) != 1 + len(slots):
-        raise TypeError(
-            f"{type(method).__name__}.rule must return the parameter and its {len(slots)} slots"
-            f" {method.slots}, got {len(new)} values"
-        )
-    return new
-
-
 def run(work: Work, donate: bool) -> Result:
     """Take the step by the engine in force."""
     name = work.kind.name
@@ -89,6 +74,19 @@ def run(work: Work, donate: bool) -> Result:
         engine = (compiled() if name == "numpy" else None) or _module("eager")
     result: Result = engine.run(work, donate)
     return result
+
+
+def step_in_graph(method: type[Method], state: Any, grads: Any, lr: Any, donate: bool) -> Any:
+    """Take a step as a part of the graph that a user's ``torch.compile`` traces; None where that cannot be."""
+    from adamod_array._engines import torch_dynamo  # which Dynamo follows, unlike a call of late()
+
+    return torch_dynamo.step(method, state, grads, lr, donate)
+
+
+def serving(name: str, framework: Any) -> tuple[str, str]:
+    """Return the engine that ``auto`` takes for a framework, and why no faster one."""
+    found: tuple[str, str] = _module("report").serving(name, framework)
+    return found
 
 
 def can_repeat(plan: Any) -> bool:

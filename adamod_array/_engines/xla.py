@@ -10,11 +10,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from adamod_array._kernels import Result, Work
-from adamod_array._kernels.fence import divisor, fenced, first, hidden_zero, mixed
-from adamod_array._kernels.trace import COMPARISONS, Line, Operand, Operation, trace
+from adamod_array._engines import Result, Work
+from adamod_array._engines.xla_fence import divisor, fenced, first, hidden_zero, mixed
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
+from adamod_array._program.trace import COMPARISONS, Line, Operand, Operation, trace
+
+KEPT: dict[str, Any] = vars(sys).setdefault("_adamod_array_kept", {})
+"""What JAX keeps for the life of the process, by name: it outlives this module, which may be imported again.
+
+Filled by ``setdefault``, which is atomic: a lock could be held for ever by an interrupt or a fork.
+"""
 
 
 def program_of(work: Work, secret: Any, donate: bool) -> tuple[Callable[..., Result], tuple[Any, ...]]:

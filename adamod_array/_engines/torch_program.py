@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._kernels.trace import Line
 from adamod_array._namespace import REAL_DTYPE
+from adamod_array._program.trace import Line
 
 _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
 """What PyTorch has for lists; the rest goes tensor by tensor."""

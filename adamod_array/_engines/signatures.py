@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._kernels import pass_over
+from adamod_array._engines import pass_over
 
 try:
-    from adamod_array._kernels import headers
+    from adamod_array._engines import numpy_abi
 except Exception as error:  # no struct as expected, or no compiler: addresses are asked for one by one
     pass_over("a fast look at NumPy's arrays", error)
-    headers = None  # type: ignore[assignment]
+    numpy_abi = None  # type: ignore[assignment]
 
 
 def look_at(arrays: list[Any], count: int, nbytes: Any) -> Any:
@@ -33,7 +33,7 @@ def look_at(arrays: list[Any], count: int, nbytes: Any) -> Any:
         Bytes of each.
     """
     if isinstance(arrays[0], np.ndarray):
-        return NumpyLook(arrays, count) if headers is not None else None
+        return NumpyLook(arrays, count) if numpy_abi is not None else None
     try:
         return TorchLook(arrays, count, nbytes)
     except (ImportError, AttributeError, TypeError) as error:  # names of PyTorch that are not public
@@ -46,12 +46,12 @@ class NumpyLook:
 
     def __init__(self, arrays: list[Any], count: int) -> None:
         self._dtypes = [x.dtype for x in arrays]  # kept alive, for they are known by their addresses
-        self._headers = headers.headers_of(arrays)
+        self._headers = numpy_abi.headers_of(arrays)
         self._is_writable = all(x.flags.writeable for x in arrays[count:])
 
     def find(self, arrays: list[Any], donate: bool) -> Any:
         """Return the arrays' addresses, or None where one has changed, or is locked and would be written."""
-        return headers.find(arrays, self._headers) if self._is_writable or not donate else None
+        return numpy_abi.find(arrays, self._headers) if self._is_writable or not donate else None
 
 
 class TorchLook:
@@ -79,6 +79,6 @@ def addresses_of(framework: str, arrays: list[Any]) -> Any:
     """Return where the data of each array is."""
     if framework == "torch":
         return np.asarray([x.data_ptr() for x in arrays], np.int64)
-    if headers is None:
+    if numpy_abi is None:
         return np.asarray([x.ctypes.data for x in arrays], np.int64)
-    return headers.addresses_of(arrays)
+    return numpy_abi.addresses_of(arrays)

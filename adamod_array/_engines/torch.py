@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array import _kernels
-from adamod_array._kernels import Result, Work, compiled, eager, foreach
+from adamod_array import _engines
+from adamod_array._engines import Result, Work, compiled, eager, torch_lists
 
 _LISTS = ("cpu", "cuda", "xpu", "mps")
 """Devices whose tensors are stepped as lists; any other's one by one."""
@@ -53,7 +53,7 @@ def run(work: Work, donate: bool) -> Result:
     if not donate and _is_differentiated(torch, work):
         return eager.run(work, donate)
     with _without_autograd(torch, work, donate):
-        choice, kernels = _kernels._choice.get(), _kernels_for(work)
+        choice, kernels = _engines._choice.get(), _kernels_for(work)
         if not _are_plain(torch, work):
             plan = None
         elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
@@ -65,7 +65,7 @@ def run(work: Work, donate: bool) -> Result:
             if kernels is not None:
                 params, slots = kernels.run(work, donate)
             else:
-                params, slots = foreach.run(work, donate, fuse=plan.engine == "compile")
+                params, slots = torch_lists.run(work, donate, fuse=plan.engine == "compile")
             work.plan = Plan(plan.choice, plan.engine, work.plan)
     _tell_autograd(work.params, params, slots)
     return params, slots
@@ -107,7 +107,7 @@ def _engine(work: Work, choice: str) -> str:
     devices = {p.device.type for p in work.params}
     if choice not in ("auto", "compile", "foreach") or not devices <= {*_LISTS}:
         return "eager"
-    return "compile" if choice == "compile" and not all(map(foreach.missing_compiler, devices)) else "foreach"
+    return "compile" if choice == "compile" and not all(map(torch_lists.missing_compiler, devices)) else "foreach"
 
 
 def _is_differentiated(torch: Any, work: Work) -> bool:

@@ -1,0 +1,60 @@
+"""The kernels of numba_source, compiled by Numba."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from adamod_array import __version__
+from adamod_array._engines.numba_cache import SOURCES, compiled
+from adamod_array._engines.numba_memory import converts_float16
+from adamod_array._program.numba_source import BLOCK
+
+STORAGE = ("float16", "bfloat16", "float32", "float64")[0 if converts_float16() else 1 :]
+"""Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
+SERIAL = 1 << 17
+"""Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
+
+
+def stamp(text: str) -> str:
+    """A name for a kernel's source, with all that it is compiled with."""
+    versions = f"{numba.__version__} {__version__} ".encode()
+    return hashlib.sha256(versions + SOURCES + text.encode()).hexdigest()[:20]
+
+
+@functools.cache
+def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
+    """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
+    module = types.ModuleType(f"{__package__}.kernel_{stamp(text)}{'' if threads else '_serial'}")
+    sys.modules[module.__name__] = module  # Numba looks there when it loads a kernel
+    exec(compile(text, f"<{module.__name__}>", "exec"), module.__dict__)
+    vector, number = numba.types.int64[::1], getattr(numba.types, compute)
+    signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
+    how = {"parallel": threads, "error_model": "numpy", "nogil": True, "boundscheck": False}
+    return compiled(signature, text, **how)(module.kernel)
+
+
+def rows_of(
+    pairs: Sequence[tuple[Any, Any]], decay: bool, c: tuple[Any, ...], constants: tuple[float, ...]
+) -> list[tuple[Any, ...]]:
+    """A kernel's scalars for each pair of rate and decay factor, in the order of its source, unrounded."""
+    return [
+        (lr, 1.0 if factor is None else factor, *c, *constants) if decay else (lr, *c, *constants)
+        for lr, factor in pairs
+    ]
+
+
+@functools.lru_cache(maxsize=256)
+def blocks(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """The sizes as an array; leaf and first element of every block."""
+    counts = [-(-size // BLOCK) for size in sizes]
+    leaf_of = np.repeat(np.arange(len(sizes)), counts)
+    start_of = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)]) * BLOCK
+    return np.asarray(sizes, np.int64), leaf_of, start_of
