@@ -12,7 +12,7 @@
 from adamod_array import _registration as _registration
 from adamod_array import diagnostics, schedules
 from adamod_array._engines import engine
-from adamod_array._formulas import abs_sq, bias_correction, corrected_weights
+from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
 from adamod_array._math import host_math
 from adamod_array._method import Method
 from adamod_array._norm import clip_by_global_norm, global_norm
@@ -21,11 +21,16 @@ from adamod_array._state import State
 from adamod_array._step import init, step
 from adamod_array.adam import Adam
 from adamod_array.adamod import AdaMod
+from adamod_array.diffgrad import DiffGrad, DiffMod
 from adamod_array.functional import (
     adam_init,
     adam_step,
     adamod_init,
     adamod_step,
+    diffgrad_init,
+    diffgrad_step,
+    diffmod_init,
+    diffmod_step,
     momentum_init,
     momentum_step,
     radam_init,
@@ -39,6 +44,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaMod",
     "Adam",
+    "DiffGrad",
+    "DiffMod",
     "Method",
     "Momentum",
     "RAdam",
@@ -50,8 +57,14 @@ __all__ = [
     "adamod_step",
     "bias_correction",
     "clip_by_global_norm",
+    "corrected_average",
+    "corrected_update",
     "corrected_weights",
     "diagnostics",
+    "diffgrad_init",
+    "diffgrad_step",
+    "diffmod_init",
+    "diffmod_step",
     "engine",
     "global_norm",
     "host_math",

@@ -50,6 +50,30 @@ def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:
     return beta * c, (1 - beta) * c
 
 
+def corrected_update(last: Array, new: Array, b: Any, a: Any) -> Array:
+    """Return a bias-corrected average that takes in a new value, by :func:`corrected_weights`: ``b * last + a * new``.
+
+    Examples
+    --------
+    >>> from adamod_array import corrected_update, corrected_weights, host_math
+    >>> corrected_update(1.5, 5.0, *corrected_weights(0.5, 2, host_math))
+    4.333333333333333
+    """
+    return b * last + a * new
+
+
+def corrected_average(average: Array, b: Any, a: Any) -> Array:
+    """Return the same of an average that has taken in the value; it is rounded twice more.
+
+    Examples
+    --------
+    >>> from adamod_array import corrected_average, corrected_weights, host_math
+    >>> corrected_average(3.25, *corrected_weights(0.5, 2, host_math))
+    4.333333333333333
+    """
+    return average * (b + a)
+
+
 def langevin(y: Any) -> Any:
     """``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
     q = y * y
@@ -112,3 +136,11 @@ def rectification(t: Any, beta2: float, math: Any, threshold: float = 4.0) -> An
     r = math.maximum(r_t, threshold)
     square = (r - 4) * (r - 2) / r * (r_inf / ((r_inf - 4) * (r_inf - 2)))
     return math.where(r_t > threshold, math.sqrt(square), 0.0)
+
+
+def friction(xp: Any, g_last: Array, g: Array) -> Array:
+    """Return DiffGrad's friction coefficient (Dubey et al. 2020, arXiv:1909.11015): a sigmoid of the change, AbsSig.
+
+    1/2 where the gradient stays as it was, near 1 where it changes much; real also for complex gradients.
+    """
+    return 1 / (1 + xp.exp(-xp.abs(g_last - g)))

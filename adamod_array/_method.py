@@ -77,21 +77,22 @@ class Method:
         """
         return ()
 
-    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
-        """One elementwise step: the new parameter and the new slots, in the order of ``slots``.
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Any, **named: Any) -> tuple[Array, ...]:
+        """Return the new parameter and the new slots, in the order of ``slots``, of one elementwise step.
 
         ``lr`` and the coefficients ``c`` are scalars of the compute dtype, ``g`` is the gradient
-        and ``p`` the parameter; all arrays have one shape. ``if`` may look at hyperparameters
-        only; arithmetic among scalars belongs in :meth:`coefficients`.
+        and ``p`` the parameter; all arrays have one shape. Slots come by position: name them in the
+        signature, ``rule(self, xp, lr, c, g, p, m, v)``. ``if`` may look at hyperparameters only;
+        arithmetic among scalars belongs in :meth:`coefficients`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define rule(self, xp, lr, c, g, p, *slots)")
 
-    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
-        """What multiplied the momentum in the step that left these slots: before and after the method's bound.
+    def rates(self, xp: Any, lr: Array, c: Any, *slots: Any, **named: Any) -> tuple[Array, Array]:
+        """Return what multiplied the momentum in the step that left these slots: before and after the method's bound.
 
         For :mod:`adamod_array.diagnostics` alone: a method of your own may leave it out. Made of
-        the functions that :meth:`rule` calls, so that no formula stands twice; a bias-corrected
-        average is ``slot * (b + a)``, with the corrected weights ``b`` and ``a`` among ``c``.
+        the functions that :meth:`rule` calls, so that no formula stands twice;
+        :func:`~adamod_array.corrected_average` gives a bias-corrected average after the step.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
 

@@ -15,10 +15,11 @@ from adamod_array._rate import PerLeaf, is_settled
 from adamod_array._state import CHILDREN, STATIC, State
 from adamod_array.adam import Adam
 from adamod_array.adamod import AdaMod
+from adamod_array.diffgrad import DiffGrad, DiffMod
 from adamod_array.momentum import Momentum
 from adamod_array.radam import RAdam
 
-METHODS: tuple[type[Method], ...] = (Adam, AdaMod, RAdam, Momentum)
+METHODS: tuple[type[Method], ...] = (Adam, AdaMod, RAdam, Momentum, DiffGrad, DiffMod)
 
 
 def _children(state: State) -> tuple[Any, ...]:

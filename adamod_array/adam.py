@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._formulas import abs_sq, bias_correction, corrected_weights
+from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
 from adamod_array._method import Array, Method
 
 
@@ -64,30 +64,36 @@ class Adam(Method):
             return *weights, bias_correction(self.beta2, t, math)
         return *weights, *corrected_weights(self.beta2, t, math)
 
-    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
-        """Algorithm 1, lines 4 to 9."""
-        m, v, *v_max = slots
-        b1, a1, *of_v = c
-        m_last, v_last, g_sq = m, v, abs_sq(xp, g)
+    def rule(
+        self, xp: Any, lr: Array, c: Any, g: Array, p: Array, m: Array, v: Array, v_max: Array = None
+    ) -> tuple[Array, ...]:
+        """Take Algorithm 1's lines 4 to 9."""
+        g_sq, m_last, v_last = abs_sq(xp, g), m, v
         m = self.beta1 * m + (1 - self.beta1) * g
         v = self.beta2 * v + (1 - self.beta2) * g_sq
-        m_hat = b1 * m_last + a1 * g
         if self.amsgrad:
-            v_max = [xp.maximum(v_max[0], v)]
-            v_hat = v_max[0] * of_v[0]
+            b1, a1, correction = c
+            m_hat = corrected_update(m_last, g, b1, a1)
+            v_max = xp.maximum(v_max, v)
+            v_hat = v_max * correction
         else:
-            b2, a2 = of_v
-            v_hat = b2 * v_last + a2 * g_sq
+            b1, a1, b2, a2 = c
+            m_hat = corrected_update(m_last, g, b1, a1)
+            v_hat = corrected_update(v_last, g_sq, b2, a2)
         eta = self._eta(xp, lr, v_hat)
         p = p - eta * m_hat
-        return p, m, v, *v_max
+        return (p, m, v, v_max) if self.amsgrad else (p, m, v)
 
     def _eta(self, xp: Any, lr: Array, v_hat: Array) -> Array:
         root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
         return lr / (root + self.eps)
 
-    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
-        """Line 8, which has no bound."""
-        _, _, *of_v = c
-        eta = self._eta(xp, lr, slots[-1] * sum(of_v))
+    def rates(self, xp: Any, lr: Array, c: Any, m: Array, v: Array, v_max: Array = None) -> tuple[Array, Array]:
+        """Return line 8's rate, which has no bound."""
+        if self.amsgrad:
+            _, _, correction = c
+            eta = self._eta(xp, lr, v_max * correction)
+        else:
+            _, _, b2, a2 = c
+            eta = self._eta(xp, lr, corrected_average(v, b2, a2))
         return eta, eta

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._formulas import abs_sq, bias_correction, corrected_weights
+from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
 from adamod_array._method import Array, Method, one_of
 
 
@@ -74,16 +74,15 @@ class AdaMod(Method):
             return *corrected_weights(self.beta1, t, math), *corrected_weights(self.beta2, t, math)
         return (math.sqrt(bias_correction(self.beta2, t, math)) / bias_correction(self.beta1, t, math),)
 
-    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
-        """Algorithm 2, lines 4 to 11."""
-        m, v, s = slots
-        m_last, v_last, g_sq = m, v, abs_sq(xp, g)
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, m: Array, v: Array, s: Array) -> tuple[Array, ...]:
+        """Take Algorithm 2's lines 4 to 11."""
+        g_sq, m_last, v_last = abs_sq(xp, g), m, v
         m = self.beta1 * m + (1 - self.beta1) * g
         v = self.beta2 * v + (1 - self.beta2) * g_sq
         if self.variant == "paper":
             b1, a1, b2, a2 = c
-            m_hat = b1 * m_last + a1 * g
-            v_hat = b2 * v_last + a2 * g_sq
+            m_hat = corrected_update(m_last, g, b1, a1)
+            v_hat = corrected_update(v_last, g_sq, b2, a2)
         else:
             m_hat, v_hat = m, v
         eta = self._eta(xp, lr, c, v_hat)
@@ -100,8 +99,10 @@ class AdaMod(Method):
     def _bounded(self, xp: Any, eta: Array, s: Array) -> Array:
         return xp.minimum(eta, s)
 
-    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
-        """Lines 8 and 10."""
-        _, v, s = slots
-        eta = self._eta(xp, lr, c, v * sum(c[2:]) if self.variant == "paper" else v)
+    def rates(self, xp: Any, lr: Array, c: Any, m: Array, v: Array, s: Array) -> tuple[Array, Array]:
+        """Return the rates of lines 8 and 10."""
+        if self.variant == "paper":
+            _, _, b2, a2 = c
+            v = corrected_average(v, b2, a2)
+        eta = self._eta(xp, lr, c, v)
         return eta, self._bounded(xp, eta, s)

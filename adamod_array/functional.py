@@ -11,6 +11,7 @@ from adamod_array._step import init, take_step
 from adamod_array._tree import P, Tree
 from adamod_array.adam import Adam
 from adamod_array.adamod import AdaMod
+from adamod_array.diffgrad import DiffGrad, DiffMod
 from adamod_array.momentum import Momentum
 from adamod_array.radam import RAdam
 
@@ -78,7 +79,7 @@ def adamod_init(
     0.9999
     """
     if len_memory is not None:
-        beta3 = _decay_of(len_memory, beta3)
+        beta3 = _decay_of(len_memory, beta3, "adamod_init")
     method = AdaMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, variant=variant, hold_idle=hold_idle)
     return init(method, params, lr, weight_decay=weight_decay)
 
@@ -173,12 +174,88 @@ def momentum_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool 
     return take_step(Momentum, state, grads, lr, donate)
 
 
-def _decay_of(len_memory: float, beta3: float) -> float:
+def diffgrad_init(
+    params: P,
+    lr: Any = 1e-3,
+    *,
+    weight_decay: Any = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> State[P]:
+    """Return the state before the first step of :class:`DiffGrad`; arguments and errors as :func:`adamod_array.init`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import diffgrad_init
+    >>> tuple(diffgrad_init(np.zeros(2)).slots)
+    ('m', 'v', 'g_last')
+    """
+    return init(DiffGrad(beta1=beta1, beta2=beta2, eps=eps), params, lr, weight_decay=weight_decay)
+
+
+def diffgrad_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+    """Take one step of :class:`DiffGrad` and return a new state; arguments and errors as :func:`adamod_array.step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import diffgrad_init, diffgrad_step
+    >>> print(diffgrad_step(diffgrad_init(np.zeros(1), lr=0.5), np.asarray([50.0])).params)
+    [-0.5]
+    """
+    return take_step(DiffGrad, state, grads, lr, donate)
+
+
+def diffmod_init(
+    params: P,
+    lr: Any = 1e-3,
+    *,
+    weight_decay: Any = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    beta3: float = 0.999,
+    eps: float = 1e-8,
+    hold_idle: bool = False,
+    len_memory: float | None = None,
+) -> State[P]:
+    """Return the state before the first step of :class:`DiffMod`; arguments and errors as :func:`adamod_array.init`.
+
+    ``len_memory=N`` says ``beta3 = 1 - 1/N``: the number of steps that the bound remembers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import diffmod_init
+    >>> diffmod_init(np.zeros(2), len_memory=5_000).method.beta3
+    0.9998
+    """
+    if len_memory is not None:
+        beta3 = _decay_of(len_memory, beta3, "diffmod_init")
+    method = DiffMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, hold_idle=hold_idle)
+    return init(method, params, lr, weight_decay=weight_decay)
+
+
+def diffmod_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+    """Take one step of :class:`DiffMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import diffmod_init, diffmod_step
+    >>> print(diffmod_step(diffmod_init(np.zeros(1), lr=0.5, beta3=0.5), np.asarray([50.0])).params)
+    [-0.25]
+    """
+    return take_step(DiffMod, state, grads, lr, donate)
+
+
+def _decay_of(len_memory: float, beta3: float, who: str) -> float:
     """Return the ``beta3`` of a memory of so many steps."""
     if beta3 != AdaMod.beta3:
-        raise TypeError("adamod_init: give beta3 or len_memory, not both")
+        raise TypeError(f"{who}: give beta3 or len_memory, not both")
     if isinstance(len_memory, bool) or not isinstance(len_memory, numbers.Real):
-        raise TypeError(f"adamod_init: len_memory must be a number of steps, got {len_memory!r}")
+        raise TypeError(f"{who}: len_memory must be a number of steps, got {len_memory!r}")
     if not 1 <= float(len_memory) < math.inf:
-        raise ValueError(f"adamod_init: len_memory must be at least 1 step and finite, got {len_memory}")
+        raise ValueError(f"{who}: len_memory must be at least 1 step and finite, got {len_memory}")
     return 1 - 1 / len_memory

@@ -45,13 +45,12 @@ class Momentum(Method):
 
     slots = ("m",)
 
-    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
-        """The velocity, then the step along it."""
-        (m,) = slots
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, m: Array) -> tuple[Array, ...]:
+        """Take the velocity, then the step along it."""
         m = self.beta * m + g
         p = p - lr * (g + self.beta * m if self.nesterov else m)
         return p, m
 
-    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
-        """The learning rate itself."""
+    def rates(self, xp: Any, lr: Array, c: Any, m: Array) -> tuple[Array, Array]:
+        """Return the learning rate itself."""
         return lr, lr

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._formulas import abs_sq, bias_correction, corrected_weights, rectification
+from adamod_array._formulas import (
+    abs_sq,
+    bias_correction,
+    corrected_average,
+    corrected_update,
+    corrected_weights,
+    rectification,
+)
 from adamod_array._method import Array, Method, one_of
 
 
@@ -88,18 +95,18 @@ class RAdam(Method):
             return (*weights, *corrected_weights(self.beta2, t, math), omega)
         return (*weights, omega / math.sqrt(bias_correction(self.beta2, t, math)))
 
-    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, *slots: Array) -> tuple[Array, ...]:
-        """Equations 9 to 11."""
-        m, v = slots
-        b1, a1, *of_v, omega = c
-        m_last, v_last, g_sq = m, v, abs_sq(xp, g)
+    def rule(self, xp: Any, lr: Array, c: Any, g: Array, p: Array, m: Array, v: Array) -> tuple[Array, ...]:
+        """Take equations 9 to 11."""
+        g_sq, m_last, v_last = abs_sq(xp, g), m, v
         m = self.beta1 * m + (1 - self.beta1) * g
         v = self.beta2 * v + (1 - self.beta2) * g_sq
-        m_hat = b1 * m_last + a1 * g
         if self.variant == "paper":
-            b2, a2 = of_v
-            v_hat = b2 * v_last + a2 * g_sq
+            b1, a1, b2, a2, omega = c
+            m_hat = corrected_update(m_last, g, b1, a1)
+            v_hat = corrected_update(v_last, g_sq, b2, a2)
         else:
+            b1, a1, omega = c
+            m_hat = corrected_update(m_last, g, b1, a1)
             v_hat = v
         r = self._r(xp, omega, v_hat)
         p = p - lr * (r * m_hat)
@@ -109,8 +116,12 @@ class RAdam(Method):
         root = xp.sqrt(v_hat + self.eps_root if self.eps_root else v_hat)
         return xp.where(omega > 0, omega / (root + self.eps), 1.0 if self.below == "momentum" else 0.0)
 
-    def rates(self, xp: Any, lr: Array, c: Any, *slots: Array) -> tuple[Array, Array]:
-        """Equation 11 without ``m_hat``: rectified, or up to the threshold alpha or 0."""
-        (_, v), (_, _, *of_v, omega) = slots, c
-        eta = lr * self._r(xp, omega, v * sum(of_v) if self.variant == "paper" else v)
+    def rates(self, xp: Any, lr: Array, c: Any, m: Array, v: Array) -> tuple[Array, Array]:
+        """Return equation 11 without ``m_hat``: rectified, or up to the threshold alpha or 0."""
+        if self.variant == "paper":
+            _, _, b2, a2, omega = c
+            v = corrected_average(v, b2, a2)
+        else:
+            _, _, omega = c
+        eta = lr * self._r(xp, omega, v)
         return eta, eta

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, adam_init, adam_step, init, schedules, step
+from adamod_array import (
+    Adam,
+    AdaMod,
+    DiffGrad,
+    Method,
+    Momentum,
+    RAdam,
+    adam_init,
+    adam_step,
+    init,
+    schedules,
+    step,
+)
 from adamod_array.diagnostics import bounded_fraction, effective_rates, histogram, update_magnitudes
 from tests import oracle
 from tests.backend import Backend
@@ -47,9 +59,11 @@ def rate(method: Any, t: int, row: dict[str, Any], alpha: float) -> Any:
         if method.variant == "reference":  # the box in torch.optim.RAdam's documentation
             return rectified / ((np.sqrt(v) + eps) / np.sqrt(c2))
         return rectified / (np.sqrt(v / c2 + np.longdouble(method.eps_root)) + eps)  # equation 11
+    if isinstance(method, DiffGrad):
+        return alpha / (np.sqrt(v / c2) + eps)  # before the friction
     if isinstance(method, Adam):
         return alpha / (np.sqrt(v / c2 + np.longdouble(method.eps_root)) + eps)  # Algorithm 1, line 8
-    if method.variant == "reference":
+    if getattr(method, "variant", "paper") == "reference":
         eta = alpha * np.sqrt(c2) / c1 / (np.sqrt(v) + eps)
     else:
         eta = alpha / (np.sqrt(v / c2) + eps)  # Algorithm 2, line 8

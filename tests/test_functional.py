@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 import adamod_array as aa
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, functional
+from adamod_array import Adam, AdaMod, DiffGrad, DiffMod, Method, Momentum, RAdam, State, functional
 
 pytestmark = pytest.mark.only("numpy")
 
-METHODS: dict[str, type[Method]] = {"adam": Adam, "adamod": AdaMod, "radam": RAdam, "momentum": Momentum}
+METHODS: dict[str, type[Method]] = {
+    "adam": Adam,
+    "adamod": AdaMod,
+    "radam": RAdam,
+    "momentum": Momentum,
+    "diffgrad": DiffGrad,
+    "diffmod": DiffMod,
+}
 
 
 def test_every_hyperparameter_is_spelt_out() -> None:

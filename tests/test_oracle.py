@@ -88,7 +88,7 @@ def assert_step(backend: Backend, method: Method, dtype: str, lr: Any, t: int, g
     (expected,) = oracle.trajectory(method, np.zeros_like(g), [g], lr, start=t)
     update = backend.numpy(state.params)
     assert update.dtype == g.dtype
-    bound = oracle.allowed(backend, dtype) + (cancelled(method, t) if dtype == "float64" else 0)
+    bound = oracle.allowed(backend, dtype, method) + (cancelled(method, t) if dtype == "float64" else 0)
     assert_close(update, oracle.rounded(expected["params"], dtype), ulp=bound)
     for name in method.slots:
         slot = backend.numpy(state.slots[name])

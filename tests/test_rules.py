@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, host_math
+from adamod_array import Adam, AdaMod, DiffGrad, DiffMod, Method, Momentum, RAdam, host_math
 from adamod_array._namespace import namespace_of
 from tests.backend import Backend
 from tests.compare import assert_close
 from tests.trees import METHODS, values
 
-CLASSES = (Adam, AdaMod, RAdam, Momentum)
+CLASSES = (Adam, AdaMod, RAdam, Momentum, DiffGrad, DiffMod)
 ELEMENTWISE = {"sqrt", "minimum", "maximum", "where", "abs", "exp"}
 OF_ABS_SQ = {"isdtype", "real", "imag"}
 SCALAR = {"exp", "expm1", "log", "sqrt", "minimum", "maximum", "where"}
@@ -45,7 +45,7 @@ def test_a_rule_needs_elementwise_functions_alone(backend: Backend, method: Meth
         kind = namespace_of(p)
         assert kind is not None
         xp = Only(kind.xp, ELEMENTWISE | OF_ABS_SQ)
-        slots = [backend.array(np.zeros(4), dtype if name == "m" else "float32") for name in method.slots]
+        slots = [backend.array(np.zeros(4), dtype if name in ("m", "g_last") else "float32") for name in method.slots]
         lr, *scalars = (kind.scalar(x, "float32", kind.device(p)) for x in (0.1, *c))
         new = method.rule(xp, lr, tuple(scalars), g, p, *slots)
         assert len(new) == 1 + len(slots)
@@ -172,10 +172,11 @@ def test_attributes_are_functions_or_hyperparameters(function: Any) -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_rule_calls_the_namespace_and_abs_sq(cls: type[Method]) -> None:
+def test_a_rule_calls_the_namespace_and_shared_formulas(cls: type[Method]) -> None:
     for node in ast.walk(text_of(cls.rule)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id == "abs_sq", f"line {node.lineno} calls {node.func.id}"
+            formulas = {"abs_sq", "corrected_update", "friction"}
+            assert node.func.id in formulas, f"line {node.lineno} calls {node.func.id}"
 
 
 @texts

@@ -81,7 +81,7 @@ def test_results_are_like_what_they_replace(backend: Backend, method: Method) ->
     for dtype in dtypes:
         assert named(new.params[dtype]) == dtype
         for name, slot in new.slots.items():
-            expected = dtype if name == "m" else REAL.get(dtype, dtype)
+            expected = dtype if name in ("m", "g_last") else REAL.get(dtype, dtype)
             assert named(slot[dtype]) == SLOT_DTYPE.get(expected, expected)
 
 

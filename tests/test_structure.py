@@ -15,7 +15,7 @@ from tests.test_import import COMPILERS, FRAMEWORKS
 pytestmark = pytest.mark.only("numpy")
 
 ROOT = Path(adamod_array.__file__).parent
-METHODS = ("adam", "adamod", "radam", "momentum")
+METHODS = ("adam", "adamod", "radam", "momentum", "diffgrad")
 
 
 def modules() -> dict[str, Path]:

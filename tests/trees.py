@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam
+from adamod_array import Adam, AdaMod, DiffGrad, DiffMod, Method, Momentum, RAdam
 from tests.backend import Backend
 from tests.compare import assert_close
 
@@ -24,6 +24,8 @@ METHODS: dict[str, Method] = {
     "radam-reference": RAdam(variant="reference"),
     "momentum": Momentum(),
     "momentum-nesterov": Momentum(nesterov=True),
+    "diffgrad": DiffGrad(),
+    "diffmod": DiffMod(),
 }
 """Every built-in method in each of its forms."""
 

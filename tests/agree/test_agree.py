@@ -54,5 +54,5 @@ def test_every_backend_is_within_its_bound(
         distances.append((f"{name} {dtype}", column, *apart))
     record_property("distances", distances)
     for backend, result in results.items():
-        assert_close(result, exact, ulp=oracle.allowed(backend, dtype))
-        assert_close(result, numpy, ulp=oracle.allowed(backend, dtype))
+        assert_close(result, exact, ulp=oracle.allowed(backend, dtype, method))
+        assert_close(result, numpy, ulp=oracle.allowed(backend, dtype, method))
