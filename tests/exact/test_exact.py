@@ -36,7 +36,8 @@ DTYPES = {"cupy": ["float16", "bfloat16"]}
 CASES = [
     (contender, name, dtype)
     for contender, (framework, _) in CONTENDERS.items()
-    for name in METHODS
+    for name, method in METHODS.items()
+    if "g_last" not in method.slots  # IEEE 754 does not say how an exponential is rounded
     for dtype in ["float32", "float64", *DTYPES.get(framework, [])]
 ]
 
