@@ -25,9 +25,8 @@ class Leaves:
 
     method: Method
     spec: Any
-    params: list[Any]
-    slots: list[list[Any]]
-    """In the order of ``method.slots``."""
+    columns: list[list[Any]]
+    """The parameters, then each slot in the order of ``method.slots``."""
     kind: Namespace | None
     layouts: list[list[Any]]
     """``kind.layout`` of every array, a column as here; a gradient's is compared with its parameter's."""
@@ -62,14 +61,14 @@ class Leaves:
                     if is_complex(p) and not is_complex(x) and slot_is_complex(method, k):
                         what = f"complex like its parameter ({dtype_name(p)}), got {dtype_name(x)}"
                         raise TypeError(f"{_tree.path(spec, root, i)} must be {what}")
-        return Leaves.laid_out(method, spec, leaves, columns, kind)
+        return Leaves.laid_out(method, spec, [leaves, *columns], kind)
 
     @staticmethod
-    def laid_out(method: Method, spec: Any, params: list[Any], slots: list[list[Any]], kind: Any) -> Leaves:
+    def laid_out(method: Method, spec: Any, columns: list[list[Any]], kind: Any) -> Leaves:
         """Return the leaves of arrays that fit together, with their layouts as they are now."""
-        layouts = [[None if kind is None or x is None else kind.layout(x) for x in xs] for xs in (params, *slots)]
+        layouts = [[None if kind is None or x is None else kind.layout(x) for x in xs] for xs in columns]
         numbered = _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
-        return Leaves(method, spec, params, slots, kind, layouts, numbered)
+        return Leaves(method, spec, columns, kind, layouts, numbered)
 
     def are(self, others: Leaves) -> bool:
         """Return whether the leaves are the same arrays in the same tree, of the same method, and lie as they did."""
@@ -78,9 +77,14 @@ class Leaves:
         return same and all(x is y for x, y in pairs)
 
     @property
-    def columns(self) -> list[list[Any]]:
-        """The parameters, then each slot."""
-        return [self.params, *self.slots]
+    def params(self) -> list[Any]:
+        """The parameters."""
+        return self.columns[0]
+
+    @property
+    def slots(self) -> list[list[Any]]:
+        """The slots, in the order of ``method.slots``."""
+        return self.columns[1:]
 
     def tree(self, leaves: list[Any]) -> Tree:
         """Return the tree with these leaves."""
@@ -88,9 +92,9 @@ class Leaves:
             return torch.utils._pytree.tree_map(lambda i: leaves[i], self.numbered)
         return _tree.unflatten(self.spec, leaves)
 
-    def renewed(self, params: list[Any], slots: list[list[Any]]) -> Leaves:
+    def renewed(self, columns: list[list[Any]]) -> Leaves:
         """Return the leaves of a step's results, which lie as these do."""
-        return Leaves(self.method, self.spec, params, slots, self.kind, self.layouts, self.numbered, self.plan)
+        return Leaves(self.method, self.spec, columns, self.kind, self.layouts, self.numbered, self.plan)
 
     def take_tokens(self, others: Leaves) -> None:
         """Take the tokens of the arrays that other leaves hold, too."""

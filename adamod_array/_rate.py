@@ -6,16 +6,13 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from adamod_array._aliasing import is_memory
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
 from adamod_array._tree import Tree, broadcast_prefix, path, root_type
-
-if TYPE_CHECKING:
-    from adamod_array._leaves import Leaves
 
 _REAL = ("float", "bfloat", "int", "uint")
 
@@ -46,7 +43,7 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
         raise TypeError(f"{what()} must be {kinds}, got {value!r}") from None
 
 
-def _as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
+def as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
     number = real_number(value, what, beside, "a number or a schedule")
     if isinstance(number, float):
         if not math.isfinite(number):
@@ -61,7 +58,7 @@ def _is_free_to_read(kind: Namespace, value: Any) -> bool:
     return kind.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
 
 
-def _is_schedule(value: Any) -> bool:
+def is_schedule(value: Any) -> bool:
     return callable(value) and namespace_of(value) is None
 
 
@@ -72,12 +69,12 @@ def is_number(value: Any) -> bool:
 
 def is_settled(value: Any) -> bool:
     """Return whether a rate is no tree of rates that is still to be spread over the leaves."""
-    return is_number(value) or isinstance(value, PerLeaf) or _is_schedule(value) or namespace_of(value) is not None
+    return is_number(value) or isinstance(value, PerLeaf) or is_schedule(value) or namespace_of(value) is not None
 
 
-def _is_single(value: Any, spec: Any) -> bool:
+def is_single(value: Any, spec: Any) -> bool:
     """Not a tree of rates. An Equinox module can be called, and is one where the parameters are."""
-    if _is_schedule(value):
+    if is_schedule(value):
         return spec is None or type(value) is not root_type(spec)
     return is_number(value) or namespace_of(value) is not None
 
@@ -86,7 +83,7 @@ class PerLeaf(tuple[Any, ...]):
     """One rate a leaf, in leaf order: a tree prefix of rates once it has met the parameters."""
 
 
-def _spread(value: Tree, spec: Any, params: Sequence[Any], what: str) -> PerLeaf:
+def spread(value: Tree, spec: Any, params: Sequence[Any], what: str) -> PerLeaf:
     """Spread a tree prefix of rates over the leaves; where a parameter is None, its rate may be so too."""
     if isinstance(value, PerLeaf):
         if len(value) != spec.num_leaves:
@@ -101,11 +98,11 @@ def constant_rate(value: Tree, spec: Any = None, params: Sequence[Any] = (), wha
 
     ``spec`` and ``params`` are the structure and the leaves of a tree of which ``value`` may be a prefix.
     """
-    if _is_single(value, spec):
-        return value if _is_schedule(value) else _as_rate(value, lambda: what)
+    if is_single(value, spec):
+        return value if is_schedule(value) else as_rate(value, lambda: what)
     return PerLeaf(
-        x if _is_schedule(x) else _as_rate(x, functools.partial(path, spec, what, i))
-        for i, x in enumerate(_spread(value, spec, params, what))
+        x if is_schedule(x) else as_rate(x, functools.partial(path, spec, what, i))
+        for i, x in enumerate(spread(value, spec, params, what))
     )
 
 
@@ -146,44 +143,3 @@ def step_count(value: Any) -> Any:
     if count < 0:
         raise ValueError(f"{expected}, got {count}")
     return count
-
-
-Rates = tuple[list[tuple[Any, Any]], tuple[int, ...]]
-"""The distinct pairs of a learning rate and a decay factor, and which of them each leaf has."""
-
-
-def rates_at(t: Any, lr: Any, override: Tree | None, weight_decay: Any, leaves: Leaves) -> Rates:
-    """Return the rates of step ``t``.
-
-    The decay factor is ``1 - lr * weight_decay``, or None where there is no decay.
-    """
-    spec, beside = leaves.spec, "" if leaves.kind is None else leaves.kind.name
-    n = spec.num_leaves
-    if override is not None:
-        lr = override if _is_single(override, spec) else _spread(override, spec, leaves.params, "lr")
-    if not isinstance(lr, tuple) and not isinstance(weight_decay, tuple):
-        return [_pair(_read(lr, t, lambda: "lr", beside), weight_decay)], (0,) * n
-    lrs = lr if isinstance(lr, tuple) else (lr,) * n
-    decays = weight_decay if isinstance(weight_decay, tuple) else (weight_decay,) * n
-    index: dict[tuple[int, float], int] = {}
-    pairs: list[tuple[Any, Any]] = []
-    which: list[int] = []
-    for i, (each, decay) in enumerate(zip(lrs, decays, strict=True)):
-        key = (id(each), decay)
-        if key not in index:
-            index[key] = len(pairs)
-            pairs.append(_pair(_read(each, t, functools.partial(path, spec, "lr", i), beside), decay))
-        which.append(index[key])
-    return pairs, tuple(which)
-
-
-def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
-    if type(rate) is float and 0 <= rate < math.inf:
-        return rate
-    if _is_schedule(rate):
-        return _as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)
-    return _as_rate(rate, what, beside)
-
-
-def _pair(rate: Any, weight_decay: float) -> tuple[Any, Any]:
-    return rate, None if weight_decay == 0 else 1 - rate * weight_decay

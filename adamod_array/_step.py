@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array import _aliasing, _check, _engines, _hold, _tree
-from adamod_array._coefficients import coefficients_at, next_step
+from adamod_array._coefficients import next_step
 from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method, check_slots
@@ -24,7 +24,8 @@ from adamod_array._namespace import (
     narrows,
 )
 from adamod_array._program.trace import slot_is_complex, trace
-from adamod_array._rate import Rates, constant_rate, decay_rate, rates_at
+from adamod_array._rate import constant_rate, decay_rate
+from adamod_array._scalars import Scalars
 from adamod_array._state import State
 from adamod_array._tree import P, Tree
 
@@ -71,7 +72,7 @@ def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) 
     lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
     slots = [[None if p is None else _zeros(method, kind, p, i) for p in given] for i in range(len(method.slots))]
-    leaves = Leaves.laid_out(method, spec, given, slots, kind)
+    leaves = Leaves.laid_out(method, spec, [given, *slots], kind)
     holds = _hold.holds_on([given], None, _hold.now(), leaves.tokens)
     return State.of(leaves, holds, 0, method, lr, weight_decay)
 
@@ -161,72 +162,56 @@ def _take_step(method: type[Method], state: State[P], grads: Tree, lr: Any, dona
         with full_width(wide):
             return _take_step(method, state, grads, lr, donate)
     t = next_step(state.step)
-    rates = rates_at(t, state.lr, lr, state.weight_decay, leaves)
-    c = coefficients_at(state.method, t)
+    scalars = Scalars.at(t, state.method, state.lr, lr, state.weight_decay, leaves)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
-    new = _repeated(leaves, holds, t, gradients, rates, c, donate)
+    new = _repeated(leaves, holds, t, gradients, scalars, donate)
     if new is None:
-        new = _stepped(leaves, holds, t, gradients, grads, rates, c, donate)
+        new = _stepped(leaves, holds, t, gradients, grads, scalars, donate)
     return State.of(*new, t, state.method, state.lr, state.weight_decay)
 
 
 def _repeated(
-    leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], rates: Rates, c: tuple[Any, ...], donate: bool
+    leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], scalars: Scalars, donate: bool
 ) -> tuple[Leaves, Holds] | None:
     """Step arrays that lie as those of the last step did, which were checked; None where one does not."""
     plan = leaves.plan
-    if not _engines.can_repeat(plan) or not plan.serves(*rates, donate):
+    if not _engines.can_repeat(plan) or not plan.fits(scalars, donate):
         return None
-    where = plan.find([*gradients, *leaves.params, *itertools.chain(*leaves.slots)], donate)
-    if where is None:
+    addresses = plan.find([*gradients, *itertools.chain(*leaves.columns)], donate)
+    if addresses is None:
         return None
-    arrays = leaves.kind, gradients, leaves.params, leaves.slots, where, rates[0], c
+    arrays = leaves.kind, gradients, leaves.columns, addresses, scalars
     if donate:
         donation = Donation(holds, t)
         plan.step(*arrays, donation.claim)
         return leaves, donation.finish()
-    params, slots = plan.step(*arrays, _engines.nothing)
+    new = plan.step(*arrays, _engines.nothing)
     _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
-    return leaves.renewed(params, slots), {Hold(): None}
+    return leaves.renewed(new), {Hold(): None}
 
 
 def _stepped(
-    leaves: Leaves,
-    holds: Holds,
-    t: Any,
-    gradients: list[Any],
-    grads: Tree,
-    rates: Rates,
-    c: tuple[Any, ...],
-    donate: bool,
+    leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], grads: Tree, scalars: Scalars, donate: bool
 ) -> tuple[Leaves, Holds]:
     """Check all arrays, then step the leaves that have a gradient by the engine in force."""
     if leaves.have_changed():
         leaves = leaves.checked_again()
     kind = leaves.kind
-    at, uniform = leaves.checked(gradients, grads)
-    if kind is None or not at:
+    there, uniform = leaves.checked(gradients, grads)
+    if kind is None or not there:
         return leaves, holds
-    others = [i for i in {*range(len(leaves.params))}.difference(at) if leaves.params[i] is not None]
-    every = not others
-    donation = Donation(holds, t, at)
+    others = [i for i in {*range(len(gradients))}.difference(there) if leaves.params[i] is not None]
+    donation = Donation(holds, t, there)
     if donate:
-        _aliasing.writable(kind, leaves.named(at), leaves.named(others))
-    pairs, which = rates
-    work = _engines.Work(
-        leaves.method,
-        kind,
-        c,
-        pairs,
-        tuple([which[i] for i in at]) if len(at) < len(which) else which,
-        [leaves.params[i] for i in at],
-        [gradients[i] for i in at],
-        [[slot[i] for slot in leaves.slots] for i in at],
-        leaves.plan if every and uniform else None,
-        donation.claim if donate else _engines.nothing,
-    )
+        _aliasing.writable(kind, leaves.named(there), leaves.named(others))
+    claim = donation.claim if donate else _engines.nothing
+    inputs = _engines.StepInputs(leaves.method, kind, scalars, gradients, leaves.columns, claim=claim)
+    if len(there) < len(gradients):
+        inputs = inputs.subset(there)
+    keeps_plan = uniform and not others
+    inputs.plan = leaves.plan if keeps_plan else None
     try:
-        params, slots = _engines.run(work, donate)
+        columns = _engines.run(inputs, donate)
     except BaseException:
         if kind.name == "jax":
             if not leaves.have_changed():  # no buffer has been given away
@@ -234,14 +219,16 @@ def _stepped(
             elif not donate:
                 _hold.raise_if_spent(holds)  # another thread has donated it meanwhile
         raise
-    new = leaves.renewed([*leaves.params], [[*slot] for slot in leaves.slots])
-    for i, p, kept in zip(at, params, slots, strict=True):
-        new.params[i] = p
-        for slot, array in zip(new.slots, kept, strict=True):
-            slot[i] = array
-    new.plan = work.plan if every and uniform else None
+    if len(there) < len(gradients):
+        whole = [[*xs] for xs in leaves.columns]
+        for xs, results in zip(whole, columns, strict=True):
+            for i, x in zip(there, results, strict=True):
+                xs[i] = x
+        columns = whole
+    new = leaves.renewed(columns)
+    new.plan = inputs.plan if keeps_plan else None
     new.take_tokens(leaves)
     if donate:
         return new, donation.finish()
     _hold.raise_if_spent(holds)
-    return new, _hold.shared(holds, at, others)
+    return new, _hold.shared(holds, there, others)

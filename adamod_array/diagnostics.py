@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from adamod_array import _check, _tree
-from adamod_array._coefficients import coefficients_at
 from adamod_array._histogram import Histogram, histogram
 from adamod_array._leaves import Leaves
 from adamod_array._method import Array
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._rate import rates_at
+from adamod_array._scalars import Scalars
 from adamod_array._state import State
 from adamod_array._tree import Tree
 
@@ -160,13 +159,13 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
     kind = after.kind
     if kind is None:
         return after.tree(after.params)
-    pairs, which = rates_at(new.step, old.lr, lr, old.weight_decay, after)  # what the step had
+    scalars = Scalars.at(new.step, old.method, old.lr, lr, old.weight_decay, after)  # what the step had
 
     def magnitude(i: int) -> Array:
         p_old, p_new = before.params[i], after.params[i]
         _check.beside(kind, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
-        device, compute = kind.device(p_new), kind.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
-        alpha, decay = (None if x is None else kind.scalar(x, _real_dtype(p_new), device) for x in pairs[which[i]])
+        compute = kind.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
+        alpha, decay, _ = scalars.rounded(i, kind, _real_dtype(p_new), kind.device(p_new))
         p_old, p_new = kind.cast(p_old, compute), kind.cast(p_new, compute)
         return kind.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
 
@@ -195,13 +194,11 @@ def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | No
         raise ValueError("no step has been taken, so that there are no rates yet")
     if kind is None:
         return leaves, [None] * len(leaves.params)
-    pairs, which = rates_at(state.step, state.lr, lr, 0.0, leaves)
-    coefficients = coefficients_at(state.method, state.step)
+    scalars = Scalars.at(state.step, state.method, state.lr, lr, 0.0, leaves)
 
     def of(i: int, p: Array) -> tuple[Array, Array]:
-        dtype, device, xp = _real_dtype(p), kind.device(p), kind.xp
-        alpha = kind.scalar(pairs[which[i]][0], dtype, device)
-        c = tuple(kind.scalar(each, dtype, device) for each in coefficients)
+        dtype, xp = _real_dtype(p), kind.xp
+        alpha, _, c = scalars.rounded(i, kind, dtype, kind.device(p))
         with kind.on_device(p):
             zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=kind.dtype(dtype))
             try:

@@ -10,7 +10,7 @@ import pytest
 
 from adamod_array import Adam, AdaMod, Method
 from adamod_array._program.cuda_source import source, takes
-from adamod_array._program.trace import Line, trace
+from adamod_array._program.trace import Program, trace
 from tests.cuda.cases import BUILT_IN, Everything
 
 pytestmark = pytest.mark.only("numpy")  # once is enough
@@ -26,7 +26,7 @@ class Signed(Method):
         return p - lr * xp.where(g > 0, 0.0, -0.0), -0.0
 
 
-def line_of(method: Method, dtype: str, decay: bool = False) -> Line:
+def line_of(method: Method, dtype: str, decay: bool = False) -> Program:
     return trace(method, decay=decay, complex_parameter=dtype.startswith("complex"))
 
 

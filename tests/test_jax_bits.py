@@ -212,8 +212,8 @@ def test_xla_flushes_denormals_and_not_this_library() -> None:
 def test_one_program_for_every_step_and_rate(donate: bool) -> None:
     """And every set of hyperparameters, of which there is no end."""
     params = jnp.ones(117)
-    lines, _ = xla._lines(AdaMod(), ((True, False),))
-    programs = xla.program(lines, donate, True)
+    lines, _ = xla._programs(AdaMod(), ((True, False),))
+    programs = xla.jitted(lines, donate, True)
     before = programs._cache_size()
     with engine("jit"):
         for t in range(1, 101):
@@ -231,9 +231,9 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
     """
     x = jnp.zeros(100_000, "float32")
     scalars = (method.coefficients(3.0, host_math), [(1e-3, None)])
-    arrays = ([x], [x], [[x] * len(method.slots)])
-    lines, constants = xla._lines(method, ((False, False),))
-    programs = [xla.program(lines, True, True).lower(np.uint32(0), (0,), *scalars, constants, *arrays)]
+    arrays = ([x], [[x] for _ in range(1 + len(method.slots))])
+    lines, constants = xla._programs(method, ((False, False),))
+    programs = [xla.jitted(lines, True, True).lower(np.uint32(0), (0,), *scalars, constants, *arrays)]
     with engine("jit"):
         programs.append(jax.jit(step, donate_argnums=0).lower(init(method, x), x))
     for lowered in programs:

@@ -16,6 +16,7 @@ from typing import Any
 from adamod_array._late import late
 from adamod_array._method import Array, Method
 from adamod_array._namespace import Namespace, framework
+from adamod_array._scalars import Scalars
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
@@ -27,53 +28,56 @@ def nothing() -> None:
 
 
 @dataclass
-class Work:
+class StepInputs:
     """One step over leaves of one framework, checked and ready to run."""
 
     method: Method
-    kind: Namespace
-    c: tuple[Any, ...]
-    """Coefficients of this step, unrounded."""
-    pairs: Sequence[tuple[Any, Any]]
-    """Distinct learning rates and decay factors, unrounded."""
-    which: tuple[int, ...]
-    """Which pair each leaf has."""
-    params: Sequence[Array]
+    namespace: Namespace
+    scalars: Scalars
     grads: list[Array]
-    slots: Sequence[Sequence[Array]]
-    """Of each leaf, in the order of ``method.slots``."""
+    columns: Columns
+    """The parameters, then each slot in the order of ``method.slots``."""
     plan: Any = None
     """What an engine worked out, kept from step to step while arrays and gradients stay in layout."""
     claim: Callable[[], None] = nothing
     """To be called just before the first write of a donated step: what fails before leaves the state as it was."""
 
-    def subset(self, leaves: Sequence[int]) -> Work:
-        """The same step for some of the leaves."""
+    @property
+    def params(self) -> list[Array]:
+        """The parameters."""
+        return self.columns[0]
+
+    @property
+    def written(self) -> list[Array]:
+        """What a donated step writes: all columns, one after the other."""
+        return [x for xs in self.columns for x in xs]
+
+    def subset(self, leaf_indices: Sequence[int]) -> StepInputs:
+        """Return the same step for some of the leaves."""
         return dataclasses.replace(
             self,
-            which=tuple(self.which[i] for i in leaves),
-            params=[self.params[i] for i in leaves],
-            grads=[self.grads[i] for i in leaves],
-            slots=[self.slots[i] for i in leaves],
+            scalars=self.scalars.subset(leaf_indices),
+            grads=[self.grads[i] for i in leaf_indices],
+            columns=[[xs[i] for i in leaf_indices] for xs in self.columns],
             plan=None,
         )
 
 
-Result = tuple[Sequence[Array], Sequence[Sequence[Array]]]
-"""The new parameters, and the new slots of each."""
+Columns = list[list[Array]]
+"""Arrays of all leaves: the parameters, then each slot. An engine returns the new ones so."""
 
 
-def run(work: Work, donate: bool) -> Result:
+def run(inputs: StepInputs, donate: bool) -> Columns:
     """Take the step by the engine in force."""
-    name = work.kind.name
+    name = inputs.namespace.name
     if name == "torch":
         engine = _module("torch")  # which chooses further, once autograd is served
     elif name in ("jax", "cupy") and _choice.get() != "eager":
         engine = _module(name)
     else:
         engine = (compiled() if name == "numpy" else None) or _module("eager")
-    result: Result = engine.run(work, donate)
-    return result
+    new: Columns = engine.run(inputs, donate)
+    return new
 
 
 def step_in_graph(method: type[Method], state: Any, grads: Any, lr: Any, donate: bool) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._engines import Result, Work, eager
+from adamod_array._engines import Columns, StepInputs, eager
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._program.cuda_source import Source, source, stored_dtypes, takes
 from adamod_array._program.trace import trace
@@ -23,12 +23,12 @@ from adamod_array._program.trace import trace
 @functools.lru_cache(maxsize=1024)
 def _kernel(method: Any, storage: str, gradient_storage: str, decay: bool) -> tuple[Any, tuple[float, ...], Any]:
     """The kernel of a method (None where there is none), its constants, and the dtypes of slots that it takes."""
-    line = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
-    stored = stored_dtypes(line, storage)
-    slots = [stored[name] for name, _ in line.arrays[2:]]
-    if not takes(line):
+    program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
+    stored = stored_dtypes(program, storage)
+    slots = [stored[name] for name, _ in program.arrays[2:]]
+    if not takes(program):
         return None, (), slots
-    text, constants = source(line, storage, gradient_storage)
+    text, constants = source(program, storage, gradient_storage)
     return _compiled(text), tuple(_rounded(x, COMPUTE_DTYPE[storage]) for x in constants), slots
 
 
@@ -46,42 +46,34 @@ def _compiled(text: Source) -> Any:
     )
 
 
-def run(work: Work, donate: bool) -> Result:
+def run(inputs: StepInputs, donate: bool) -> Columns:
     """Step every leaf in one launch on its own device and that device's current stream, or eagerly."""
     if donate:
-        work.grads = eager.apart(work)
+        inputs.grads = eager.disjoint(inputs)
     launches: dict[int, Any] = {}
-    rest: list[int] = []
-    scalars: dict[Any, list[Any]] = {}
-    for i, (which, p, g, kept) in enumerate(zip(work.which, work.params, work.grads, work.slots, strict=True)):
+    fallback: list[int] = []
+    for i, (g, *old) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
+        p, *slots = old
         storage = dtype_name(p)
-        kernel, constants, dtypes = _kernel(work.method, storage, dtype_name(g), work.pairs[which][1] is not None)
-        if kernel is None or [dtype_name(x) for x in kept] != dtypes:
-            rest.append(i)
+        kernel, constants, dtypes = _kernel(inputs.method, storage, dtype_name(g), inputs.scalars.decays(i))
+        if kernel is None or [dtype_name(x) for x in slots] != dtypes:
+            fallback.append(i)
             continue
+        compute = COMPUTE_DTYPE[storage]
         with p.device:
-            key = which, COMPUTE_DTYPE[storage], p.device.id
-            if key not in scalars:
-                scalars[key] = _scalars(work, which, COMPUTE_DTYPE[storage], p.device)
-            old = (p, *kept)
+            lr, decay, c = inputs.scalars.rounded(i, inputs.namespace, REAL_DTYPE.get(compute, compute), p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
-        launches[i] = kernel, g, old, new, (*scalars[key], *constants)
-    others = eager.begin(work.subset(rest), donate) if rest else None
+        launches[i] = kernel, g, old, new, (lr, *(() if decay is None else (decay,)), *c, *constants)
+    others = eager.begin(inputs.subset(fallback), donate) if fallback else None
     if donate:
-        work.claim()
+        inputs.claim()
     for kernel, g, old, new, numbers in launches.values():
         with old[0].device:
             _launch(kernel, g, old, new, numbers)
     arrays = {i: new for i, (_, _, _, new, _) in launches.items()}
     if others is not None:
-        arrays |= {i: (p, *kept) for i, p, kept in zip(rest, *others(), strict=True)}
-    return [arrays[i][0] for i in range(len(arrays))], [arrays[i][1:] for i in range(len(arrays))]
-
-
-def _scalars(work: Work, which: int, dtype: str, device: Any) -> list[Any]:
-    """Return rate, decay where there is one, and coefficients: numbers, or 0-d arrays on the device; rounded once."""
-    numbers = [x for x in (*work.pairs[which], *work.c) if x is not None]
-    return [work.kind.scalar(x, REAL_DTYPE.get(dtype, dtype), device) for x in numbers]
+        arrays |= dict(zip(fallback, zip(*others(), strict=True), strict=True))
+    return [[arrays[i][k] for i in range(len(inputs.grads))] for k in range(len(inputs.columns))]
 
 
 def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._engines import Result, Work, compiled, eager, pass_over, passed_over, xla
+from adamod_array._engines import Columns, StepInputs, compiled, eager, pass_over, passed_over, xla
 from adamod_array._engines.xla import KEPT
 from adamod_array._engines.xla_fence import NOT_TRACED
 from adamod_array._late import late
@@ -22,60 +22,60 @@ KERNEL, PROGRAM = "JAX's kernel", "JAX's compiler"
 
 
 @np.errstate(all="ignore")  # of numbers that are infinite in float32
-def run(work: Work, donate: bool) -> Result:
+def run(inputs: StepInputs, donate: bool) -> Columns:
     """Compile the rule over all leaves once, for every step, rate and coefficient to come."""
-    secret = _secret(work)
-    if secret is not None:
-        return _run_traced(work, secret)  # as a part of the user's program
+    opaque = _opaque_numbers(inputs)
+    if opaque is not None:
+        return _run_traced(inputs, opaque)  # as a part of the user's program
     if donate:
-        spent = {id(x) for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)}
-        copy = functools.partial(work.kind.xp.array, copy=True)
-        work.grads = [copy(g) if id(g) in spent else g for g in work.grads]
+        spent = set(map(id, inputs.written))
+        copy = functools.partial(inputs.namespace.xp.array, copy=True)
+        inputs.grads = [copy(g) if id(g) in spent else g for g in inputs.grads]
     kernels = _kernels()
     if kernels is not None:
         try:
-            if kernels.takes(work):
-                return _dispatch(work, donate, *kernels.program_of(work, donate))
+            if kernels.takes(inputs):
+                return _dispatch(inputs, donate, *kernels.program_of(inputs, donate))
         except kernels.UnavailableError as error:
             pass_over(KERNEL, error.__cause__ or error)
     if PROGRAM not in passed_over:
         try:
             with _outside_programs():
-                return _dispatch(work, donate, *xla.program_of(work, NOT_TRACED, donate))
+                return _dispatch(inputs, donate, *xla.program_of(inputs, NOT_TRACED, donate))
         except MISSING as error:
             pass_over(PROGRAM, error)
-    return eager.run(work, donate)
+    return eager.run(inputs, donate)
 
 
-def _dispatch(work: Work, donate: bool, program: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+def _dispatch(inputs: StepInputs, donate: bool, program: Callable[..., Columns], arguments: tuple[Any, ...]) -> Columns:
     """Call a jitted program of the library's: the one call that donates, made once a step, after all that can fail."""
     if donate:
-        work.claim()
+        inputs.claim()
     return program(*arguments)
 
 
-def _run_traced(work: Work, secret: Any) -> Result:
+def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
     kernels = _kernels()
     if kernels is not None:
         try:
-            if kernels.takes_traced(work):
-                result: Result = kernels.run_traced(work, secret, _by_xla)
+            if kernels.takes_traced(inputs):
+                result: Columns = kernels.run_traced(inputs, opaque, _by_xla)
                 return result
         except kernels.UnavailableError as error:
             pass_over(KERNEL, error.__cause__ or error)
-    return _by_xla(work, secret)
+    return _by_xla(inputs, opaque)
 
 
-def _by_xla(work: Work, secret: Any) -> Result:
+def _by_xla(inputs: StepInputs, opaque: Any) -> Columns:
     """XLA's program as a part of the user's."""
     if PROGRAM not in passed_over:
         try:
-            program, arguments = xla.program_of(work, secret, donate=False)
-            result: Result = program(*arguments)
+            program, arguments = xla.program_of(inputs, opaque, donate=False)
+            result: Columns = program(*arguments)
             return result
         except MISSING as error:
             pass_over(PROGRAM, error)
-    return eager.run(work, donate=False)
+    return eager.run(inputs, donate=False)
 
 
 MISSING = (AttributeError, ImportError, NotImplementedError)
@@ -96,7 +96,7 @@ def _kernels() -> Any:
         return None
     try:
         return late("adamod_array._engines.xla_ffi")
-    except Exception as error:  # whatever a compiler raises that is installed and does not work
+    except Exception as error:  # whatever a compiler raises that is installed and does not inputs
         pass_over(KERNEL, error.__cause__ or error)
         return None
 
@@ -115,14 +115,14 @@ def programs_of(engine: str) -> Any:
     return KEPT["engine"](None if engine in ("auto", "numba") else engine)
 
 
-def _secret(work: Work) -> Any:
-    """Numbers of a user's program that XLA cannot know, for zeros to be made from; None outside of one.
+def _opaque_numbers(inputs: StepInputs) -> Any:
+    """Return numbers of a user's program that XLA cannot know, for zeros to be made from; None outside of one.
 
     All scalars that are traced, such as coefficients; where none is, the traced arrays of each leaf.
     """
-    scalars = [x for x in (*work.c, *(x for pair in work.pairs for x in pair)) if is_tracer(x)]
+    scalars = [x for x in inputs.scalars.all if is_tracer(x)]
     if scalars:
         return tuple(scalars)
-    leaves = zip(work.params, work.grads, work.slots, strict=True)
-    arrays = [tuple([x for x in (p, g, *kept) if is_tracer(x)]) for p, g, kept in leaves]
+    leaves = zip(inputs.grads, *inputs.columns, strict=True)
+    arrays = [tuple([x for x in (p, g, *slots) if is_tracer(x)]) for g, p, *slots in leaves]
     return arrays if any(arrays) else None

@@ -20,13 +20,14 @@ import numba
 import numpy as np
 
 from adamod_array._aliasing import overlapping
-from adamod_array._engines import Result, Work, eager, pass_over, passed_over
-from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_kernel, rows_of
+from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over
+from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_kernel
 from adamod_array._engines.signatures import addresses_of, look_at
 from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
 from adamod_array._program.numba_source import source
 from adamod_array._program.trace import trace
+from adamod_array._scalars import Scalars
 
 
 class _Pool:
@@ -78,9 +79,10 @@ class Plan:
     """What else must be as it was: see :func:`_key`."""
     count: int
     """How many leaves kernels take."""
-    taken: list[int]
+    in_kernel: list[int]
     """Which."""
-    rest: list[int]
+    fallback: list[int]
+    """Those that the eager engine steps."""
     groups: list[_Group]
     nbytes: Any
     """Of each array of the leaves taken."""
@@ -88,62 +90,59 @@ class Plan:
     """Tells in one compiled call whether the next arrays are like those of the last step, and where they are."""
     misses: int = 0
     """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
-    apart: bytes = b""
-    """Addresses of arrays of which no gradient was seen to share memory with what a donated step writes."""
+    disjoint: bytes = b""
+    """Addresses for which the overlap check passed; while they do not change it is skipped."""
     spans: tuple[bytes, Any, Any] = (b"", None, None)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends."""
 
     def find(self, arrays: list[Any], donate: bool) -> Any:
         """Return the addresses of arrays like those of the last step; None where one is not, or may not be written."""
-        where = self.look.find(arrays, donate)
-        self.misses = 0 if where is not None else self.misses + 1
-        return where if where is None or not donate or self._are_disjoint(where) else None
+        addresses = self.look.find(arrays, donate)
+        self.misses = 0 if addresses is not None else self.misses + 1
+        return addresses if addresses is None or not donate or self._are_disjoint(addresses) else None
 
     def remember(self, arrays: list[Any]) -> None:
         """Take arrays for those that the next step will find."""
         self.look = look_at(arrays, self.count, self.nbytes) if self.misses < _PATIENCE else None
 
-    def serves(self, pairs: Sequence[tuple[Any, Any]], which: tuple[int, ...], donate: bool) -> bool:
-        """Return whether it is the plan for these rates."""
-        return self.key == _key(pairs, which, donate)
+    def fits(self, scalars: Scalars, donate: bool) -> bool:
+        """Return whether it is the plan for these scalars."""
+        return self.key == _key(scalars, donate)
 
     def step(
         self,
-        kind: Namespace,
+        namespace: Namespace,
         grads: list[Any],
-        params: list[Any],
-        slots: list[list[Any]],
-        where: Any,
-        pairs: Sequence[tuple[Any, Any]],
-        c: tuple[Any, ...],
+        columns: Columns,
+        addresses: Any,
+        scalars: Scalars,
         claim: Callable[[], None],
-    ) -> tuple[list[Any], list[list[Any]]]:
-        """Step the leaves taken, ``where`` all arrays are, after all that can fail; return a list of arrays a slot."""
-        if not params:
-            return params, slots
-        rows = [self._rows(group, pairs, c) for group in self.groups]
+    ) -> Columns:
+        """Step the leaves of the kernels, whose arrays are at these addresses, after all that can fail."""
+        if not grads:
+            return columns
+        rows = [self._rows(group, scalars) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if self.key[0]:
-            copies = self._copies(kind, grads, params, slots, where)
+            copies = self._copies(namespace, grads, columns, addresses)
         else:
-            params = [_empty_like(x) for x in params]
-            slots = [[_empty_like(x) for x in slot] for slot in slots]
-            where = np.concatenate((where, addresses_of(kind.name, [*params, *chain(*slots)])))
-        columns = where.reshape(-1, len(params))
-        columns_of = [columns if x.leaves is None else np.ascontiguousarray(columns[:, x.leaves]) for x in self.groups]
+            columns = [[_empty_like(x) for x in xs] for xs in columns]
+            addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))
+        table = addresses.reshape(-1, len(grads))
+        tables = [table if x.leaves is None else np.ascontiguousarray(table[:, x.leaves]) for x in self.groups]
         claim()
-        for group, addresses, scalars in zip(self.groups, columns_of, rows, strict=True):
+        for group, table, row in zip(self.groups, tables, rows, strict=True):
             if group.threads:
                 with _pool.lock:
-                    group.kernel(addresses, *group.layout, scalars)
+                    group.kernel(table, *group.layout, row)
             else:
-                group.kernel(addresses, *group.layout, scalars)
+                group.kernel(table, *group.layout, row)
         del copies
-        return params, slots
+        return columns
 
-    def _rows(self, group: _Group, pairs: Sequence[tuple[Any, Any]], c: tuple[Any, ...]) -> Any:
+    def _rows(self, group: _Group, scalars: Scalars) -> Any:
         """Return a group's scalars, rounded once; C makes what is too large for float32 infinite without a warning."""
-        rows = rows_of(pairs, self.key[1], c, group.constants)
+        rows = scalars.rows(self.key[1], group.constants)
         rounded = array(_CODE[group.compute], chain.from_iterable(rows))
         return np.frombuffer(rounded, group.compute).reshape(len(rows), -1)
 
@@ -158,82 +157,78 @@ class Plan:
 
     def _are_disjoint(self, where: Any) -> bool:
         """Return whether no two of the arrays that a donated step writes share memory."""
-        if where.tobytes() == self.apart:
+        if where.tobytes() == self.disjoint:
             return True
         _, starts, ends = self._written(where)
         return bool((starts >= ends[:-1]).all())
 
-    def _copies(self, kind: Any, grads: Any, params: Any, slots: Any, where: Any) -> list[Any]:
+    def _copies(self, namespace: Namespace, grads: list[Any], columns: Columns, addresses: Any) -> list[Any]:
         """Put copies in the place of gradients that share memory with what may be written before they are read."""
-        seen, n = where.tobytes(), self.count
-        if seen == self.apart:
+        seen, n = addresses.tobytes(), self.count
+        if seen == self.disjoint:
             return []
-        _, starts, ends = self._written(where)
-        begins_before = starts.searchsorted(where[:n] + self.nbytes[:n])
+        _, starts, ends = self._written(addresses)
+        begins_before = starts.searchsorted(addresses[:n] + self.nbytes[:n])
         copies = []
-        if (ends[begins_before] > where[:n]).any():  # it may be its own parameter
-            clashes = sorted(overlapping(kind, grads, params, [*params, *chain(*slots)]))
-            copies = [kind.copy(grads[k]) for k in clashes]
-            where[clashes] = addresses_of(kind.name, copies)
+        if (ends[begins_before] > addresses[:n]).any():  # it may be its own parameter
+            clashes = sorted(overlapping(namespace, grads, columns[0], [*chain(*columns)]))
+            copies = [namespace.copy(grads[k]) for k in clashes]
+            addresses[clashes] = addresses_of(namespace.name, copies)
         if not copies:
-            self.apart = seen
+            self.disjoint = seen
         return copies
 
 
-def _key(pairs: Sequence[tuple[Any, Any]], which: tuple[int, ...], donate: bool) -> tuple[Any, ...]:
-    """What a plan depends on beside the arrays."""
-    return donate, any(factor is not None for _, factor in pairs), which, _pool.forks
+def _key(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
+    """Return what a plan depends on beside the arrays."""
+    return donate, scalars.has_decay, scalars.rate_index, _pool.forks
 
 
-def run(work: Work, donate: bool) -> Result:
+def run(inputs: StepInputs, donate: bool) -> Columns:
     """Step every leaf: those that a kernel takes in one call a storage dtype, the rest eagerly."""
-    plan: Plan = work.plan
-    known = plan is not None and plan.serves(work.pairs, work.which, donate)
+    plan: Plan = inputs.plan
+    known = plan is not None and plan.fits(inputs.scalars, donate)
     if not known:
-        plan = work.plan = _plan(work, _key(work.pairs, work.which, donate))
-    if plan.rest and donate:
-        work.grads = eager.apart(work)  # all of them, before any array is written
-    taken = work.subset(plan.taken) if plan.rest else work
-    others = eager.begin(work.subset(plan.rest), donate) if plan.rest else None
-    slots = [list(x) for x in zip(*taken.slots, strict=True)]
-    where = addresses_of(work.kind.name, [*taken.grads, *taken.params, *chain(*slots)])
-    params, slots = plan.step(work.kind, taken.grads, list(taken.params), slots, where, work.pairs, work.c, work.claim)
-    kept: list[Sequence[Any]] = [*zip(*slots, strict=True)] or [()] * len(params)
+        plan = inputs.plan = _plan(inputs, _key(inputs.scalars, donate))
+    if plan.fallback and donate:
+        inputs.grads = eager.disjoint(inputs)  # all of them, before any array is written
+    kernels = inputs.subset(plan.in_kernel) if plan.fallback else inputs
+    others = eager.begin(inputs.subset(plan.fallback), donate) if plan.fallback else None
+    addresses = addresses_of(inputs.namespace.name, [*kernels.grads, *kernels.written])
+    new = plan.step(inputs.namespace, kernels.grads, kernels.columns, addresses, inputs.scalars, inputs.claim)
     if others is not None:
-        other_params, other_slots = others()
-        order = np.argsort([*plan.taken, *plan.rest])
-        params, kept = [*params, *other_params], [*kept, *other_slots]
-        return [params[i] for i in order], [kept[i] for i in order]
+        order = np.argsort([*plan.in_kernel, *plan.fallback])
+        return [[[*xs, *ys][i] for i in order] for xs, ys in zip(new, others(), strict=True)]
     if known:
-        plan.remember([*work.grads, *params, *chain(*slots)])
-    return params, kept
+        plan.remember([*inputs.grads, *chain(*new)])
+    return new
 
 
-def _plan(work: Work, key: tuple[Any, ...]) -> Plan:
-    """Sort the leaves by what can be done with them."""
+def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> Plan:
+    """Group the leaves by the kernel that takes them."""
     by_dtype: dict[tuple[str, str], list[int]] = {}
-    rest: list[int] = []
-    for i, (p, g, kept) in enumerate(zip(work.params, work.grads, work.slots, strict=True)):
-        storage = _storage(p, g, kept)
-        (rest if storage is None else by_dtype.setdefault(storage, [])).append(i)
-    kernels = {storage: _kernel(work, key, storage, leaves) for storage, leaves in by_dtype.items()}
+    fallback: list[int] = []
+    for i, (g, p, *slots) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
+        storage = _storage(p, g, slots)
+        (fallback if storage is None else by_dtype.setdefault(storage, [])).append(i)
+    kernels = {storage: _kernel(inputs, key, storage, leaves) for storage, leaves in by_dtype.items()}
     for storage, kernel in kernels.items():
         if kernel is None:
-            rest += by_dtype.pop(storage)
-    taken = sorted(chain(*by_dtype.values()))
-    groups = [_group(work, key, storage, leaves, taken, kernels[storage]) for storage, leaves in by_dtype.items()]
-    rows = [(work.grads[i], work.params[i], *work.slots[i]) for i in taken]
-    nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for column in zip(*rows, strict=True) for x in column])
-    return Plan(key, len(taken), taken, sorted(rest), groups, nbytes)
+            fallback += by_dtype.pop(storage)
+    in_kernel = sorted(chain(*by_dtype.values()))
+    groups = [_group(inputs, key, storage, leaves, in_kernel, kernels[storage]) for storage, leaves in by_dtype.items()]
+    arrays = [xs[i] for xs in (inputs.grads, *inputs.columns) for i in in_kernel]
+    nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays])
+    return Plan(key, len(in_kernel), in_kernel, sorted(fallback), groups, nbytes)
 
 
-def _kernel(work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:
+def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:
     """Return the compiled kernel of some leaves, its constants, and whether it has threads; None of one that fails."""
     donate, decay, _, forks = key
-    elements = sum(math.prod(work.params[i].shape) for i in leaves)
+    elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
     threads = elements > SERIAL and not forks and _has_threads()
-    text, constants = source(trace(work.method, decay=decay), *storage, donate=donate, threads=threads)
-    name = f"a kernel of {type(work.method).__name__} for {storage[0]}"
+    text, constants = source(trace(inputs.method, decay=decay), *storage, donate=donate, threads=threads)
+    name = f"a kernel of {type(inputs.method).__name__} for {storage[0]}"
     if name in passed_over:
         return None
     try:
@@ -258,13 +253,18 @@ def _has_threads() -> bool:
 
 
 def _group(
-    work: Work, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int], taken: list[int], kernel: Any
+    inputs: StepInputs,
+    key: tuple[Any, ...],
+    storage: tuple[str, str],
+    leaves: list[int],
+    in_kernel: list[int],
+    kernel: Any,
 ) -> _Group:
     compiled, constants, threads = kernel
-    sizes, leaf_of, start_of = blocks(tuple([math.prod(work.params[i].shape) for i in leaves]))
+    sizes, leaf_of, start_of = blocks(tuple([math.prod(inputs.params[i].shape) for i in leaves]))
     row_of = np.asarray([key[2][i] for i in leaves], np.int64)
     return _Group(
-        None if leaves == taken else [taken.index(i) for i in leaves],
+        None if leaves == in_kernel else [in_kernel.index(i) for i in leaves],
         compiled,
         constants,
         COMPUTE_DTYPE[storage[0]],

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import sys
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -39,16 +38,6 @@ def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
     signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
     how = {"parallel": threads, "error_model": "numpy", "nogil": True, "boundscheck": False}
     return compiled(signature, text, **how)(module.kernel)
-
-
-def rows_of(
-    pairs: Sequence[tuple[Any, Any]], decay: bool, c: tuple[Any, ...], constants: tuple[float, ...]
-) -> list[tuple[Any, ...]]:
-    """A kernel's scalars for each pair of rate and decay factor, in the order of its source, unrounded."""
-    return [
-        (lr, 1.0 if factor is None else factor, *c, *constants) if decay else (lr, *c, *constants)
-        for lr, factor in pairs
-    ]
 
 
 @functools.lru_cache(maxsize=256)

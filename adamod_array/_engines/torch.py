@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array import _engines
-from adamod_array._engines import Result, Work, compiled, eager, torch_lists
+from adamod_array._engines import Columns, StepInputs, compiled, eager, torch_lists
+from adamod_array._scalars import Scalars
 
 _LISTS = ("cpu", "cuda", "xpu", "mps")
 """Devices whose tensors are stepped as lists; any other's one by one."""
@@ -31,95 +32,93 @@ class Plan:
         """Return the addresses of tensors like those of the last step, or None."""
         return self.inner.find(arrays, donate)
 
-    def serves(self, *rates: Any) -> bool:
-        """Return whether it is the plan for these rates."""
-        return bool(self.inner.serves(*rates))
+    def fits(self, scalars: Scalars, donate: bool) -> bool:
+        """Return whether it is the plan for these scalars."""
+        return bool(self.inner.fits(scalars, donate))
 
-    def step(self, kind: Any, grads: Any, params: Any, slots: Any, *rest: Any) -> tuple[list[Any], list[list[Any]]]:
+    def step(self, namespace: Any, grads: Any, columns: Columns, *rest: Any) -> Columns:
         """Take the step, and tell autograd."""
-        new_params, new_slots = self.inner.step(kind, grads, params, slots, *rest)
-        _tell_autograd(params, new_params, new_slots)
-        return new_params, new_slots
+        new: Columns = self.inner.step(namespace, grads, columns, *rest)
+        _tell_autograd(columns, new)
+        return new
 
 
-def run(work: Work, donate: bool) -> Result:
+def run(inputs: StepInputs, donate: bool) -> Columns:
     """Step outside of autograd; results require gradients where the parameters did.
 
     A step that is itself to be differentiated (a gradient or slot that requires grad, a parameter
     computed from others, torch.func) is left to autograd; a donated step never is.
     """
     torch = sys.modules["torch"]
-    plan, work.plan = work.plan, None
-    if not donate and _is_differentiated(torch, work):
-        return eager.run(work, donate)
-    with _without_autograd(torch, work, donate):
-        choice, kernels = _engines._choice.get(), _kernels_for(work)
-        if not _are_plain(torch, work):
+    plan, inputs.plan = inputs.plan, None
+    if not donate and _is_differentiated(torch, inputs):
+        return eager.run(inputs, donate)
+    with _without_autograd(torch, inputs, donate):
+        choice, kernels = _engines._choice.get(), _kernels_for(inputs)
+        if not _are_plain(torch, inputs):
             plan = None
         elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
-            plan = Plan(choice, "numba" if kernels is not None else _engine(work, choice))
+            plan = Plan(choice, "numba" if kernels is not None else _engine(inputs, choice))
         if plan is None or plan.engine == "eager":
-            params, slots = eager.run(work, donate)
+            new = eager.run(inputs, donate)
         else:
-            work.plan = plan.inner
+            inputs.plan = plan.inner
             if kernels is not None:
-                params, slots = kernels.run(work, donate)
+                new = kernels.run(inputs, donate)
             else:
-                params, slots = torch_lists.run(work, donate, fuse=plan.engine == "compile")
-            work.plan = Plan(plan.choice, plan.engine, work.plan)
-    _tell_autograd(work.params, params, slots)
-    return params, slots
+                new = torch_lists.run(inputs, donate, fuse=plan.engine == "compile")
+            inputs.plan = Plan(plan.choice, plan.engine, inputs.plan)
+    _tell_autograd(inputs.columns, new)
+    return new
 
 
-def _without_autograd(torch: Any, work: Work, donate: bool) -> contextlib.AbstractContextManager[Any]:
+def _without_autograd(torch: Any, inputs: StepInputs, donate: bool) -> contextlib.AbstractContextManager[Any]:
     """Return the mode of a step: tensors of inference mode may be written in that mode alone."""
-    written = (x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept))
-    if donate and any(x.is_inference() for x in written):
+    if donate and any(x.is_inference() for x in inputs.written):
         mode: contextlib.AbstractContextManager[Any] = torch.inference_mode()
     else:
         mode = torch.no_grad()
     return mode
 
 
-def _tell_autograd(old: Any, params: Any, slots: Any) -> None:
+def _tell_autograd(old: Columns, new: Columns) -> None:
     """Say what has been written in place; let new parameters require gradients where the old ones did."""
-    written = [p for p, q in zip(params, old, strict=True) if p is q]
-    if written:
+    if any(p is q for p, q in zip(old[0], new[0], strict=True)):
         tell = getattr(sys.modules["torch"].autograd.graph, "increment_version", None)
         if tell is not None:  # else autograd does not see that they were written
-            tell([*written, *(x for kept in slots for x in kept)])
+            tell([x for xs in new for x in xs])
         return
-    for p, q in zip(params, old, strict=True):
+    for p, q in zip(new[0], old[0], strict=True):
         if q.requires_grad:
             p.requires_grad_()
 
 
-def _kernels_for(work: Work) -> Any:
+def _kernels_for(inputs: StepInputs) -> Any:
     """Return the module of Numba's kernels where they are in force for these tensors, else None."""
-    return compiled() if {p.device.type for p in work.params} == {"cpu"} else None
+    return compiled() if {p.device.type for p in inputs.params} == {"cpu"} else None
 
 
-def _engine(work: Work, choice: str) -> str:
+def _engine(inputs: StepInputs, choice: str) -> str:
     """Return the engine in force for tensors that Numba does not take; what a choice cannot serve is stepped eagerly.
 
     ``torch.compile`` is a choice, and never taken unasked: it takes seconds to a minute at the first step.
     """
-    devices = {p.device.type for p in work.params}
+    devices = {p.device.type for p in inputs.params}
     if choice not in ("auto", "compile", "foreach") or not devices <= {*_LISTS}:
         return "eager"
     return "compile" if choice == "compile" and not all(map(torch_lists.missing_compiler, devices)) else "foreach"
 
 
-def _is_differentiated(torch: Any, work: Work) -> bool:
+def _is_differentiated(torch: Any, inputs: StepInputs) -> bool:
     if not torch.is_grad_enabled():
         return False
-    inputs = [*work.grads, *(x for kept in work.slots for x in kept)]
-    inputs += [x for pair in work.pairs for x in pair if isinstance(x, torch.Tensor)]
-    if True in [x.requires_grad for x in inputs]:
+    given = [*inputs.grads, *(x for xs in inputs.columns[1:] for x in xs)]
+    given += [x for x in inputs.scalars.all if isinstance(x, torch.Tensor)]
+    if True in [x.requires_grad for x in given]:
         return True
     if _functorch(torch, "peek_interpreter_stack") is not None:
-        return any(map(_stands_for_others, work.params))
-    return True in [p.requires_grad and not p.is_leaf for p in work.params]
+        return any(map(_stands_for_others, inputs.params))
+    return True in [p.requires_grad and not p.is_leaf for p in inputs.params]
 
 
 def _functorch(torch: Any, name: str) -> Any:
@@ -137,12 +136,12 @@ def _stands_for_others(x: Any) -> bool:
     return False
 
 
-def _are_plain(torch: Any, work: Work) -> bool:
+def _are_plain(torch: Any, inputs: StepInputs) -> bool:
     """Return whether the tensors are memory of a device and nothing stands between them and a kernel."""
     stack = getattr(torch._C, "_len_torch_dispatch_stack", lambda: True)
     if _functorch(torch, "peek_interpreter_stack") is not None or stack():
         return False
-    tensors = [*work.grads, *(x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept))]
+    tensors = [*inputs.grads, *inputs.written]
     if not {type(x) for x in tensors} <= {torch.Tensor, torch.nn.Parameter}:
         return False
     return True not in [x.is_neg() or x.is_conj() for x in tensors]  # views that are read with another sign

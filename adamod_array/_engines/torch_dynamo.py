@@ -88,7 +88,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
         known: Any = None
         arrays = {"params": spec.unflatten(params), "slots": trees}
     else:
-        known, arrays = (leaves.renewed(params, slots), {}), {}
+        known, arrays = (leaves.renewed([params, *slots]), {}), {}
     return State.of_graph(known, **arrays, step=t, method=method, lr=state.lr, weight_decay=state.weight_decay)
 
 

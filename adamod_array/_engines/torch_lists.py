@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._aliasing import overlapping
-from adamod_array._engines import Result, Work
-from adamod_array._engines.torch_program import fresh, is_list, program, write
+from adamod_array._engines import Columns, StepInputs
+from adamod_array._engines.eager import disjoint
+from adamod_array._engines.torch_program import fresh, functions, is_list, write
 from adamod_array._late import late
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
@@ -47,46 +47,44 @@ class Plan:
     """How a tree is stepped, as long as arrays and gradients stay in layout."""
 
     donate: bool
-    which: tuple[int, ...]
+    rate_index: tuple[int, ...]
     decay: tuple[bool, ...]
     groups: list[_Group]
-    apart: list[int] | None = None
-    """Addresses of gradients that were seen to share no memory with what a donated step writes."""
+    disjoint: list[int] | None = None
+    """Addresses of gradients for which the overlap check passed; while they do not change it is skipped."""
 
 
-def run(work: Work, donate: bool, *, fuse: bool) -> Result:
+def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:
     """Step every leaf, by torch.compile where that is asked for and can be."""
-    decay = tuple([factor is not None for _, factor in work.pairs])
-    plan: Plan = work.plan
-    if plan is None or (plan.donate, plan.which, plan.decay) != (donate, work.which, decay):
-        plan = work.plan = Plan(donate, work.which, decay, _groups(work, donate, fuse))
-    grads = _apart(work, plan) if donate else work.grads
-    calls = _calls(work, plan, grads)
+    decay = tuple([factor is not None for _, factor in inputs.scalars.rates])
+    plan: Plan = inputs.plan
+    if plan is None or (plan.donate, plan.rate_index, plan.decay) != (donate, inputs.scalars.rate_index, decay):
+        plan = inputs.plan = Plan(donate, inputs.scalars.rate_index, decay, _groups(inputs, donate, fuse))
+    grads = _disjoint(inputs, plan) if donate else inputs.grads
+    calls = _calls(inputs, plan, grads)
     if donate:
-        _write(calls, work.claim)
-        return work.params, work.slots
-    params: list[Any] = [*work.params]
-    slots: list[Any] = [*work.slots]
+        _write(calls, inputs.claim)
+        return inputs.columns
+    columns = [[*xs] for xs in inputs.columns]
     for group, scalars, arrays in calls:
         old, new = arrays[1:], _computed(group, scalars, arrays)
-        new_params, *new_slots = new if group.fused else fresh(old, new)
-        for k, i in enumerate(group.leaves):
-            params[i], slots[i] = new_params[k], [slot[k] for slot in new_slots]
-    return params, slots
+        for xs, results in zip(columns, new if group.fused else fresh(old, new), strict=True):
+            for i, x in zip(group.leaves, results, strict=True):
+                xs[i] = x
+    return columns
 
 
-def _calls(work: Work, plan: Plan, grads: list[Any]) -> list[tuple[_Group, Any, list[Any]]]:
+def _calls(inputs: StepInputs, plan: Plan, grads: list[Any]) -> list[tuple[_Group, Any, list[Any]]]:
     """Return the groups with their scalars, rounded once for all that share them, and with their arrays."""
-    scalars: dict[Any, Any] = {}
+    prepared: dict[Any, Any] = {}
     calls = []
     for group in plan.groups:
         at = group.leaves
-        key = group.prepare, group.compute, work.params[at[0]].device, tuple([work.which[i] for i in at])
-        if key not in scalars:
-            scalars[key] = _scalars(work, group)
-        arrays = [[grads[i] for i in at], [work.params[i] for i in at]]
-        arrays += ([work.slots[i][k] for i in at] for k in range(len(work.method.slots)))
-        calls.append((group, scalars[key], arrays))
+        rates = tuple([inputs.scalars.rate_index[i] for i in at])
+        key = group.prepare, group.compute, inputs.params[at[0]].device, rates
+        if key not in prepared:
+            prepared[key] = _prepared(inputs, group)
+        calls.append((group, prepared[key], [[xs[i] for i in at] for xs in (grads, *inputs.columns)]))
     return calls
 
 
@@ -110,36 +108,36 @@ def _write(calls: list[tuple[_Group, Any, list[Any]]], claim: Callable[[], None]
         write(old, new)
 
 
-def _groups(work: Work, donate: bool, fuse: bool) -> list[_Group]:
+def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
     leaves: dict[Any, list[int]] = {}
-    for i, (p, g, kept, which) in enumerate(zip(work.params, work.grads, work.slots, work.which, strict=True)):
+    for i, (g, p, *slots) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
         fused = p.dtype.is_floating_point and fuse and not missing_compiler(p.device.type)
         if fused and p.device.type == "cpu":
-            fused = all(x.is_contiguous() for x in (p, g, *kept))
-        leaves.setdefault((p.device, dtype_name(p), g.dtype, work.pairs[which][1] is not None, fused), []).append(i)
+            fused = all(x.is_contiguous() for x in (p, g, *slots))
+        leaves.setdefault((p.device, dtype_name(p), g.dtype, inputs.scalars.decays(i), fused), []).append(i)
     groups = []
     for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
-        key = work.method, compute, decay
+        key = inputs.method, compute, decay
         prepare, step = _program(*key)
         on_host = device.type == "cpu"
-        for at in _chunks(work, every, 0 if fused else CHUNK) if on_host else [every]:
+        for at in _chunks(inputs, every, 0 if fused else CHUNK) if on_host else [every]:
             compiled = None
             if fused:
-                arrays = [x for i in at for x in (work.grads[i], work.params[i], *work.slots[i])]
-                alike = [x.dtype for x in arrays] if on_host else [*map(work.kind.layout, arrays)]
-                rates = [] if on_host else [work.which[i] for i in at]
+                arrays = [xs[i] for i in at for xs in (inputs.grads, *inputs.columns)]
+                alike = [x.dtype for x in arrays] if on_host else [*map(inputs.namespace.layout, arrays)]
+                rates = [] if on_host else [inputs.scalars.rate_index[i] for i in at]
                 compiled = _fused(*key, donate, (*alike, *rates), dynamic=on_host)
             groups.append(_Group(at, compute, prepare, step, compiled, on_host))
     return groups
 
 
-def _chunks(work: Work, leaves: list[int], size: int) -> list[list[int]]:
+def _chunks(inputs: StepInputs, leaves: list[int], size: int) -> list[list[int]]:
     """Neighbours of up to ``size`` elements together, at least a leaf each."""
     chunks: list[list[int]] = []
     room = 0
     for i in leaves:
-        n = work.params[i].numel()
+        n = inputs.params[i].numel()
         if room <= 0 or n > room:
             chunks.append([])
             room = size
@@ -148,28 +146,27 @@ def _chunks(work: Work, leaves: list[int], size: int) -> list[list[int]]:
     return chunks
 
 
-def _apart(work: Work, plan: Plan) -> list[Any]:
-    """The gradients, copied where they share memory with a tensor that may be written before they are read."""
-    addresses = [g.data_ptr() for g in work.grads]
-    if addresses == plan.apart:
-        return work.grads
-    written = [x for p, kept in zip(work.params, work.slots, strict=True) for x in (p, *kept)]
-    clashes = overlapping(work.kind, work.grads, work.params, written)
-    plan.apart = None if clashes else addresses
-    return [g.clone() if i in clashes else g for i, g in enumerate(work.grads)]
+def _disjoint(inputs: StepInputs, plan: Plan) -> list[Any]:
+    """Return the gradients, copied where they share memory with a tensor that may be written before they are read."""
+    addresses = [g.data_ptr() for g in inputs.grads]
+    if addresses == plan.disjoint:
+        return inputs.grads
+    grads = disjoint(inputs)
+    plan.disjoint = None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses
+    return grads
 
 
-def _scalars(work: Work, group: _Group) -> Any:
-    """Rate, decay where there is one, and coefficients, rounded once; lists of them where leaves differ."""
+def _prepared(inputs: StepInputs, group: _Group) -> Any:
+    """Return rate, decay where there is one, and coefficients, rounded once; lists of them where leaves differ."""
     real = REAL_DTYPE.get(group.compute, group.compute)
-    device = work.params[group.leaves[0]].device
-    used = dict.fromkeys([work.which[i] for i in group.leaves])
-    pairs = {which: [work.kind.scalar(x, real, device) for x in work.pairs[which] if x is not None] for which in used}
-    if len(used) == 1:
-        (pair,) = pairs.values()
+    device = inputs.params[group.leaves[0]].device
+    rows = [inputs.scalars.rounded(i, inputs.namespace, real, device) for i in group.leaves]
+    rates: list[Any] = [column for column in zip(*(row[:2] for row in rows), strict=True) if column[0] is not None]
+    if len({inputs.scalars.rate_index[i] for i in group.leaves}) == 1:
+        rates = [column[0] for column in rates]
     else:
-        pair = [list(column) for column in zip(*(pairs[work.which[i]] for i in group.leaves), strict=True)]
-    return group.prepare(*pair, *(work.kind.scalar(c, real, device) for c in work.c))
+        rates = [[*column] for column in rates]
+    return group.prepare(*rates, *rows[0][2])
 
 
 def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
@@ -207,7 +204,7 @@ def _flat(x: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _program(method: Method, compute: str, decay: bool) -> Any:
-    return program(trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE), compute)
+    return functions(trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE), compute)
 
 
 _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz")
@@ -218,7 +215,7 @@ _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "ea
 def _fused(method: Method, compute: str, decay: bool, donate: bool, arrays: Any, *, dynamic: bool) -> Any:
     """A function of its own for these arrays: PyTorch counts a function's compilations and gives up after eight."""
     torch = sys.modules["torch"]
-    _, step = program(trace(method, decay=decay), compute, write if donate else fresh)
+    _, step = functions(trace(method, decay=decay), compute, write if donate else fresh)
     known = torch._inductor.list_options() if hasattr(torch, "_inductor") else ()
     options = {name: True for name in _LIKE_IEEE if name in known}
     compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, options=options)

@@ -14,46 +14,43 @@ from typing import Any
 import numpy as np
 
 from adamod_array._namespace import REAL_DTYPE
-from adamod_array._program.trace import Line
+from adamod_array._program.render import Renderer
+from adamod_array._program.trace import Program
 
 _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
 """What PyTorch has for lists; the rest goes tensor by tensor."""
 _COMMUTE = ("add", "mul", "minimum", "maximum")
 
 
-def source(line: Line) -> tuple[str, tuple[float, ...]]:
+def source(program: Program) -> tuple[str, tuple[float, ...]]:
     """Return two functions and the constants ``k0``, ``k1``, ... that they use.
 
     ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists.
     """
-    arrays = [name for name, _ in line.arrays]
-    casts = line.arrays  # a user may keep slots in another dtype
-    scalars = [*line.scalars]
-    constants: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
-
-    def text(x: str | float) -> str:
-        return x if isinstance(x, str) else constants.setdefault(repr(x), f"k{len(constants)}")
-
+    arrays = [name for name, _ in program.arrays]
+    casts = program.arrays  # a user may keep slots in another dtype
+    scalars = [*program.scalars]
+    write = Renderer()
     prepare, body = [], []
-    for x in line.operations:
-        statement = f"{x.result} = {x.name}({', '.join(map(text, x.operands))})"
+    for x in program.operations:
+        statement = f"{x.result} = {x.name}({', '.join(map(write.operand, x.operands))})"
         if all(operand in scalars or isinstance(operand, float) for operand in x.operands):
             scalars.append(x.result)
             prepare.append(statement)
         else:
             body.append(([operand for operand in x.operands if operand not in scalars], x.result, statement))
     last = {operand: i for i, (operands, _, _) in enumerate(body) for operand in operands}
-    temporaries = {result for _, result, _ in body} - {*line.outputs}
+    temporaries = {result for _, result, _ in body} - {*program.outputs}
     statements = []
     for i, (operands, _, statement) in enumerate(body):
         statements.append(statement)
         if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
             statements.append(f"del {', '.join(dead)}")
-    pairs = zip(line.outputs, line.passed_on, strict=True)
-    outputs = [f"copy({x})" if passed else text(x) for x, passed in pairs]
+    pairs = zip(program.outputs, program.aliases_input, strict=True)
+    outputs = [f"copy({x})" if passed else write.operand(x) for x, passed in pairs]
     every = ", ".join(scalars) + ","
     lines = [
-        f"def prepare({', '.join(line.scalars)}):",
+        f"def prepare({', '.join(program.scalars)}):",
         *(f"    {each}" for each in prepare),
         f"    return {every}",
         "",
@@ -64,7 +61,7 @@ def source(line: Line) -> tuple[str, tuple[float, ...]]:
         f"    return {', '.join(outputs)},",
         "",
     ]
-    return "\n".join(lines), tuple(map(float, constants))
+    return "\n".join(lines), write.constants
 
 
 def is_list(x: Any) -> bool:
@@ -133,17 +130,17 @@ def _cast(xs: Any, dtype: Any) -> Any:
     return [x if x.dtype == dtype else x.to(dtype) for x in xs]
 
 
-def program(line: Line, compute: str, store: Callable[..., Any] | None = None) -> tuple[Any, Any]:
+def functions(program: Program, compute: str, store: Callable[..., Any] | None = None) -> tuple[Any, Any]:
     """Return ``prepare`` and ``step`` of :func:`source`, as functions; ``store`` takes what ``step`` returns.
 
     Their code is nobody else's: PyTorch counts how often code was compiled, and gives up after eight times.
     """
     torch = sys.modules["torch"]
     dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
-    scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in line.operations}
+    scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in program.operations}
     scope |= {"copy": _copy, "cast": functools.partial(_cast, dtype=dtype)}
     scope["cast_real"] = functools.partial(_cast, dtype=real)
-    text, constants = source(line)
+    text, constants = source(program)
     with np.errstate(all="ignore"):  # as the compute dtype has them: 1e300 is infinite in float32
         scope |= {f"k{i}": float(np.dtype(compute).type(x).real) for i, x in enumerate(constants)}
     if store is not None:

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from adamod_array._engines import Result, Work
-from adamod_array._engines.xla_fence import divisor, fenced, first, hidden_zero, mixed
+from adamod_array._engines import Columns, StepInputs
+from adamod_array._engines.xla_fence import divisor, fenced, first, mixed, opaque_zero
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._program.trace import COMPARISONS, Line, Operand, Operation, trace
+from adamod_array._program.trace import COMPARISONS, Operand, Operation, Program, trace
 
 KEPT: dict[str, Any] = vars(sys).setdefault("_adamod_array_kept", {})
 """What JAX keeps for the life of the process, by name: it outlives this module, which may be imported again.
@@ -23,75 +23,73 @@ Filled by ``setdefault``, which is atomic: a lock could be held for ever by an i
 """
 
 
-def program_of(work: Work, secret: Any, donate: bool) -> tuple[Callable[..., Result], tuple[Any, ...]]:
-    """A jitted function that takes the step, and its arguments."""
-    lines, constants = _lines(work.method, _kinds(work))
-    arguments = (secret, work.which, work.c, work.pairs, constants, work.params, work.grads, work.slots)
-    return program(lines, donate, on_one_cpu()), arguments
+def program_of(inputs: StepInputs, opaque: Any, donate: bool) -> tuple[Callable[..., Columns], tuple[Any, ...]]:
+    """Return a jitted function that takes the step, and its arguments."""
+    programs, constants = _programs(inputs.method, _kinds(inputs))
+    scalars = inputs.scalars
+    arguments = (opaque, scalars.rate_index, scalars.coefficients, scalars.rates, constants)
+    return jitted(programs, donate, on_one_cpu()), (*arguments, inputs.grads, inputs.columns)
 
 
 Kind = tuple[bool, bool]
 """Of a leaf: whether it decays, and whether it is complex."""
-Lines = tuple[tuple[Kind, Line], ...]
+Programs = tuple[tuple[Kind, Program], ...]
 
 
-def _kinds(work: Work) -> tuple[Kind, ...]:
-    leaves = zip(work.which, work.params, strict=True)
-    return tuple(sorted({(work.pairs[at][1] is not None, p.dtype.kind == "c") for at, p in leaves}))
+def _kinds(inputs: StepInputs) -> tuple[Kind, ...]:
+    return tuple(sorted({(inputs.scalars.decays(i), p.dtype.kind == "c") for i, p in enumerate(inputs.params)}))
 
 
 @functools.lru_cache(maxsize=1024)
-def _lines(method: Method, kinds: tuple[Kind, ...]) -> tuple[Lines, tuple[tuple[float, ...], ...]]:
-    """A line for each kind, its constants made scalars, and these: methods that differ in them share a program."""
-    lines, constants = [], []
+def _programs(method: Method, kinds: tuple[Kind, ...]) -> tuple[Programs, tuple[tuple[float, ...], ...]]:
+    """Return a program for each kind, its constants made scalars, and these: methods that differ in them share it."""
+    programs, constants = [], []
     for decays, is_complex in kinds:
-        line, numbers = _generalized(trace(method, decay=decays, complex_parameter=is_complex))
-        lines.append(((decays, is_complex), line))
+        program, numbers = _generalized(trace(method, decay=decays, complex_parameter=is_complex))
+        programs.append(((decays, is_complex), program))
         constants.append(numbers)
-    return tuple(lines), tuple(constants)
+    return tuple(programs), tuple(constants)
 
 
-def _generalized(line: Line) -> tuple[Line, tuple[float, ...]]:
+def _generalized(program: Program) -> tuple[Program, tuple[float, ...]]:
     names: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
 
     def named(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
         return tuple(x if isinstance(x, str) else names.setdefault(repr(x), f"k{len(names)}") for x in operands)
 
-    operations = tuple(dataclasses.replace(x, operands=named(x.operands)) for x in line.operations)
-    outputs = named(line.outputs)
-    return Line((*line.scalars, *names.values()), line.arrays, operations, outputs), tuple(map(float, names))
+    operations = tuple(dataclasses.replace(x, operands=named(x.operands)) for x in program.operations)
+    outputs = named(program.outputs)
+    return Program((*program.scalars, *names.values()), program.arrays, operations, outputs), tuple(map(float, names))
 
 
 @functools.lru_cache(maxsize=256)
-def program(lines: Lines, donate: bool, in_turn: bool) -> Any:
-    """A jitted function of a secret and the parts of a work.
+def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
+    """Return a jitted function of opaque numbers and the parts of a step's inputs.
 
-    ``in_turn`` for one CPU, where XLA runs a loop for each output: it needs no memory if these take
+    ``sequential`` for one CPU, where XLA runs a loop for each output: it needs no memory if these take
     turns. A GPU may have one for all of them.
     """
     jax = sys.modules["jax"]
-    steps = {kind: jax.jit(functools.partial(_step_leaf, line, in_turn)) for kind, line in lines}
+    steps = {kind: jax.jit(functools.partial(_step_leaf, program, sequential)) for kind, program in programs}
 
-    def step(
-        secret: Any, which: Any, c: Any, pairs: Any, constants: Any, params: Any, grads: Any, slots: Any
-    ) -> Result:
-        if isinstance(secret, list):
-            unknown = [mixed([first(x) for x in arrays if x.size] if in_turn else arrays) for arrays in secret]
+    def step(opaque: Any, rate_index: Any, c: Any, rates: Any, constants: Any, grads: Any, columns: Columns) -> Columns:
+        if isinstance(opaque, list):
+            unknown = [mixed([first(x) for x in arrays if x.size] if sequential else arrays) for arrays in opaque]
         else:
-            number = mixed(secret)
-            if in_turn and isinstance(secret, tuple):
-                (c, pairs, constants), number = _computed((c, pairs, constants), number)
-            unknown = [number] * len(params)
+            number = mixed(opaque)
+            if sequential and isinstance(opaque, tuple):
+                (c, rates, constants), number = _computed((c, rates, constants), number)
+            unknown = [number] * len(grads)
         constants_of = dict(zip(steps, constants, strict=True))
         new = []
-        for at, number, p, g, kept in zip(which, unknown, params, grads, slots, strict=True):
-            lr, decay = pairs[at]
+        for k, number, g, p, *slots in zip(rate_index, unknown, grads, *columns, strict=True):
+            lr, decay = rates[k]
             kind = decay is not None, p.dtype.kind == "c"
             scalars = (lr, *(() if decay is None else (decay,)), *c, *constants_of[kind])
-            new.append(steps[kind](number, scalars, g, p, *kept))  # traced once for all leaves of one shape
-        return [arrays[0] for arrays in new], [arrays[1:] for arrays in new]
+            new.append(steps[kind](number, scalars, g, p, *slots))  # traced once for all leaves of one shape
+        return [[arrays[k] for arrays in new] for k in range(len(columns))]
 
-    return jax.jit(step, static_argnums=1, donate_argnums=(5, 7) if donate else ())
+    return jax.jit(step, static_argnums=1, donate_argnums=6 if donate else ())
 
 
 def on_one_cpu() -> bool:
@@ -103,20 +101,20 @@ def on_one_cpu() -> bool:
 def _computed(scalars: Any, number: Any) -> Any:
     """Both as they are, before any loop over an array: XLA would compute scalars in it, for every element anew."""
     jax = sys.modules["jax"]
-    known = hidden_zero(number, 0) == 0
+    known = opaque_zero(number, 0) == 0
     return jax.lax.cond(known, lambda x: x, lambda x: jax.tree.map(operator.neg, x), (scalars, number))
 
 
-def _step_leaf(line: Line, in_turn: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
+def _step_leaf(program: Program, sequential: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
     """The new parameter and slots of one leaf."""
     jnp = sys.modules["jax"].numpy
     compute = COMPUTE_DTYPE[dtype_name(old[0])]
     real = REAL_DTYPE.get(compute, compute)
-    given: dict[Operand, Any] = {name: jnp.asarray(x, real) for name, x in zip(line.scalars, scalars, strict=True)}
-    for (name, kind), x in zip(line.arrays, (g, *old), strict=True):
+    given: dict[Operand, Any] = {name: jnp.asarray(x, real) for name, x in zip(program.scalars, scalars, strict=True)}
+    for (name, kind), x in zip(program.arrays, (g, *old), strict=True):
         given[name] = x.astype(compute if kind == "complex" else real)
-    new = _Evaluation(line, given, number, in_turn).outputs()
-    zero = hidden_zero(number, 0)
+    new = _Evaluation(program, given, number, sequential).outputs()
+    zero = opaque_zero(number, 0)
     return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero) for x, y in zip(old, new, strict=True)]
 
 
@@ -133,10 +131,10 @@ class _Evaluation:
     of them instead, behind a fence of that output, without which XLA would see that they are one.
     """
 
-    def __init__(self, line: Line, given: dict[Operand, Any], number: Any, in_turn: bool) -> None:
-        self.line, self.given, self.number, self.in_turn = line, given, number, in_turn
-        self.operations: dict[Operand, Operation] = {x.result: x for x in line.operations}
-        self.old = dict(zip(line.outputs, [name for name, _ in line.arrays[1:]], strict=True))
+    def __init__(self, program: Program, given: dict[Operand, Any], number: Any, sequential: bool) -> None:
+        self.program, self.given, self.number, self.sequential = program, given, number, sequential
+        self.operations: dict[Operand, Operation] = {x.result: x for x in program.operations}
+        self.old = dict(zip(program.outputs, [name for name, _ in program.arrays[1:]], strict=True))
         self.own = {x: self._own(x) for x in self.old if x in self.operations}
         self.shared = {x for x in self.operations if sum(x in each for each in self.own.values()) > 1}
         self.fenced = self._fences()
@@ -145,14 +143,14 @@ class _Evaluation:
     def _fences(self) -> set[Operand]:
         """The results that XLA would contract into a sum or join with other factors; divisors are another matter."""
         users: dict[Operand, set[str]] = {}
-        one: set[Operand] = set(self.line.scalars)  # numbers, the same for a whole array
+        one: set[Operand] = set(self.program.scalars)  # numbers, the same for a whole array
         fenced: set[Operand] = set()
-        for x in self.line.operations:
+        for x in self.program.operations:
             for y in x.operands:
                 users.setdefault(y, set()).add(x.name)
             if all(y in one for y in x.operands):
                 one.add(x.result)
-        for x in self.line.operations:
+        for x in self.program.operations:
             joins = any(y in one for y in x.operands)
             contracts = users.get(x.result, set()) - {"mul"}
             if (x.name == "mul" and (joins or contracts)) or (x.name == "div" and "div" in contracts):
@@ -186,11 +184,11 @@ class _Evaluation:
         In turn, each comes after those that read the array it replaces, and waits for a number of
         the one before it. XLA orders its loops as it likes, and copies what one overwrites too early.
         """
-        for x in self._order() if self.in_turn else ():
+        for x in self._order() if self.sequential else ():
             y = self._output(x)
             if x in self.own and y.size:
                 self.number = self.number + mixed([first(y)])
-        return [self._output(x) for x in self.line.outputs]
+        return [self._output(x) for x in self.program.outputs]
 
     def _order(self) -> list[Operand]:
         reads = {x: {y for each in own for y in self.operations[each].operands} for x, own in self.own.items()}
@@ -205,7 +203,7 @@ class _Evaluation:
 
     def _output(self, x: Operand) -> Any:
         if x not in self.kept:
-            zero = hidden_zero(self.number, self.line.outputs.index(x))
+            zero = opaque_zero(self.number, self.program.outputs.index(x))
             self.kept[x] = self._value(x, zero, self.own[x], {}) if x in self.own else self.given[x]
         return self.kept[x]
 

@@ -51,12 +51,12 @@ def _fence() -> Any:
 _BITS = {2: "uint16", 4: "uint32", 8: "uint64"}
 
 
-def mixed(secret: Any) -> Any:
+def mixed(opaque: Any) -> Any:
     """One number of 32 bits out of all that XLA cannot know: some of them may be constants to it after all."""
-    if not isinstance(secret, (tuple, list)):
-        return secret
+    if not isinstance(opaque, (tuple, list)):
+        return opaque
     lax = sys.modules["jax"].lax
-    reals = [x.real if x.dtype.kind == "c" else x for x in secret]
+    reals = [x.real if x.dtype.kind == "c" else x for x in opaque]
     return sum((lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize]).astype("uint32") for x in reals), NOT_TRACED)
 
 
@@ -65,8 +65,8 @@ def first(x: Any) -> Any:
     return x.ravel()[0]
 
 
-def hidden_zero(secret: Any, k: int) -> Any:
+def opaque_zero(opaque: Any, k: int) -> Any:
     """The ``k``-th zero: a square is 0, 1 or 4 modulo 8, which compilers have not heard of."""
-    n = secret + np.uint32(k)
+    n = opaque + np.uint32(k)
     square = n * n
     return square & (square >> np.uint32(2)) & np.uint32(1)

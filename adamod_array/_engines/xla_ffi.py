@@ -19,14 +19,15 @@ from typing import Any
 import numba
 import numpy as np
 
-from adamod_array._engines import Result, Work
-from adamod_array._engines.numba_compile import SERIAL, STORAGE, compiled_kernel, rows_of, stamp
+from adamod_array._engines import Columns, StepInputs
+from adamod_array._engines.numba_compile import SERIAL, STORAGE, compiled_kernel, stamp
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
 from adamod_array._program.numba_source import source
 from adamod_array._program.trace import trace
+from adamod_array._scalars import Scalars
 
 LEAVES = 64
 """At most so many of a call: the time that XLA takes to compile one grows with the square of its operands."""
@@ -52,37 +53,36 @@ def _building() -> Iterator[None]:
         ) from error
 
 
-def takes(work: Work) -> bool:
+def takes(inputs: StepInputs) -> bool:
     """Whether every leaf lies on one CPU device, is known, and has a storage dtype that kernels take.
 
-    The work's plan is then the storage dtypes there are.
+    The inputs's plan is then the storage dtypes there are.
     """
-    if not all(isinstance(x, float) for pair in work.pairs for x in pair if x is not None):
+    if not all(isinstance(x, float) for pair in inputs.scalars.rates for x in pair if x is not None):
         return False
-    if work.plan is None:
-        leaves = [*zip(work.params, work.grads, work.slots, strict=True)]
-        fits = all(_fits(p, g, kept) and _is_here(p, g, *kept) for p, g, kept in leaves)
-        work.plan = _storages(work) if fits else ()
-    return bool(work.plan)
+    if inputs.plan is None:
+        fits = all(_fits(*leaf) and _is_here(*leaf) for leaf in zip(inputs.grads, *inputs.columns, strict=True))
+        inputs.plan = _storages(inputs) if fits else ()
+    return bool(inputs.plan)
 
 
-def takes_traced(work: Work) -> bool:
+def takes_traced(inputs: StepInputs) -> bool:
     """Whether a program of the user's may call the kernel: it is for one CPU device, and knows every size."""
     if not on_one_cpu():
         return False
-    leaves = zip(work.params, work.grads, work.slots, strict=True)
-    return all(_fits(p, g, kept) and all(isinstance(n, int) for n in p.shape) for p, g, kept in leaves)
+    leaves = zip(inputs.grads, *inputs.columns, strict=True)
+    return all(_fits(g, p, *slots) and all(isinstance(n, int) for n in p.shape) for g, p, *slots in leaves)
 
 
-def _storages(work: Work) -> tuple[Storage, ...]:
-    return tuple(dict.fromkeys(map(_storage, work.params, work.grads)))
+def _storages(inputs: StepInputs) -> tuple[Storage, ...]:
+    return tuple(dict.fromkeys(map(_storage, inputs.params, inputs.grads)))
 
 
 def _storage(p: Any, g: Any) -> Storage:
     return dtype_name(p), dtype_name(g)
 
 
-def _fits(p: Any, g: Any, slots: Any) -> bool:
+def _fits(g: Any, p: Any, *slots: Any) -> bool:
     storage = dtype_name(p)
     compute = COMPUTE_DTYPE[storage]
     if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
@@ -99,30 +99,32 @@ def _is_here(*arrays: Any) -> bool:
     return len(devices) == 1 and devices.pop().platform == "cpu"
 
 
-def program_of(work: Work, donate: bool) -> tuple[Callable[..., Result], tuple[Any, ...]]:
-    """A jitted function that takes the step, all leaves in one call of it, and its arguments."""
-    decay = _decays(work)
-    program, computes, constants = _program(work.method, work.plan, decay, donate)
-    rows = rows_of(work.pairs, decay, work.c, constants)
+def program_of(inputs: StepInputs, donate: bool) -> tuple[Callable[..., Columns], tuple[Any, ...]]:
+    """Return a jitted function that takes the step, all leaves in one call of it, and its arguments."""
+    decay = inputs.scalars.has_decay
+    program, computes, constants = _program(inputs.method, inputs.plan, decay, donate)
+    rows = inputs.scalars.rows(decay, constants)
     tables = [np.asarray(rows, compute) for compute in computes]
-    return program, (tables, np.asarray(work.which, np.int32), work.params, work.grads, work.slots)
+    return program, (tables, np.asarray(inputs.scalars.rate_index, np.int32), inputs.grads, inputs.columns)
 
 
-def run_traced(work: Work, secret: Any, by_xla: Callable[..., Result]) -> Result:
+def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) -> Columns:
     """Take the step as a part of the user's program.
 
     Where that is compiled for another platform, and under ``vmap`` and derivatives, which know
-    nothing of the kernel, ``by_xla(work, secret)`` computes it.
+    nothing of the kernel, ``by_xla(inputs, opaque)`` computes it.
     """
     jax = sys.modules["jax"]
-    arrays, tree = jax.tree.flatten((secret, work.c, work.pairs, work.params, work.grads, work.slots))
-    decay, which = _decays(work), np.asarray(work.which, np.int32)
+    scalars = inputs.scalars
+    arrays, tree = jax.tree.flatten((opaque, scalars.coefficients, scalars.rates, inputs.grads, inputs.columns))
+    decay, rate_index = scalars.has_decay, scalars.rate_index
     # JAX keeps these functions, and they no arrays
-    bare = dataclasses.replace(work, c=(), pairs=(), params=(), grads=[], slots=())
+    bare = dataclasses.replace(inputs, scalars=Scalars((), (), ()), grads=[], columns=[])
 
-    def given(x: Sequence[Any]) -> tuple[Work, Any]:
-        secret, c, pairs, params, grads, slots = jax.tree.unflatten(tree, x)
-        return dataclasses.replace(bare, c=c, pairs=pairs, params=params, grads=grads, slots=slots), secret
+    def given(x: Sequence[Any]) -> tuple[StepInputs, Any]:
+        opaque, coefficients, rates, grads, columns = jax.tree.unflatten(tree, x)
+        scalars = Scalars(rates, rate_index, coefficients)
+        return dataclasses.replace(bare, scalars=scalars, grads=grads, columns=columns), opaque
 
     def xla(*x: Any) -> Any:
         with full_width(x):
@@ -130,11 +132,11 @@ def run_traced(work: Work, secret: Any, by_xla: Callable[..., Result]) -> Result
 
     def kernel(*x: Any) -> Any:
         with full_width(x):
-            work, _ = given(x)
-            kernels, constants = _kernels(work.method, _storages(work), decay, in_place=True)
-            rows = rows_of(work.pairs, decay, work.c, constants)
+            inputs, _ = given(x)
+            kernels, constants = _kernels(inputs.method, _storages(inputs), decay, in_place=True)
+            rows = inputs.scalars.rows(decay, constants)
             tables = [_stacked(rows, compute) for compute in _computes(kernels)]
-            return _step(kernels, tables, which, work.params, work.grads, work.slots)
+            return _step(kernels, tables, np.asarray(rate_index, np.int32), inputs.grads, inputs.columns)
 
     with _building():
 
@@ -155,12 +157,8 @@ def run_traced(work: Work, secret: Any, by_xla: Callable[..., Result]) -> Result
             with full_width(x):
                 return jax.jvp(xla, x, tangents)
 
-        result: Result = step(*arrays)
+        result: Columns = step(*arrays)
     return result
-
-
-def _decays(work: Work) -> bool:
-    return any(factor is not None for _, factor in work.pairs)
 
 
 def _stacked(rows: Sequence[Sequence[Any]], dtype: str) -> Any:
@@ -211,20 +209,20 @@ def _program(
 
 @functools.lru_cache(maxsize=256)
 def _jitted(kernels: Kernels, donate: bool) -> Any:
-    return sys.modules["jax"].jit(functools.partial(_step, kernels), donate_argnums=(2, 4) if donate else ())
+    return sys.modules["jax"].jit(functools.partial(_step, kernels), donate_argnums=3 if donate else ())
 
 
 def _kernels(
     method: Method, storages: tuple[Storage, ...], decay: bool, *, in_place: bool
 ) -> tuple[Kernels, tuple[float, ...]]:
     """A kernel for each storage, and the constants that end a row of scalars: methods that differ in them share it."""
-    line = trace(method, decay=decay)
+    program = trace(method, decay=decay)
     constants: tuple[float, ...] = ()
     kernels = []
     for storage in storages:
-        serial, constants = source(line, *storage, donate=in_place, threads=False)
-        threaded, _ = source(line, *storage, donate=in_place, threads=True)
-        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(line.outputs), in_place, serial, threaded)))
+        serial, constants = source(program, *storage, donate=in_place, threads=False)
+        threaded, _ = source(program, *storage, donate=in_place, threads=True)
+        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, serial, threaded)))
     return tuple(kernels), constants
 
 
@@ -232,20 +230,21 @@ def _computes(kernels: Kernels) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kernel.compute for _, kernel in kernels))
 
 
-def _step(kernels: Kernels, tables: Any, which: Any, params: Any, grads: Any, slots: Any) -> Result:
+def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: Columns) -> Columns:
     """Step every leaf, a few of one storage in one call."""
     table = dict(zip(_computes(kernels), tables, strict=True))
-    new: list[Any] = [None] * len(params)
+    new: Columns = [[*xs] for xs in columns]
     for storage, kernel in kernels:
-        leaves = [i for i, (p, g) in enumerate(zip(params, grads, strict=True)) if _storage(p, g) == storage]
+        leaves = [i for i, (p, g) in enumerate(zip(columns[0], grads, strict=True)) if _storage(p, g) == storage]
         for start in range(0, len(leaves), LEAVES):
             some = leaves[start : start + LEAVES]
-            rows = which if len(some) == len(params) else which[np.asarray(some)]
-            old = [[params[i], *slots[i]] for i in some]
+            rows = rate_index if len(some) == len(grads) else rate_index[np.asarray(some)]
+            old = [[xs[i] for xs in columns] for i in some]
             arrays = kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old)
             for i, each in zip(some, arrays, strict=True):
-                new[i] = each
-    return [p for p, *_ in new], [kept for _, *kept in new]
+                for xs, x in zip(new, each, strict=True):
+                    xs[i] = x
+    return new
 
 
 @functools.cache

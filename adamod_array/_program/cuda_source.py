@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
-from adamod_array._program.trace import Line
+from adamod_array._program.render import Renderer
+from adamod_array._program.trace import Operation, Program
 
 _C_TYPE = {
     "bool": "bool",
@@ -18,28 +20,6 @@ _C_TYPE = {
     "complex128": "complex<double>",
 }
 
-_TEXT = {
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-    "neg": "-{}",
-    "abs": "abs({})",
-    "sqrt": "sqrt({})",
-    "exp": "exp({})",
-    "real": "{}.real()",
-    "imag": "{}.imag()",
-    # NaN where either is, unlike fmin and fmax
-    "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
-    "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}",
-    "where": "{} ? {} : {}",
-    "lt": "{} < {}",
-    "le": "{} <= {}",
-    "gt": "{} > {}",
-    "ge": "{} >= {}",
-    "eq": "{} == {}",
-    "ne": "{} != {}",
-}
 _COMPLEX = ("add", "sub", "mul", "div", "neg", "abs", "real", "imag", "where", "eq", "ne")
 """What kernels do to complex numbers; rules that need more are stepped eagerly.
 
@@ -52,76 +32,101 @@ class Source:
     """What an ElementwiseKernel is made of."""
 
     inputs: str
-    """``g``, ``p`` and the slots as ``in_*``, then the line's scalars, then constants."""
+    """``g``, ``p`` and the slots as ``in_*``, then the program's scalars, then constants."""
     outputs: str
     """``p`` and the slots as ``out_*``; they may be the inputs' own arrays."""
     operation: str
 
 
-def source(line: Line, storage: str, gradient_storage: str) -> tuple[Source, tuple[float, ...]]:
-    """The kernel of a line for one dtype of parameters and one of gradients, and its constants.
+class _Cuda(Renderer):
+    """Operations in C++, where a real number that meets a complex one has to be made one, as NumPy does."""
 
-    Constants are arguments: methods that differ in hyperparameters alone share a kernel.
-    """
-    compute = COMPUTE_DTYPE[storage]
-    number = {"bool": "bool", "real": REAL_DTYPE.get(compute, compute), "complex": compute}
-    stored = stored_dtypes(line, storage)
-    constants: dict[str, float] = {}
+    operations: ClassVar = Renderer.operations | {
+        "sqrt": "sqrt({})",
+        "exp": "exp({})",
+        "real": "{}.real()",
+        "imag": "{}.imag()",
+        # NaN where either is, unlike fmin and fmax
+        "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
+        "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}",
+        "where": "{} ? {} : {}",
+    }
 
-    def text(x: str | float) -> str:
-        if isinstance(x, str):
-            return x if x not in stored else f"x_{x}"
-        constants.setdefault(repr(x), x)  # 0.0 and -0.0 are two constants
-        return f"k{list(constants).index(repr(x))}"
+    def __init__(self, program: Program, compute: str) -> None:
+        super().__init__()
+        self._domains, self._compute = _domains(program), compute
+        self._arrays = {name for name, _ in program.arrays}
 
-    body = []
-    kinds = _kinds(line)
-    for name, kind in line.arrays:
-        loaded = gradient_storage if name == "g" else stored[name]
-        value = f"in_{name}"
-        if kind == "complex" and not loaded.startswith("complex"):
-            value = f"{_C_TYPE[number['real']]}({value})"
-        body.append((number[kind], f"x_{name}", f"{_C_TYPE[number[kind]]}({value})"))
-    for x in line.operations:
-        operands = [text(operand) for operand in x.operands]
-        real = [kinds.get(operand, "real") != "complex" for operand in x.operands]
-        if x.kind == "complex" and x.name in ("mul", "where"):  # NumPy multiplies by a real number + 0i
-            first = x.name == "where"
+    def type(self, domain: str) -> str:
+        """Return the C++ type of a value."""
+        real = REAL_DTYPE.get(self._compute, self._compute)
+        return _C_TYPE[{"bool": "bool", "real": real, "complex": self._compute}[domain]]
+
+    def name(self, value: str) -> str:
+        return f"x_{value}" if value in self._arrays else value
+
+    def expression(self, operation: Operation) -> str:
+        operands = [self.operand(x) for x in operation.operands]
+        real = [self._domains.get(x, "real") != "complex" for x in operation.operands]
+        if all(real) and operation.name in ("real", "imag"):
+            return operands[0] if operation.name == "real" else f"{self.type('real')}(0)"
+        if operation.domain == "complex" and operation.name in (
+            "mul",
+            "where",
+        ):  # NumPy multiplies by a real number + 0i
+            first = operation.name == "where"
             operands[first:] = [
-                f"{_C_TYPE[compute]}({operand})" if is_real else operand
-                for operand, is_real in zip(operands[first:], real[first:], strict=True)
+                f"{self.type('complex')}({x})" if is_real else x
+                for x, is_real in zip(operands[first:], real[first:], strict=True)
             ]
-        expression = _TEXT[x.name].format(*operands)
-        if all(real) and x.name in ("real", "imag"):
-            expression = operands[0] if x.name == "real" else f"{_C_TYPE[number['real']]}(0)"
-        body.append((number[x.kind], x.result, expression))
-    statements = [f"const {_C_TYPE[dtype]} {name} = {expression};" for dtype, name, expression in body]
-    written = ["p", *(name for name, _ in line.arrays[2:])]
-    statements += [
-        f"out_{name} = {_C_TYPE[stored[name]]}({text(x)});" for name, x in zip(written, line.outputs, strict=True)
-    ]
-    inputs = [f"{gradient_storage if name == 'g' else stored[name]} in_{name}" for name, _ in line.arrays]
-    inputs += [f"{number['real']} {name}" for name in (*line.scalars, *(f"k{i}" for i in range(len(constants))))]
-    outputs = [f"{stored[name]} out_{name}" for name in written]
-    return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements)), tuple(constants.values())
+        return self.operations[operation.name].format(*operands)
 
 
-def _kinds(line: Line) -> Mapping[str | float, str]:
-    """Of every value of the line: "real", "complex" or "bool"."""
-    return {**dict.fromkeys(line.scalars, "real"), **dict(line.arrays), **{x.result: x.kind for x in line.operations}}
-
-
-def stored_dtypes(line: Line, storage: str) -> dict[str, str]:
-    """The dtype in memory of every array, the gradient's as its parameter's."""
+def source(program: Program, storage: str, gradient_storage: str) -> tuple[Source, tuple[float, ...]]:
+    """Return the kernel of a program for one dtype of parameters and one of gradients, and its constants."""
     compute = COMPUTE_DTYPE[storage]
-    slots = {name: compute if kind == "complex" else REAL_DTYPE.get(compute, compute) for name, kind in line.arrays[2:]}
+    stored = stored_dtypes(program, storage)
+    write = _Cuda(program, compute)
+    statements = []
+    for name, domain in program.arrays:
+        value = f"in_{name}"
+        if domain == "complex" and not (gradient_storage if name == "g" else stored[name]).startswith("complex"):
+            value = f"{write.type('real')}({value})"
+        statements.append(f"const {write.type(domain)} {write.name(name)} = {write.type(domain)}({value});")
+    for x in program.operations:
+        statements.append(f"const {write.type(x.domain)} {x.result} = {write.expression(x)};")
+    written = ["p", *(name for name, _ in program.arrays[2:])]
+    for name, output in zip(written, program.outputs, strict=True):
+        statements.append(f"out_{name} = {_C_TYPE[stored[name]]}({write.operand(output)});")
+    inputs = [f"{gradient_storage if name == 'g' else stored[name]} in_{name}" for name, _ in program.arrays]
+    inputs += [f"{REAL_DTYPE.get(compute, compute)} {name}" for name in (*program.scalars, *write.constant_names)]
+    outputs = [f"{stored[name]} out_{name}" for name in written]
+    return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements)), write.constants
+
+
+def _domains(program: Program) -> Mapping[str | float, str]:
+    """Return of every value of the program: "real", "complex" or "bool"."""
+    return {
+        **dict.fromkeys(program.scalars, "real"),
+        **dict(program.arrays),
+        **{x.result: x.domain for x in program.operations},
+    }
+
+
+def stored_dtypes(program: Program, storage: str) -> dict[str, str]:
+    """Return the dtype in memory of every array, the gradient's as its parameter's."""
+    compute = COMPUTE_DTYPE[storage]
+    slots = {
+        name: compute if domain == "complex" else REAL_DTYPE.get(compute, compute)
+        for name, domain in program.arrays[2:]
+    }
     return {"g": storage, "p": storage, **slots}
 
 
-def takes(line: Line) -> bool:
-    """Whether a kernel can be made of the line: complex numbers only where C++ and NumPy mean the same."""
-    kinds = _kinds(line)
+def takes(program: Program) -> bool:
+    """Return whether a kernel can be made of the program: complex numbers only where C++ and NumPy mean the same."""
+    domains = _domains(program)
     return all(
-        x.name in _COMPLEX or all(kinds.get(operand, "real") != "complex" for operand in x.operands)
-        for x in line.operations
+        x.name in _COMPLEX or all(domains.get(operand, "real") != "complex" for operand in x.operands)
+        for x in program.operations
     )

@@ -7,8 +7,11 @@ the loop does not vectorise.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from adamod_array._namespace import COMPUTE_DTYPE, SIZE
-from adamod_array._program.trace import Line
+from adamod_array._program.render import Renderer
+from adamod_array._program.trace import Program
 
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
@@ -19,29 +22,19 @@ _PIECE, _AHEAD = 4, 16
 """Lines of each array stepped before the next ones are asked for, and how far ahead those are. A processor fetches a
 loop's arrays by itself, but not early enough beside a division and a root: that cost an eighth of the limit's speed."""
 
-_TEXT = {
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-    "neg": "-{}",
-    "abs": "abs({})",
-    "sqrt": "np.sqrt({})",
-    "exp": "np.exp({})",
-    "minimum": "minimum({}, {})",
-    "maximum": "maximum({}, {})",
-    "where": "{1} if {0} else {2}",
-    "lt": "{} < {}",
-    "le": "{} <= {}",
-    "gt": "{} > {}",
-    "ge": "{} >= {}",
-    "eq": "{} == {}",
-    "ne": "{} != {}",
-}
+
+class _Numba(Renderer):
+    operations: ClassVar = Renderer.operations | {
+        "sqrt": "np.sqrt({})",
+        "exp": "np.exp({})",
+        "minimum": "minimum({}, {})",
+        "maximum": "maximum({}, {})",
+        "where": "{1} if {0} else {2}",
+    }
 
 
 def source(
-    line: Line, storage: str, gradient_storage: str, *, donate: bool, threads: bool
+    program: Program, storage: str, gradient_storage: str, *, donate: bool, threads: bool
 ) -> tuple[str, tuple[float, ...]]:
     """The kernel as a Python module, and the constants that follow its scalars.
 
@@ -49,19 +42,15 @@ def source(
     are worth threads are too large for the caches, and are asked for ahead of time.
     """
     compute = COMPUTE_DTYPE[storage]
-    arrays = [name for name, _ in line.arrays]
+    arrays = [name for name, _ in program.arrays]
     dtypes = dict.fromkeys(arrays, compute) | {"g": gradient_storage, "p": storage}
     written = ["p", *arrays[2:]]
     columns = arrays if donate else [*arrays, *(f"{name}_new" for name in written)]
-    constants: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
-
-    def text(x: str | float) -> str:
-        return x if isinstance(x, str) else constants.setdefault(repr(x), f"k{len(constants)}")
-
-    body = [f"{x.result} = {_TEXT[x.name].format(*map(text, x.operands))}" for x in line.operations]
+    write = _Numba()
+    body = [f"{x.result} = {write.expression(x)}" for x in program.operations]
     stores = [
-        f"store_{name}(at_{name if donate else name + '_new'}, i, {text(x)})"
-        for name, x in zip(written, line.outputs, strict=True)
+        f"store_{name}(at_{name if donate else name + '_new'}, i, {write.operand(x)})"
+        for name, x in zip(written, program.outputs, strict=True)
     ]
     head = [
         "import numpy as np",
@@ -77,7 +66,7 @@ def source(
             head.append(f"{load}, {store} = {at}")
         else:
             head.append(f"{load if column == name else store} = {at}[{int(column != name)}]")
-    scalars = [*line.scalars, *constants.values()]
+    scalars = [*program.scalars, *write.constant_names]
     n = _LINE // SIZE[compute]
     ahead = [
         f"for i in range(start + {_AHEAD * n}, start + {(_AHEAD + _PIECE) * n}, {n}):",
@@ -99,4 +88,4 @@ def source(
         *(f"            {statement}" for statement in [*body, *stores]),
     ]
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
-    return "\n".join([*head, "", "", *kernel, ""]), tuple(map(float, constants))
+    return "\n".join([*head, "", "", *kernel, ""]), write.constants

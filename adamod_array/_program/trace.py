@@ -28,24 +28,24 @@ class Operation:
     result: str
     name: str
     operands: tuple[Operand, ...]
-    kind: str
+    domain: str
     """"real", "complex" or "bool"."""
 
 
 @dataclass(frozen=True)
-class Line:
+class Program:
     """A rule as a straight line: hyperparameters folded, equal subexpressions shared, dead ones gone."""
 
     scalars: tuple[str, ...]
     """``lr``, ``decay`` where there is one, and the coefficients ``c0``, ``c1``, ..."""
     arrays: tuple[tuple[str, str], ...]
-    """``g``, ``p`` and the slots (``slot_0``, ...: a user's names cannot meet generated ones), each with its kind."""
+    """``g``, ``p`` and the slots (``slot_0``, ...: a user's names cannot meet generated ones), each with its domain."""
     operations: tuple[Operation, ...]
     outputs: tuple[Operand, ...]
     """The new ``p`` and slots."""
 
     @functools.cached_property
-    def passed_on(self) -> tuple[bool, ...]:
+    def aliases_input(self) -> tuple[bool, ...]:
         """Which outputs are an input, an earlier output, or part of one, under another name."""
         inputs = {name for name, _ in self.arrays}
         parts: set[Operand] = set(inputs)
@@ -63,21 +63,21 @@ class _Recorder:
         self.operations: dict[tuple[str, tuple[str, ...]], Operation] = {}
 
     def apply(self, name: str, *operands: Any) -> Symbol:
-        kinds = [x.kind for x in operands if isinstance(x, Symbol)]
+        domains = [x.domain for x in operands if isinstance(x, Symbol)]
         numbers = operands[1:] if name == "where" else operands
-        if any(isinstance(x, Symbol) and x.kind == "bool" for x in numbers):
+        if any(isinstance(x, Symbol) and x.domain == "bool" for x in numbers):
             raise TypeError(f"a rule computes with numbers: use xp.where(condition, a, b), not {name} of a comparison")
         names = tuple(x.name if isinstance(x, Symbol) else self._constant(name, x) for x in operands)
         if name in COMPARISONS:
-            kind = "bool"
+            domain = "bool"
         elif name in ("abs", "real", "imag"):
-            kind = "real"
+            domain = "real"
         else:
-            kind = "complex" if "complex" in kinds else "real"
+            domain = "complex" if "complex" in domains else "real"
         key = name, tuple(map(repr, names))  # 0.0 and -0.0 are two constants
         if key not in self.operations:
-            self.operations[key] = Operation(f"x{len(self.operations)}", name, names, kind)
-        return Symbol(self, self.operations[key].result, kind)
+            self.operations[key] = Operation(f"x{len(self.operations)}", name, names, domain)
+        return Symbol(self, self.operations[key].result, domain)
 
     @staticmethod
     def _constant(name: str, x: Any) -> float:
@@ -92,13 +92,13 @@ class Symbol:
     def __array_ufunc__(self, ufunc: Any, *_: Any, **__: Any) -> Any:
         raise TypeError(f"a rule may use {', '.join(FUNCTIONS)} of its namespace xp, not numpy.{ufunc.__name__}")
 
-    def __init__(self, recorder: _Recorder, name: str, kind: str) -> None:
-        self._recorder, self.name, self.kind = recorder, name, kind
+    def __init__(self, recorder: _Recorder, name: str, domain: str) -> None:
+        self._recorder, self.name, self.domain = recorder, name, domain
 
     @property
     def dtype(self) -> str:
         """For ``xp.isdtype`` alone."""
-        return self.kind
+        return self.domain
 
     def __pow__(self, exponent: Any) -> Symbol:
         if exponent != 2:
@@ -158,7 +158,7 @@ class _Namespace(SimpleNamespace):
 
 def _namespace(recorder: _Recorder) -> _Namespace:
     functions = {name: functools.partial(recorder.apply, name) for name in FUNCTIONS}
-    return _Namespace(**functions, isdtype=lambda dtype, kind: dtype == kind.removesuffix(" floating"))
+    return _Namespace(**functions, isdtype=lambda dtype, domain: dtype == domain.removesuffix(" floating"))
 
 
 def slot_is_complex(method: Method, k: int) -> bool:
@@ -166,7 +166,7 @@ def slot_is_complex(method: Method, k: int) -> bool:
     return trace(method, complex_parameter=True).arrays[2 + k][1] == "complex"
 
 
-def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Line:
+def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Program:
     """The straight line of a method's rule, for real or complex parameters.
 
     Raises
@@ -178,13 +178,13 @@ def trace(method: Method, *, decay: bool = False, complex_parameter: bool = Fals
 
 
 @functools.lru_cache(maxsize=1024)
-def _trace(method: Method, decay: bool, complex_parameter: bool) -> Line:
-    kind = "complex" if complex_parameter else "real"
+def _trace(method: Method, decay: bool, complex_parameter: bool) -> Program:
+    domain = "complex" if complex_parameter else "real"
     slots = dict.fromkeys([f"slot_{i}" for i in range(len(method.slots))], "real")
     scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
     while True:  # a slot is complex where the rule makes it so, perhaps through another slot
         recorder = _Recorder()
-        arrays = {"g": kind, "p": kind, **slots}
+        arrays = {"g": domain, "p": domain, **slots}
         symbols = {name: Symbol(recorder, name, "real") for name in scalars}
         symbols |= {name: Symbol(recorder, name, arrays[name]) for name in arrays}
         try:
@@ -199,19 +199,19 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> Line:
                 [symbols[name] for name in slots],
             )
             new = tuple([_as_number(recorder, x) for x in new])
-            kinds = [x.kind if isinstance(x, Symbol) else "real" for x in new]
+            domains = [x.domain if isinstance(x, Symbol) else "real" for x in new]
             outputs = tuple(x.name if isinstance(x, Symbol) else recorder._constant("return", x) for x in new)
         except TypeError as error:
             raise TypeError(f"{type(method).__name__}.rule: {error}") from None
-        found = dict(zip(slots, kinds[1:], strict=True))
+        found = dict(zip(slots, domains[1:], strict=True))
         if found == slots:
-            return Line(scalars, tuple(arrays.items()), _live(tuple(recorder.operations.values()), outputs), outputs)
+            return Program(scalars, tuple(arrays.items()), _live(tuple(recorder.operations.values()), outputs), outputs)
         slots = {name: "complex" if "complex" in (slots[name], found[name]) else "real" for name in slots}
 
 
 def _as_number(recorder: _Recorder, x: Any) -> Any:
     """Return a comparison as the numbers that are stored of it, 1 and 0; anything else as it is."""
-    return recorder.apply("where", x, 1.0, 0.0) if isinstance(x, Symbol) and x.kind == "bool" else x
+    return recorder.apply("where", x, 1.0, 0.0) if isinstance(x, Symbol) and x.domain == "bool" else x
 
 
 def _coefficients(method: Method) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from adamod_array import AdaMod, Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
-from adamod_array._program.trace import Line, trace
+from adamod_array._program.trace import Program, trace
 from tests.trees import METHODS
 
 KERNEL = "adamod_array_step"
@@ -49,7 +49,7 @@ class Case:
         return re.sub(r"\W", "_", f"{self.label}_{self.dtype}{'_decay' * self.decay}")
 
     @property
-    def line(self) -> Line:
+    def line(self) -> Program:
         """The operations that its kernel is to consist of."""
         return trace(self.method, decay=self.decay, complex_parameter=self.dtype.startswith("complex"))
 

@@ -26,44 +26,49 @@ def steps(test: str) -> Check:
 
 
 OPTIONS, CALL = '("--fmad=false",)', "    kernel(*inputs, *scalars, *outputs)\n"
-OUTPUT, CAST = 'f"out_{name} = {_C_TYPE[stored[name]]}({text(x)});"', "{_C_TYPE[stored[name]]}({text(x)})"
-SCALARS = "f\"{number['real']} {name}\" for name in (*line.scalars"
+STORED = "{_C_TYPE[stored[name]]}({write.operand(output)})"
+OUTPUT = f'f"out_{{name}} = {STORED};"'
+REAL = "{REAL_DTYPE.get(compute, compute)}"
+SCALARS = f'f"{REAL} {{name}}" for name in (*program.scalars'
+TABLE = '        "sqrt": "sqrt({})",\n'
 
 EMITTER = [
     # operations
-    Mutant("an approximate quotient", '"{} / {}"', '"__fdividef({}, {})"', compiled("adam_float32")),
+    Mutant(
+        "an approximate quotient", TABLE, f'{TABLE}        "div": "__fdividef({{}}, {{}})",\n', compiled("adam_float32")
+    ),
     Mutant(
         "a minimum that loses NaN",
         '"{0} < {1} || {0} != {0} ? {0} : {1}"',
         '"fmin({}, {})"',
         compiled("adamod_float32"),
     ),
-    Mutant("a difference turned round", '"{} - {}"', '"{1} - {0}"', exact("adam-float32")),
+    Mutant("a difference turned round", TABLE, f'{TABLE}        "sub": "{{1}} - {{0}}",\n', exact("adam-float32")),
     Mutant("the other branch of where", '"{} ? {} : {}"', '"{0} ? {2} : {1}"', exact("radam-float32")),
     # types
-    Mutant("scalars in double", SCALARS, SCALARS.replace("{number['real']}", "double"), compiled("adam_float32")),
-    Mutant("scalars in 16 bits", SCALARS, SCALARS.replace("{number['real']}", "{storage}"), exact("adam-float16")),
+    Mutant("scalars in double", SCALARS, SCALARS.replace(REAL, "double"), compiled("adam_float32")),
+    Mutant("scalars in 16 bits", SCALARS, SCALARS.replace(REAL, "{storage}"), exact("adam-float16")),
     Mutant(
         "16 bits computed in 16 bits",
-        "compute = COMPUTE_DTYPE[storage]\n    number",
-        "compute = storage\n    number",
+        "compute = COMPUTE_DTYPE[storage]\n    stored =",
+        "compute = storage\n    stored =",
         exact("adam-float16"),
     ),
     Mutant(
         "slots rounded as the parameter is",
         OUTPUT,
-        OUTPUT.replace("({text(x)})", "({_C_TYPE[storage]}({text(x)}))"),
+        OUTPUT.replace("({write.operand(output)})", "({_C_TYPE[storage]}({write.operand(output)}))"),
         exact("adam-bfloat16"),
     ),
     # memory
     Mutant(
         "slots in each other's place",
-        "zip(written, line.outputs, strict=True)",
-        "zip(written, (line.outputs[0], *line.outputs[:0:-1]), strict=True)",
+        "zip(written, program.outputs, strict=True)",
+        "zip(written, (program.outputs[0], *program.outputs[:0:-1]), strict=True)",
         exact("adamod-float32"),
     ),
     Mutant(
-        "an array read again", OUTPUT, OUTPUT.replace(CAST, f"{CAST} + 0 * in_{{name}}"), compiled("adamod_float32")
+        "an array read again", OUTPUT, OUTPUT.replace(STORED, f"{STORED} + 0 * in_{{name}}"), compiled("adamod_float32")
     ),
     Mutant(
         "results added to what was there",

@@ -57,13 +57,6 @@ PROGRAM = f"{PACKAGE}/_program"
 
 STEP = [
     Mutant(
-        "coefficients of the step after",
-        "coefficients_at(state.method, t)",
-        "coefficients_at(state.method, t + 1)",
-        numpy("slips", "the_first_step_is_t_1"),
-    ),
-    Mutant("rates of the step before", "rates_at(t, state.lr", "rates_at(t - 1, state.lr", numpy("step", "a_schedule")),
-    Mutant(
         "a rule may donate the state of a fresh step",
         "    _hold.raise_if_spent(holds)\n    return new, _hold.shared",
         "    return new, _hold.shared",
@@ -89,26 +82,26 @@ STEP = [
     ),
     Mutant(
         "a plan used for other leaves",
-        "every = not others",
-        "every = True",
+        "keeps_plan = uniform and not others",
+        "keeps_plan = uniform",
         numpy("step", "other_leaves_may_lack"),
     ),
     Mutant(
         "a plan used for gradients of another layout",
-        "leaves.plan if every and uniform else None",
-        "leaves.plan if every else None",
+        "inputs.plan = leaves.plan if keeps_plan else None",
+        "inputs.plan = leaves.plan if not others else None",
         numpy("donate", "arrays_that_became_others"),
     ),
     Mutant(
         "a plan kept after gradients of another layout",
-        "work.plan if every and uniform else None",
-        "work.plan if every else None",
+        "new.plan = inputs.plan if keeps_plan else None",
+        "new.plan = inputs.plan if not others else None",
         kernels("made_for"),
     ),
     Mutant(
         "holds not shared after a step without some gradients",
-        "_hold.shared(holds, at, others)",
-        "_hold.shared(holds, at, [])",
+        "_hold.shared(holds, there, others)",
+        "_hold.shared(holds, there, [])",
         numpy("hold", "a_state_that_shares_a_leaf"),
     ),
     Mutant(
@@ -434,9 +427,14 @@ NAMESPACE = [
     ),
 ]
 
-RATE = [
-    Mutant("negative rates", "if number < 0:", "if False:", numpy("errors", "a_bad_rate")),
-    Mutant("booleans for rates", "(bool, str, bytes)", "(str, bytes)", numpy("errors", "a_bad_rate")),
+SCALARS = [
+    Mutant(
+        "coefficients of the step after",
+        "coefficients_at(method, t)",
+        "coefficients_at(method, t + 1)",
+        numpy("slips", "the_first_step_is_t_1"),
+    ),
+    Mutant("rates of the step before", "_read(lr, t, lambda", "_read(lr, t - 1, lambda", numpy("step", "a_schedule")),
     Mutant(
         "decay not times the rate",
         "1 - rate * weight_decay",
@@ -451,10 +449,21 @@ RATE = [
     ),
     Mutant(
         "a schedule's rate not checked",
-        'return _as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)',
+        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)',
         "return rate(t)",
         numpy("errors", "a_schedule_that_goes_wrong"),
     ),
+    Mutant(
+        "a decay of zero where there is none",
+        "1.0 if factor is None",
+        "0.0 if factor is None",
+        numpy("step", "weight_decay_of_a_tree_prefix"),
+    ),
+]
+
+RATE = [
+    Mutant("negative rates", "if number < 0:", "if False:", numpy("errors", "a_bad_rate")),
+    Mutant("booleans for rates", "(bool, str, bytes)", "(str, bytes)", numpy("errors", "a_bad_rate")),
     Mutant(
         "no rate where there is no parameter",
         "0.0 if x is None is p else x",
@@ -532,25 +541,25 @@ NUMBA = [
     Mutant("the pool's lock not taken", "with _pool.lock:", "if True:", kernels("take_turns")),
     Mutant(
         "two parameters of one memory",
-        "where if where is None or not donate or self._are_disjoint(where) else None",
-        "where",
+        "addresses if addresses is None or not donate or self._are_disjoint(addresses) else None",
+        "addresses",
         torch("changed", "became_another_one"),
     ),
     Mutant(
         "a plan used for other rates",
-        "return self.key == _key(pairs, which, donate)",
+        "return self.key == _key(scalars, donate)",
         "return self.key[0] == donate",
         numpy("step", "may_change_between"),
     ),
     Mutant(
         "a plan used for other rates of as many leaves",
-        "return self.key == _key(pairs, which, donate)",
-        "return (self.key[0], self.key[1]) == _key(pairs, which, donate)[:2]",
+        "return self.key == _key(scalars, donate)",
+        "return (self.key[0], self.key[1]) == _key(scalars, donate)[:2]",
         numpy("step", "may_change_between"),
     ),
     Mutant(
         "gradients that are written not copied",
-        "clashes = sorted(overlapping(kind, grads, params, [*params, *chain(*slots)]))",
+        "clashes = sorted(overlapping(namespace, grads, columns[0], [*chain(*columns)]))",
         "clashes = []",
         numpy("donate", "a_gradient_that_is_another_parameter"),
     ),
@@ -562,8 +571,8 @@ NUMBA = [
     ),
     Mutant(
         "a gradient that begins before what is written",
-        "starts.searchsorted(where[:n] + self.nbytes[:n])",
-        "starts.searchsorted(where[:n])",
+        "starts.searchsorted(addresses[:n] + self.nbytes[:n])",
+        "starts.searchsorted(addresses[:n])",
         numpy("donate", "overlaps_what_is_written"),
     ),
     Mutant(
@@ -574,7 +583,7 @@ NUMBA = [
     ),
     Mutant(
         "gradients read by another engine after the writes",
-        "    if plan.rest and donate:\n",
+        "    if plan.fallback and donate:\n",
         "    if False:\n",
         numpy("donate", "stepped_by_other_means"),
     ),
@@ -608,8 +617,8 @@ NUMBA = [
     Mutant("no claim", "        claim()\n", "", numpy("hold", "nothing_is_written_before_the_claim")),
     Mutant(
         "leaves in the order of their engines",
-        "order = np.argsort([*plan.taken, *plan.rest])",
-        "order = range(len(params) + len(other_params))",
+        "order = np.argsort([*plan.in_kernel, *plan.fallback])",
+        "order = range(len(inputs.grads))",
         numpy("step", "leaves_of_different_dtypes"),
     ),
 ]
@@ -648,11 +657,15 @@ NUMBA_COMPILE = [
         "[size // BLOCK for size in sizes]",
         numpy("step", "without_memory"),
     ),
+]
+
+RENDER = [
+    Mutant("less for less or equal", '"le": "{} <= {}"', '"le": "{} < {}"', numpy("results", "whatever and equal")),
     Mutant(
-        "a decay of zero where there is none",
-        "1.0 if factor is None",
-        "0.0 if factor is None",
-        numpy("step", "weight_decay_of_a_tree_prefix"),
+        "the sign of zero",
+        "setdefault(repr(x), f",
+        "setdefault(repr(x + 0.0), f",
+        numpy("results", "whatever and zeros"),
     ),
 ]
 
@@ -663,33 +676,28 @@ NUMBA_SOURCE = [
         '"{2} if {0} else {1}"',
         numpy("results", "whatever and scalars"),
     ),
-    Mutant("less for less or equal", '"le": "{} <= {}"', '"le": "{} < {}"', numpy("results", "whatever and equal")),
     Mutant("the last element", "{BLOCK}, sizes[leaf])", "{BLOCK}, sizes[leaf] - 1)", numpy("step", "without_memory")),
-    Mutant(
-        "the sign of zero",
-        "setdefault(repr(x), f",
-        "setdefault(repr(x + 0.0), f",
-        numpy("results", "whatever and zeros"),
-    ),
 ]
 
 EAGER = [
-    Mutant("no claim", "            work.claim()\n", "            pass\n", numpy("hold", "before_the_claim and eager")),
+    Mutant(
+        "no claim", "            inputs.claim()\n", "            pass\n", numpy("hold", "before_the_claim and eager")
+    ),
     Mutant(
         "what a rule passes on not copied",
-        "passed and kind.name in WRITABLE for passed",
+        "passed and namespace.name in WRITABLE for passed",
         "False for passed",
         numpy("results", "memory_of_its_own"),
     ),
     Mutant(
         "large leaves not rehearsed",
-        "                _rehearse(work, leaf)\n",
+        "                _rehearse(inputs, leaf)\n",
         "",
         numpy("donate", "a_rule_that_fails_at_once"),
     ),
     Mutant(
         "real slots computed as complex ones",
-        'dtype if kind == "complex" else REAL_DTYPE.get(dtype, dtype)',
+        'dtype if domain == "complex" else real',
         "dtype",
         numpy("slips", "v_of_a_complex"),
     ),
@@ -701,20 +709,20 @@ EAGER = [
     ),
     Mutant(
         "a gradient of 16 bits computed in 16 bits",
-        "lr, decay, c, kind.cast(g, compute)",
+        "lr, decay, c, namespace.cast(g, compute)",
         "lr, decay, c, g",
         numpy("step", "gradients_in_another_precision"),
     ),
     Mutant(
         "gradients that are written not copied",
-        "work.kind.copy(g) if i in clashes else g",
+        "inputs.namespace.copy(g) if i in clashes else g",
         "g",
         numpy("donate", "overlaps_what_is_written and eager"),
     ),
     Mutant(
         "numbers that a rule returns",
-        "    if namespace_of(x) is not kind:",
-        "    return x\n    if namespace_of(x) is not kind:",
+        "    if namespace_of(x) is not namespace:",
+        "    return x\n    if namespace_of(x) is not namespace:",
         numpy("results", "whatever_a_rule_returns and eager"),
     ),
     Mutant(
@@ -725,8 +733,8 @@ EAGER = [
     ),
     Mutant(
         "infinities warned of",
-        'with np.errstate(all="ignore"), work.kind.on_device(leaf.old[0]):  #',
-        "with work.kind.on_device(leaf.old[0]):  #",
+        'elsewhere\n    with np.errstate(all="ignore"), ',
+        "elsewhere\n    with ",
         numpy("step", "what_float32_cannot_hold"),
     ),
 ]
@@ -734,14 +742,14 @@ EAGER = [
 TORCH = [
     Mutant(
         "steps that are differentiated",
-        "if not donate and _is_differentiated(torch, work):",
+        "if not donate and _is_differentiated(torch, inputs):",
         "if False:",
         torch("torch", "differentiating_through"),
     ),
     Mutant(
         "autograd not told of writes",
-        "    if written:\n",
-        "    if written and False:\n",
+        "    if any(p is q for p, q in zip(old[0], new[0], strict=True)):\n",
+        "    if False:\n",
         torch("torch_engines", "donated_step_is_known_to_autograd"),
     ),
     Mutant(
@@ -764,7 +772,7 @@ TORCH = [
     ),
     Mutant(
         "tensors of inference mode",
-        "if donate and any(x.is_inference() for x in written):",
+        "if donate and any(x.is_inference() for x in inputs.written):",
         "if False:",
         torch("torch", "inference_mode"),
     ),
@@ -773,32 +781,32 @@ TORCH = [
 TORCH_LISTS = [
     Mutant(
         "a plan used for other rates",
-        "(plan.donate, plan.which, plan.decay) != (donate, work.which, decay)",
+        "(plan.donate, plan.rate_index, plan.decay) != (donate, inputs.scalars.rate_index, decay)",
         "plan.donate != donate",
         torch("step", "may_change_between and numba"),
     ),
     Mutant(
         "gradients said to share no memory after a step that copied them",
-        "None if clashes else addresses",
+        "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
         "addresses",
         torch("donate", "overlaps_what_is_written and numba"),
     ),
     Mutant(
         "gradients that are written not copied",
-        "g.clone() if i in clashes else g",
-        "g",
+        "grads = disjoint(inputs)",
+        "grads = inputs.grads",
         torch("donate", "overlaps_what_is_written and numba"),
     ),
     Mutant("no claim", "    claim()\n    for old", "    for old", torch("hold", "before_the_claim and numba")),
     Mutant(
         "one rate for all calls",
-        "device, tuple([work.which[i] for i in at])",
+        "device, rates",
         "device, ()",
         torch("torch_engines", "too_large_to_be_stepped_together"),
     ),
     Mutant(
         "leaves with and without decay together",
-        "work.pairs[which][1] is not None, fused)",
+        "inputs.scalars.decays(i), fused)",
         "False, fused)",
         torch("torch_engines", "too_large_to_be_stepped_together"),
     ),
@@ -807,8 +815,8 @@ TORCH_LISTS = [
 TORCH_PROGRAM = [
     Mutant(
         "what a rule passes on not copied",
-        'f"copy({x})" if passed else text(x)',
-        "text(x)",
+        'f"copy({x})" if passed else write.operand(x)',
+        "write.operand(x)",
         torch("results", "memory_of_its_own and numba"),
     ),
     Mutant(
@@ -866,7 +874,7 @@ TRACE = [
     Mutant("slots complex through another slot", "if found == slots:", "if True:", numpy("slips", "v_of_a_complex")),
     Mutant(
         "arithmetic with comparisons",
-        'x.kind == "bool" for x in numbers',
+        'x.domain == "bool" for x in numbers',
         "False for x in numbers",
         numpy("results", "no_arithmetic_with"),
     ),
@@ -922,6 +930,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_check.py": CHECK,
     f"{PACKAGE}/_namespace.py": NAMESPACE,
     f"{PACKAGE}/_rate.py": RATE,
+    f"{PACKAGE}/_scalars.py": SCALARS,
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
@@ -929,6 +938,7 @@ MUTANTS: Mutants = {
     f"{ENGINES}/signatures.py": SIGNATURES,
     f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
     f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
+    f"{PROGRAM}/render.py": RENDER,
     f"{PROGRAM}/numba_source.py": NUMBA_SOURCE,
     f"{ENGINES}/eager.py": EAGER,
     f"{ENGINES}/torch.py": TORCH,
