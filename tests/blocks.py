@@ -11,7 +11,7 @@ from tests.backend import NAMES, describe
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction")]
-PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
+PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 

@@ -93,11 +93,12 @@ def source(program: Program, storage: str, gradient_storage: str) -> tuple[Sourc
         if domain == "complex" and not (gradient_storage if name == "g" else stored[name]).startswith("complex"):
             value = f"{write.type('real')}({value})"
         statements.append(f"const {write.type(domain)} {write.name(name)} = {write.type(domain)}({value});")
-    for x in program.operations:
-        statements.append(f"const {write.type(x.domain)} {x.result} = {write.expression(x)};")
+    statements += [f"const {write.type(x.domain)} {x.result} = {write.expression(x)};" for x in program.operations]
     written = ["p", *(name for name, _ in program.arrays[2:])]
-    for name, output in zip(written, program.outputs, strict=True):
-        statements.append(f"out_{name} = {_C_TYPE[stored[name]]}({write.operand(output)});")
+    statements += [
+        f"out_{name} = {_C_TYPE[stored[name]]}({write.operand(output)});"
+        for name, output in zip(written, program.outputs, strict=True)
+    ]
     inputs = [f"{gradient_storage if name == 'g' else stored[name]} in_{name}" for name, _ in program.arrays]
     inputs += [f"{REAL_DTYPE.get(compute, compute)} {name}" for name in (*program.scalars, *write.constant_names)]
     outputs = [f"{stored[name]} out_{name}" for name in written]
