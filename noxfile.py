@@ -284,7 +284,7 @@ REPRODUCED = ("numpy", "torch", "jax", *(["cupy"] if HOST else []))
 def reproduce(session: nox.Session) -> None:
     """Run the papers' experiments; writes docs/reproduction/results* (``-- NAME``: one; ``-- --quick``: in small)."""
     run = frameworks(session, *requirements(*REPRODUCED), *group("demo"))
-    run("python", "docs/reproduction/reproduce.py", *session.posargs, env={"MPLBACKEND": "agg"})
+    run("python", "-m", "reproduction", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(venv_backend="none")
@@ -292,7 +292,7 @@ def reproduce_quick(session: nox.Session) -> None:
     """Run the papers' experiments in small, for their checks, and the tests of what runs them."""
     run = frameworks(session, *requirements(*REPRODUCED), *group("demo"), *group("test"))
     run("pytest", "tests/reproduction")
-    run("python", "docs/reproduction/reproduce.py", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
+    run("python", "-m", "reproduction", "--quick", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session(venv_backend="none", default=False)

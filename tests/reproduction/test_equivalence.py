@@ -1,12 +1,12 @@
-"""docs/reproduction/equivalence.py, against SciPy's own tests and textbook numbers."""
+"""reproduction/equivalence.py, against SciPy's own tests and textbook numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from equivalence import Pairs, compare, compare_grid, holm, pooled_deviation, verdict
 from scipy import stats
 
+from reproduction.equivalence import Pairs, compare, compare_grid, holm, pooled_deviation, verdict
 from tests.compare import assert_close
 
 

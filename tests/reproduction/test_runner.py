@@ -1,4 +1,4 @@
-"""docs/reproduction/reproduce.py: what is stored, what is run again, what is written, and when it fails."""
+"""reproduction/__main__.py: what is stored, what is run again, what is written, and when it fails."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import experiments
 import numpy as np
-import page
 import pytest
-import store
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run
-from reproduce import reproduce
-from style import panels
 
+from reproduction import PAGES, ROOT, experiments, page, store
+from reproduction.__main__ import reproduce
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.style import panels
 from tests.compare import assert_close
-
-HERE = Path(__file__).parent.parent.parent / "docs" / "reproduction"
 
 SAMPLE = """
 import time
@@ -105,9 +101,10 @@ def test_an_interrupt_stores_what_has_ended(one: Experiment, tmp_path: Path) -> 
     (tmp_path / "wait at 2").touch()
     program = f"""
 import sys
-sys.path[:0] = [{str(tmp_path)!r}, {str(HERE)!r}]
-import sample_runs, store
-from frame import Experiment, Run
+sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+import sample_runs
+from reproduction import store
+from reproduction.frame import Experiment, Run
 if __name__ == "__main__":
     runs = [Run(sample_runs.double, x=x, folder={str(tmp_path)!r}) for x in (1, 2, 3, 4)]
     experiment = Experiment("one", "", "", None, None)
@@ -219,5 +216,5 @@ def test_runs_differ_and_are_written_as_they_are_stored(name: str) -> None:
 
 
 def test_the_committed_page_is_the_committed_results(tmp_path: Path) -> None:
-    page.assemble(tmp_path / "results.md", HERE / "results", experiments.NAMES)
-    assert (tmp_path / "results.md").read_text() == (HERE / "results.md").read_text()
+    page.assemble(tmp_path / "results.md", PAGES / "results", experiments.NAMES)
+    assert (tmp_path / "results.md").read_text() == (PAGES / "results.md").read_text()

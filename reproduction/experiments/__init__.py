@@ -16,7 +16,7 @@ How one is added:
    fail: it says what this library must do (a closed form, a law of the simulation within its statistical error), not
    what a training is hoped to show.
 4. End with ``EXPERIMENT = Experiment(name, title, about, runs, report)`` and list NAME below.
-5. ``python docs/reproduction/reproduce.py NAME``, with ``--quick`` at first. Look at the pictures.
+5. ``python -m reproduction NAME``, with ``--quick`` at first. Look at the pictures.
 
 The runner stores each run as soon as it ends, several at a time in processes of one thread each, and shows a bar.
 ``import mlp`` and ``from demo import digits`` give the demo's network and data.
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import importlib
 
-from frame import Experiment
+from reproduction.frame import Experiment
 
 NAMES = (
     "magnitudes",
@@ -44,5 +44,5 @@ NAMES = (
 
 def load(name: str) -> Experiment:
     """The experiment of that name."""
-    experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
+    experiment: Experiment = importlib.import_module(f"reproduction.experiments.{name}").EXPERIMENT
     return experiment

@@ -6,13 +6,13 @@ import importlib.metadata
 from typing import Any
 
 import numpy as np
-from equivalence import compare, holm
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run
-from replay import FRAMEWORKS, REFERENCE, here, own, replayed
-from style import BLUE, ORANGE, SKY, VERMILION, panels
 
 from adamod_array import Adam, AdaMod, Method
-from experiments import robustness
+from reproduction.equivalence import compare, holm
+from reproduction.experiments import robustness
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.replay import FRAMEWORKS, REFERENCE, here, own, replayed
+from reproduction.style import BLUE, ORANGE, SKY, VERMILION, panels
 
 ABOUT = r"""
 One training of [robustness](#robustness-to-the-learning-rate-and-to-beta3), AdaMod with $\beta_3 = 0.9999$ at the rate

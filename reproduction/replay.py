@@ -8,18 +8,18 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlp
 import numpy as np
 from demo import BATCH, SIZES, Digits, digits
-from frame import Values
-from train_digits import DECAY
 
 from adamod_array import Method, State, engine, init, schedules, step
+from reproduction import ROOT
+from reproduction.frame import Values
+from reproduction.train_digits import DECAY
 
-STAND_IN = Path(__file__).parent.parent.parent / "backends"
+STAND_IN = ROOT / "backends"
 """The folder of cupy_on_cpu, by which CuPy runs without a GPU."""
 
 

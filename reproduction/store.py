@@ -17,10 +17,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from frame import Experiment, Result, Results, Run
 from tqdm import tqdm
 
 import adamod_array
+from reproduction.frame import Experiment, Result, Results, Run
 
 PACKAGES = ("numpy", "torch", "jax", "numba", "scikit-learn")
 """What can change a result."""

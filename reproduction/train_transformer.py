@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from frame import Values
-from transformer import SIZE, Corpus, Params, corpus, initial_params, loss, windows
 
 from adamod_array import Method, State, diagnostics, init, step
+from reproduction.frame import Values
+from reproduction.transformer import SIZE, Corpus, Params, corpus, initial_params, loss, windows
 
 BATCH = 8
 WINDOW = 25

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
-from style import BLUE, GREEN, VERMILION, panels
 
 from adamod_array import schedules
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
+from reproduction.style import BLUE, GREEN, VERMILION, panels
 
 ABOUT = r"""
 Ma & Yarats 2021 show that RAdam is four steps of momentum and then Adam with a fixed warmup $\omega_t$, and propose

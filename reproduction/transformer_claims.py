@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from frame import Claim, Verdict
-from transformer_runs import (
+
+from reproduction.frame import Claim, Verdict
+from reproduction.transformer_runs import (
     ADAMOD,
     CONFIGS,
     LAST,

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from frame import Experiment, Report, Results
+from reproduction.frame import Experiment, Report, Results
 
 HEAD = """\
 # The papers' claims, reproduced
 
-<!-- written by reproduce.py: do not edit -->
+<!-- written by python -m reproduction: do not edit -->
 
 What the papers say of Adam, AdaMod, RAdam and warmups, and what this library shows of it: simulations at the papers'
 sizes, trainings in small. A claim *holds* where the number or the order was found again; it *does not hold* where it
@@ -25,7 +25,7 @@ nox -s reproduce -- --quick     # two minutes, in small: the checks alone
 nox -s reproduce -- warmups     # one of them
 ```
 
-The code is in docs/reproduction/ and uses the public names of the library only; `experiments/__init__.py` says how an
+The code is in reproduction/ and uses the public names of the library only; `experiments/__init__.py` says how an
 experiment is added.
 """
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from equivalence import compare, holm
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run
-from style import BLUE, ORANGE, SKY, VERMILION, panels
-from train_digits import DECAY, train
 
 from adamod_array import Adam, AdaMod, Method, Momentum
+from reproduction.equivalence import compare, holm
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.style import BLUE, ORANGE, SKY, VERMILION, panels
+from reproduction.train_digits import DECAY, train
 
 ABOUT = r"""
 The AdaMod paper trains a ResNet-34 on CIFAR-10; here it is the [demo's network](../demo/demo.md) on handwritten digits

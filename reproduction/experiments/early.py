@@ -7,11 +7,11 @@ from typing import Any
 import mlp
 import numpy as np
 from demo import digits
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
-from style import BLUE, GREEN, VERMILION, panels
 
 from adamod_array import adam_init, adam_step
 from adamod_array.diagnostics import update_magnitudes
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
+from reproduction.style import BLUE, GREEN, VERMILION, panels
 
 ABOUT = r"""
 The paper trains a feed-forward network on the digits of EMNIST with Adam and looks at its gradients, its moments and

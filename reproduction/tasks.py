@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import train_digits
-import train_transformer
-from frame import Values
+from reproduction import train_digits, train_transformer
+from reproduction.frame import Values
 
 
 class Task(NamedTuple):

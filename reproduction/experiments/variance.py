@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
-from style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, panels
 
 from adamod_array import Adam, init, step
 from adamod_array.diagnostics import effective_rates
 from adamod_array.schedules import radam_warmup
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
+from reproduction.style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, panels
 
 ABOUT = r"""
 The authors of RAdam explain warmup by the variance of Adam's adaptive rate $\psi_t = \sqrt{(1-\beta_2^t)/v_t}$, for

@@ -6,12 +6,12 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
-from style import BLUE, GREEN, SKY, VERMILION, panels
 
 from adamod_array import Adam, AdaMod, Method, RAdam, init, step
 from adamod_array.diagnostics import bounded_fraction, update_magnitudes
 from adamod_array.schedules import radam_warmup
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run, Values
+from reproduction.style import BLUE, GREEN, SKY, VERMILION, panels
 
 ABOUT = r"""
 At a minimum all gradients are noise. As in the paper, each of 25,000 parameters sees gradients from

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, panels
-from train_transformer import HUGE, WINDOW
-from transformer_runs import (
+
+from reproduction.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, panels
+from reproduction.train_transformer import HUGE, WINDOW
+from reproduction.transformer_runs import (
     ADAMOD,
     CONFIGS,
     MEMORIES,

@@ -7,9 +7,9 @@ from typing import Any
 import mlp
 import numpy as np
 from demo import BATCH, SIZES, digits
-from frame import Values
 
 from adamod_array import Method, init, schedules, step
+from reproduction.frame import Values
 
 DECAY = 0.75
 """Where the rate falls to a tenth, as a part of the training: epoch 150 of 200 in the AdaMod paper."""

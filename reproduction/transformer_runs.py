@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from frame import Results
-from train_transformer import WINDOW
 
 from adamod_array import Adam, AdaMod, RAdam, schedules
+from reproduction.frame import Results
+from reproduction.train_transformer import WINDOW
 
 TRANSFORMER: dict[str, Any] = {"beta2": 0.98, "eps": 1e-9}
 RATES = (1e-3, 3e-3, 1e-2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run
-from train_transformer import train
-from transformer import VOCABULARY, corpus
-from transformer_claims import claims_of
-from transformer_figures import loss_figure, memory_figure, rate_figure
-from transformer_runs import (
+
+from adamod_array import Adam, AdaMod
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.train_transformer import train
+from reproduction.transformer import VOCABULARY, corpus
+from reproduction.transformer_claims import claims_of
+from reproduction.transformer_figures import loss_figure, memory_figure, rate_figure
+from reproduction.transformer_runs import (
     ADAMOD,
     CONFIGS,
     LAST,
@@ -24,8 +26,6 @@ from transformer_runs import (
     plus_minus,
     steps,
 )
-
-from adamod_array import Adam, AdaMod
 
 ABOUT = r"""
 A character model: a decoder-only Transformer with its layer norms after the residuals, as in the original (6 layers of

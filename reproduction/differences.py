@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from equivalence import Pairs
-from style import BLUE, GREEN, GREY, VERMILION
-from tasks import Task
+
+from reproduction.equivalence import Pairs
+from reproduction.style import BLUE, GREEN, GREY, VERMILION
+from reproduction.tasks import Task
 
 
 def draw(ax: Any, tests: dict[str, list[Pairs]], settings: list[str], task: Task) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import differences
 import numpy as np
-from equivalence import Grid, compare, compare_grid, simulated_level, verdict
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run, Verdict
-from style import panels
-from tasks import DIGITS, TASKS, TRANSFORMER, Task
 
 from adamod_array import Adam, RAdam, schedules
+from reproduction import differences
+from reproduction.equivalence import Grid, compare, compare_grid, simulated_level, verdict
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run, Verdict
+from reproduction.style import panels
+from reproduction.tasks import DIGITS, TASKS, TRANSFORMER, Task
 
 ABOUT = r"""
 Adam with the untuned exponential warmup, with the untuned linear one, and RAdam, over rates and $\beta_2$, five seeds

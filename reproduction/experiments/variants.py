@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import differences
 import numpy as np
-from equivalence import Grid, compare, compare_grid, verdict
-from frame import Check, Claim, Experiment, Picture, Report, Results, Run
-from style import BLUE, VERMILION, panels
-from tasks import DIGITS, TASKS, TRANSFORMER, Task
-from train_transformer import WINDOW
-from transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
 
 from adamod_array import AdaMod
-from experiments import robustness
+from reproduction import differences
+from reproduction.equivalence import Grid, compare, compare_grid, verdict
+from reproduction.experiments import robustness
+from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.style import BLUE, VERMILION, panels
+from reproduction.tasks import DIGITS, TASKS, TRANSFORMER, Task
+from reproduction.train_transformer import WINDOW
+from reproduction.transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
 
 ABOUT = r"""
 The paper's Algorithm 2 corrects $m$ and $v$; the authors' code puts both corrections into the rate that is averaged,

@@ -1,6 +1,6 @@
-"""Run the papers' experiments, and write results.md beside this file.
+"""Run the papers' experiments, and write docs/reproduction/results.md.
 
-    python docs/reproduction/reproduce.py [--quick] [--fresh] [--jobs N] [NAME ...]
+    python -m reproduction [--quick] [--fresh] [--jobs N] [NAME ...]
 
 Every unit run is stored in _runs/ as soon as it ends, so that a run that was stopped continues where it was; --fresh
 forgets what is stored. --quick is a small version of the same, always from the start, which writes below _quick/.
@@ -20,13 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and PyTorch are th
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "demo"))  # mlp.py and the digits are the demo's
-
-import experiments  # noqa: E402
-import page  # noqa: E402
-from frame import Report  # noqa: E402
-from store import Store  # noqa: E402
+from reproduction import PAGES, experiments, page
+from reproduction.frame import Report
+from reproduction.store import Store
 
 
 def reproduce(names: list[str], *, root: Path, quick: bool, fresh: bool, jobs: int) -> list[str]:
@@ -61,7 +57,9 @@ def show(title: str, report: Report) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m reproduction", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(experiments.NAMES)}; all by default")
     parser.add_argument("--quick", action="store_true", help="two minutes, in small")
     parser.add_argument("--fresh", action="store_true", help="forget what is stored")
@@ -71,7 +69,7 @@ def main() -> None:
         parser.error(f"no experiment is called {', '.join(unknown)}; there are {', '.join(experiments.NAMES)}")
     names = [name for name in experiments.NAMES if name in options.names] if options.names else [*experiments.NAMES]
     try:
-        failed = reproduce(names, root=HERE, quick=options.quick, fresh=options.fresh, jobs=options.jobs)
+        failed = reproduce(names, root=PAGES, quick=options.quick, fresh=options.fresh, jobs=options.jobs)
     except (KeyboardInterrupt, BrokenProcessPool):
         sys.exit("\nstopped: what has ended is stored, and the same command goes on from there")
     if failed:
