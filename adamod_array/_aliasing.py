@@ -50,7 +50,7 @@ def writable(kind: Namespace, written: list[Named], others: list[Named]) -> None
 
 
 def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], written: Sequence[Any]) -> set[int]:
-    """Which gradients share memory with an array that a donated step writes, other than as their parameter itself.
+    """Return which gradients share memory with an array that a donated step writes, other than as their own parameter.
 
     A step reads and writes element by element, so a gradient may be its own parameter. It may not
     be another's (the gradient of x * y with respect to x is y): that one may be written first.
@@ -119,7 +119,7 @@ def _overlap(kind: Namespace, x: Any, y: Any) -> bool:
 
 
 def _view(kind: Namespace, x: Any) -> Any:
-    """The array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
+    """Return the array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
     if kind.name == "numpy":
         return x
     torch = kind.name == "torch"

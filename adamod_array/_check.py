@@ -30,7 +30,7 @@ def _describe(x: Any) -> str:
 
 
 def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | None:
-    """Floating arrays of one framework; returns its namespace (None of a tree without arrays)."""
+    """Check that leaves are floating arrays of one framework; return its namespace, None of a tree without arrays."""
     first: Namespace | None = None
     for i, p in enumerate(leaves):
         if p is None:
@@ -90,7 +90,7 @@ def lacks_memory(x: Any) -> bool:
 
 
 def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
-    """A gradient or slot matches its parameter: framework, dtype category, shape and device."""
+    """Check that a gradient or slot matches its parameter: framework, dtype category, shape and device."""
     if x is None:
         raise TypeError(f"{path()} is None where the parameter is an array")
     x_kind = namespace_of(x)
@@ -116,10 +116,10 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
 
 
 def _moves(*arrays: Any) -> bool:
-    """Whether JAX takes its arrays to one device: nobody chose where one that is not committed lies."""
+    """Return whether JAX takes its arrays to one device: nobody chose where one that is not committed lies."""
     return not all(x.committed for x in arrays)
 
 
 def _unknown(shape: Any) -> bool:
-    """Dask's shapes hold NaN where they are not known yet."""
+    """Return whether a shape is not known yet: Dask's then holds NaN."""
     return any(math.isnan(n) for n in shape)

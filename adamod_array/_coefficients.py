@@ -18,7 +18,7 @@ LONGEST = 2**16
 
 
 def next_step(step: Any) -> Any:
-    """The count after ``step``; that of a JAX array ends at the largest number of its dtype, as in optax."""
+    """Return the count after ``step``; that of a JAX array ends at the largest number of its dtype, as in optax."""
     kind = None if type(step) is int else namespace_of(step)
     if kind is None or kind.name != "jax":
         return step + 1
@@ -27,7 +27,7 @@ def next_step(step: Any) -> Any:
 
 
 def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
-    """``method.coefficients`` of step ``t``.
+    """Return ``method.coefficients`` of step ``t``.
 
     Of an int, in double precision. Of a JAX array, out of a table of the host's numbers, so that a
     step in a user's jit has the bits of one outside; past the table's end by the formula, which is
@@ -45,7 +45,7 @@ def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _lookup(method: Method) -> Any:
-    """A jitted function of the step; one a method, so that what was compiled for a method goes with it."""
+    """Return a jitted function of the step; one a method, so that what was compiled for a method goes with it."""
     jax = sys.modules["jax"]
     jnp = jax.numpy
 
@@ -65,7 +65,7 @@ def _lookup(method: Method) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def table(method: Method, dtype: str) -> tuple[np.ndarray[Any, Any], ...]:
-    """Each coefficient of steps 1, 2, ..., rounded once, until it changes no more."""
+    """Return each coefficient of steps 1, 2, ..., rounded once, until it changes no more."""
 
     def row(t: float) -> tuple[Any, ...]:
         return tuple(method.coefficients(float(t), host_math))
@@ -88,7 +88,7 @@ def table(method: Method, dtype: str) -> tuple[np.ndarray[Any, Any], ...]:
 
 
 def _rows_at_once(method: Method, row: Callable[[float], tuple[Any, ...]], longest: int) -> np.ndarray[Any, Any]:
-    """All rows by NumPy's functions, which are not the C library's: rows that could round otherwise are the host's."""
+    """Compute all rows by NumPy's functions, not the C library's; rows that could round otherwise are the host's."""
     steps = np.arange(1.0, longest + 1)
     with np.errstate(all="ignore"):
         columns = [np.broadcast_to(np.asarray(c, np.float64), steps.shape) for c in method.coefficients(steps, np)]
@@ -101,6 +101,6 @@ def _rows_at_once(method: Method, row: Callable[[float], tuple[Any, ...]], longe
 
 
 def _settled(column: np.ndarray[Any, Any]) -> int:
-    """How many numbers there are up to the first of the equal ones at the end."""
+    """Return how many numbers there are up to the first of the equal ones at the end."""
     changes = np.flatnonzero(column[:-1] != column[1:])
     return int(changes[-1]) + 2 if changes.size else 1

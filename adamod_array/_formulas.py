@@ -11,7 +11,7 @@ from adamod_array._method import Array
 
 
 def bias_correction(beta: float, t: Any, math: Any) -> Any:
-    r"""``1 / (1 - beta**t)``: what a zero-initialised moving average is multiplied by (Kingma & Ba, section 3).
+    r"""Return ``1 / (1 - beta**t)``: what a zero-initialised moving average is multiplied by (Kingma & Ba, section 3).
 
     A reciprocal, because dividing an array by a scalar is rewritten by some compilers and costs
     the last bit. In float32 the textbook form loses five digits, and ``expm1`` is off by four ulp
@@ -35,7 +35,7 @@ def bias_correction(beta: float, t: Any, math: Any) -> Any:
 
 
 def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:
-    """Weights of the last average and the new value in a bias-corrected average: ``beta/(1 - beta**t)`` and its rest.
+    """Return the weights ``beta/(1 - beta**t)`` of the last average and ``(1 - beta)/(1 - beta**t)`` of the new value.
 
     ``m_hat = b * m + a * g`` rounds twice less than ``m = beta * m + (1 - beta) * g`` times the
     correction, and not at all in the first step, where ``a`` is 1.
@@ -75,21 +75,21 @@ def corrected_average(average: Array, b: Any, a: Any) -> Array:
 
 
 def langevin(y: Any) -> Any:
-    """``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
+    """Return ``coth(y) - 1/y`` for 0 <= y <= 1, to double precision: y/(3 + y²/(5 + y²/(7 + ...)))."""
     q = y * y
     return y / (3 + q / (5 + q / (7 + q / (9 + q / (11 + q / (13 + q / (15 + q / (17 + q / 19))))))))
 
 
 @functools.cache
 def _logarithm(beta: float) -> tuple[float, float, float]:
-    """``x = -ln(beta)``, and ``1/x`` in two parts of which the first is exact in float32."""
+    """Return ``x = -ln(beta)``, and ``1/x`` in two parts of which the first is exact in float32."""
     x = -_math.log(beta)
     high = struct.unpack("f", struct.pack("f", 1 / x))[0]
     return x, high, 1 / x - high
 
 
 def abs_sq(xp: Any, g: Array) -> Array:
-    """``|g|**2`` of a real or complex array, as a real array, with correctly rounded operations only.
+    """Return ``|g|**2`` of a real or complex array, as a real array, with correctly rounded operations only.
 
     Examples
     --------
@@ -105,12 +105,12 @@ def abs_sq(xp: Any, g: Array) -> Array:
 
 
 def rho_infinity(beta2: float) -> float:
-    """Equation 6 of Ma & Yarats: the length that the simple moving average tends to."""
+    """Return equation 6 of Ma & Yarats: the length that the simple moving average tends to."""
     return 2 / (1 - beta2) - 1
 
 
 def rho(t: Any, beta2: float, math: Any) -> Any:
-    r"""Equation 7 of Ma & Yarats, :math:`\rho_\infty - 2t\beta_2^t/(1-\beta_2^t)`, without its cancellation.
+    r"""Return equation 7 of Ma & Yarats, :math:`\rho_\infty - 2t\beta_2^t/(1-\beta_2^t)`, without its cancellation.
 
     In float32 the two terms of equation 7 are near 20,000 for ``beta2 = 0.9999`` and their
     difference near 1: the textbook form is wrong in the first digit and picks the wrong branch.
@@ -128,7 +128,7 @@ def rho(t: Any, beta2: float, math: Any) -> Any:
 
 
 def rectification(t: Any, beta2: float, math: Any, threshold: float = 4.0) -> Any:
-    """Equation 8 of Ma & Yarats: the warmup factor, and 0 where ``rho`` is at most ``threshold``."""
+    """Return equation 8 of Ma & Yarats: the warmup factor, and 0 where ``rho`` is at most ``threshold``."""
     r_inf = rho_infinity(beta2)
     if r_inf <= threshold:
         return 0.0

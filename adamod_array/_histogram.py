@@ -31,7 +31,7 @@ class Histogram(NamedTuple):
 
 
 def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: int = 10) -> Histogram:
-    """All numbers of a tree in fixed bins of equal width in the logarithm, as the AdaMod paper draws rates.
+    """Count all numbers of a tree in fixed bins of equal width in the logarithm, as the AdaMod paper draws rates.
 
     Fixed, so that the histograms of many steps, layers and runs can be stacked and added.
 
@@ -89,7 +89,7 @@ def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: in
 
 
 def _counts(xp: Any, x: Array, edges: Array) -> Array:
-    """Of each bin, the first and last of which are open."""
+    """Count the numbers of each bin, the first and last of which are open."""
     number = ~xp.isnan(x)
     numbers = xp.reshape(xp.sum(xp.astype(number, xp.int32)), (1,))
     below = xp.astype(xp.searchsorted(xp.sort(xp.where(number, x, math.inf)), edges), numbers.dtype)

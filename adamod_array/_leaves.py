@@ -78,12 +78,12 @@ class Leaves:
 
     @property
     def params(self) -> list[Any]:
-        """The parameters."""
+        """Return the parameters."""
         return self.columns[0]
 
     @property
     def slots(self) -> list[list[Any]]:
-        """The slots, in the order of ``method.slots``."""
+        """Return the slots, in the order of ``method.slots``."""
         return self.columns[1:]
 
     def tree(self, leaves: list[Any]) -> Tree:

@@ -22,7 +22,7 @@ host_math = SimpleNamespace(
 
 
 def number(t: Any) -> tuple[Any, Any]:
-    """``t`` as a number to compute with, and the functions to compute with.
+    """Return ``t`` as a number to compute with, and the functions to compute with.
 
     An int becomes a float and :data:`host_math`; an integer array becomes the namespace's default
     real dtype where that is float64, and float64 where the namespace has it.

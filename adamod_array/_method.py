@@ -70,7 +70,7 @@ class Method:
             object.__setattr__(self, field.name, number)
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """Scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
+        """Return the scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
 
         ``math`` offers ``exp, expm1, log, sqrt, cos, minimum, maximum, where`` for whatever ``t`` is:
         Python floats when it is an int, an array namespace when it is an array or a tracer.
@@ -100,7 +100,7 @@ class Method:
 def apply_rule(
     method: Method, xp: Any, lr: Array, decay: Array | None, c: Any, g: Array, p: Array, slots: Sequence[Array]
 ) -> tuple[Array, ...]:
-    """Decoupled weight decay, then the rule: the text that every engine runs."""
+    """Apply decoupled weight decay, then the rule: the text that every engine runs."""
     if decay is not None:
         p = decay * p
     new = tuple(method.rule(xp, lr, c, g, p, *slots))

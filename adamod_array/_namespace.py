@@ -52,7 +52,7 @@ def _is_initializing(module: Any) -> bool:
 
 
 def dtype_name(x: Any) -> str:
-    """``"float32"``, ``"bfloat16"``, ...: one name for a dtype in every framework."""
+    """Return ``"float32"``, ``"bfloat16"``, ...: one name for a dtype in every framework."""
     dtype = x.dtype
     key = (type(dtype), dtype)  # the class too: array-api-strict warns when its dtypes meet NumPy's
     name = _dtype_names.get(key)
@@ -77,16 +77,16 @@ class Namespace:
     xp: Any
 
     def dtype(self, name: str) -> Any:
-        """The namespace's dtype of that name."""
+        """Return the namespace's dtype of that name."""
         return getattr(self.xp, name)
 
     @property
     def widest_float(self) -> Any:
-        """float64, or what JAX allows in its place."""
+        """Return float64, or what JAX allows in its place."""
         return self.xp.result_type(float) if self.name == "jax" else self.xp.float64
 
     def device(self, x: Any) -> Any:
-        """Where the array is; None where that is not known until the program runs (a JAX tracer)."""
+        """Return where the array is; None where that is not known until the program runs (a JAX tracer)."""
         if self.name == "numpy":
             return "cpu"
         if self.name == "jax":
@@ -94,7 +94,7 @@ class Namespace:
         return array_api_compat.device(x)
 
     def on_device(self, x: Any) -> Any:
-        """A context in which new arrays are made as ``x`` is: on its device (CuPy), with all its bits (JAX)."""
+        """Return a context in which new arrays are made as ``x`` is: on its device (CuPy), with all its bits (JAX)."""
         if self.name == "jax":
             return full_width((x,))
         return x.device if self.name == "cupy" else contextlib.nullcontext()
@@ -123,9 +123,9 @@ class Namespace:
         return None
 
     def scalar(self, value: Any, dtype: str, device: Any) -> Any:
-        """``value`` as a scalar of ``dtype``, ready to meet arrays on ``device``; nothing is copied from the host.
+        """Return ``value`` as a scalar of ``dtype`` for arrays on ``device``; nothing is copied from the host.
 
-        Host numbers are rounded once, here. Arrays of no dimensions are cast where they are, CuPy's on ``device``.
+        Host numbers are rounded once, here. 0-d arrays are cast where they are, CuPy's on ``device``.
         """
         if isinstance(value, (int, float)):
             if self.name == "torch":  # on the host, for it will be a kernel's argument
@@ -242,12 +242,12 @@ _SWITCHED_OFF = ("_disabled_torch_function_impl", "_disabled_torch_dispatch_impl
 
 
 def _compat(name: str) -> Any:
-    """array-api-compat's wrapper, imported only once its framework is."""
+    """Return array-api-compat's wrapper, imported only once its framework is."""
     return late(f"array_api_compat.{name}")
 
 
 def _namespace_by_protocol(x: Any) -> Namespace | None:
-    """Any other array of the standard."""
+    """Return the namespace of any other array of the standard."""
     if isinstance(x, (type, np.ndarray)) or not hasattr(x, "__array_namespace__"):
         return None
     xp = x.__array_namespace__()
@@ -255,7 +255,7 @@ def _namespace_by_protocol(x: Any) -> Namespace | None:
 
 
 def is_tracer(x: Any) -> bool:
-    """Whether the value of a JAX array is unknown, inside jit, vmap, grad or scan."""
+    """Return whether the value of a JAX array is unknown, inside jit, vmap, grad or scan."""
     jax: Any = framework("jax")
     try:
         return jax is not None and isinstance(x, jax.core.Tracer)
@@ -264,7 +264,7 @@ def is_tracer(x: Any) -> bool:
 
 
 def narrows(arrays: Iterable[Any]) -> bool:
-    """Whether JAX would halve one of its arrays: they outlive its flag ``jax_enable_x64``, which each thread has."""
+    """Return whether JAX would halve one of its arrays: they outlive its flag ``jax_enable_x64``, one a thread."""
     if sys.modules["jax"].config.jax_enable_x64:
         return False
     return not _WIDE.isdisjoint([getattr(x, "dtype", None) for x in arrays])
@@ -274,5 +274,5 @@ _WIDE = frozenset(map(np.dtype, ("float64", "complex128", "int64", "uint64")))
 
 
 def full_width(arrays: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
-    """A context in which JAX computes with arrays of its own as they are, whatever its flag says."""
+    """Return a context in which JAX computes with arrays of its own as they are, whatever its flag says."""
     return sys.modules["jax"].enable_x64(True) if narrows(arrays) else contextlib.nullcontext()

@@ -42,7 +42,7 @@ _COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
 
 def global_norm(tree: Tree) -> Any:
-    """The Euclidean norm of all the numbers in a tree, as if they were one vector.
+    """Return the Euclidean norm of all the numbers in a tree, as if they were one vector.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def global_norm(tree: Tree) -> Any:
 
     Returns
     -------
-    array of no dimensions
+    0-d array
         Real, in the widest compute dtype of the leaves (float32 for 16 bits), in which all squares
         are added. Numbers whose squares that dtype cannot hold are scaled before, by one power of
         two: the norm is inf only where a number is, or where it is too large itself.
@@ -77,14 +77,14 @@ def global_norm(tree: Tree) -> Any:
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
-    """Gradients scaled down together so that their :func:`global_norm` is at most ``max_norm``.
+    """Scale gradients down together so that their :func:`global_norm` is at most ``max_norm``.
 
     Parameters
     ----------
     grads : array or tree of arrays
         As in :func:`global_norm`; not written to.
     max_norm : float
-        A positive number, or an array of no dimensions.
+        A positive number, or a 0-d array.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
 
 
 def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
-    """Namespace and real dtype of the norm, the norm times a power of two, and that power, its scale.
+    """Return namespace and real dtype of the norm, the norm times a power of two, and that power, its scale.
 
     The scale is found and used on the device: nobody waits for it. It is 1 for numbers of ordinary size, so that
     nothing changes for them, and a constant to derivatives.
@@ -138,7 +138,7 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
     powers = _POWERS[real]
 
     def parts(g: Array) -> list[Array]:
-        """Real and imaginary part of complex numbers: their modulus may overflow where neither does."""
+        """Return real and imaginary part of complex numbers: their modulus may overflow where neither does."""
         both = (xp.real(g), xp.imag(g)) if dtype_name(g) in REAL_DTYPE else (g,)
         return [kind.cast(x, kind.dtype(real)) for x in both]
 
@@ -158,12 +158,12 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
 
 
 def _silently(kind: Namespace) -> contextlib.AbstractContextManager[Any]:
-    """No warning of overflow. PyTorch, which never warns, could not compile NumPy's context into a graph."""
+    """Keep NumPy from warning of overflow. PyTorch, which never warns, could not compile that context into a graph."""
     return contextlib.nullcontext() if kind.name == "torch" else np.errstate(all="ignore")
 
 
 def _check_devices(kind: Namespace, leaves: list[Any], spec: Any) -> None:
-    """All leaves are on one device; JAX moves what may be moved, and says what may not."""
+    """Check that all leaves are on one device; JAX moves what may be moved, and says what may not."""
     if kind.name == "jax":
         return
     here: Any = None
@@ -198,7 +198,7 @@ def _is_free_to_read(kind: Namespace, x: Array) -> bool:
 
 
 def _factors(xp: Any, limit: Array, scaled: Array, scale: Array, powers: _Powers) -> tuple[Array, Array]:
-    """``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest where it would underflow.
+    """Return ``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest if it underflows.
 
     The second is NaN where a gradient is not finite. The norm itself, which may be inf, is only compared: quotients
     are of the scaled one, whose square the derivative of a quotient can hold.

@@ -54,7 +54,7 @@ def as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
 
 
 def _is_free_to_read(kind: Namespace, value: Any) -> bool:
-    """Whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
+    """Return whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
     return kind.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
 
 
@@ -73,7 +73,7 @@ def is_settled(value: Any) -> bool:
 
 
 def is_single(value: Any, spec: Any) -> bool:
-    """Not a tree of rates. An Equinox module can be called, and is one where the parameters are."""
+    """Return whether a rate is no tree. An Equinox module can be called, and is a tree where the parameters are."""
     if is_schedule(value):
         return spec is None or type(value) is not root_type(spec)
     return is_number(value) or namespace_of(value) is not None
@@ -107,7 +107,7 @@ def constant_rate(value: Tree, spec: Any = None, params: Sequence[Any] = (), wha
 
 
 def decay_rate(value: Tree, spec: Any = None, params: Sequence[Any] = ()) -> Any:
-    """As :func:`constant_rate`, for weight decay: numbers only."""
+    """Check weight decay as :func:`constant_rate` checks a rate: numbers only."""
     kept = constant_rate(value, spec, params, "weight_decay")
     for each in kept if isinstance(kept, tuple) else (kept,):
         if callable(each):

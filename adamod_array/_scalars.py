@@ -70,12 +70,12 @@ class Scalars:
 
     @property
     def all(self) -> tuple[Any, ...]:
-        """Every scalar, once."""
+        """Return every scalar, once."""
         return *self.coefficients, *(x for pair in self.rates for x in pair if x is not None)
 
     @property
     def has_decay(self) -> bool:
-        """Whether any leaf decays."""
+        """Return whether any leaf decays."""
         return any(decay is not None for _, decay in self.rates)
 
     def decays(self, leaf: int) -> bool:

@@ -31,7 +31,7 @@ from adamod_array._tree import P, Tree
 
 
 def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State[P]:
-    """The state before the first step of any method.
+    """Return the state before the first step of any method.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) 
 
 
 def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
-    """Slot ``i`` of a parameter before the first step."""
+    """Return slot ``i`` of a parameter before the first step."""
     assert kind is not None
     dtype = COMPUTE_DTYPE[dtype_name(p)]
     if is_complex(p) and not slot_is_complex(method, i):
@@ -138,7 +138,7 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) 
 
 
 def take_step(method: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
-    """:func:`step`, for a state of one method only."""
+    """Take :func:`step`, for a state of one method only."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
         new: State[P] | None = _engines.step_in_graph(method, state, grads, lr, donate)

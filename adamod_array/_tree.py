@@ -28,7 +28,7 @@ def _none(x: Any) -> bool:
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Any]:
-    """Leaves and structure; None is a leaf, so that a gradient may be missing."""
+    """Return leaves and structure; None is a leaf, so that a gradient may be missing."""
     leaves, spec = optree.tree_flatten(tree, none_is_leaf=True)
     jax = framework("jax")
     if jax is not None and not all(x is None or namespace_of(x) or jax.tree_util.all_leaves([x]) for x in leaves):
@@ -37,13 +37,13 @@ def flatten(tree: Tree) -> tuple[list[Any], Any]:
 
 
 def _jax_of(spec: Any) -> Any:
-    """jax.tree_util where it made ``spec``; None where optree did (or what stands in for it inside torch.compile)."""
+    """Return jax.tree_util where it made ``spec``; None where optree did, or its stand-in inside torch.compile."""
     jax = framework("jax")
     return jax.tree_util if jax is not None and isinstance(spec, jax.tree_util.PyTreeDef) else None
 
 
 def leaves_like(spec: Any, tree: Tree, root: str) -> list[Any]:
-    """The leaves of a tree, in the order of ``spec``: ten times faster than to flatten it and compare.
+    """Return the leaves of a tree, in the order of ``spec``: ten times faster than to flatten it and compare.
 
     What stands where ``spec`` has a leaf is not looked into; :func:`check_structure` does.
 
@@ -68,19 +68,19 @@ def check_structure(spec: Any, tree: Tree, root: str) -> None:
 
 
 def unflatten(spec: Any, leaves: Any) -> Tree:
-    """The tree of ``spec`` with these leaves."""
+    """Return the tree of ``spec`` with these leaves."""
     return spec.unflatten(leaves)
 
 
 def root_type(spec: Any) -> Any:
-    """The class of the outermost container; None of a bare leaf."""
+    """Return the class of the outermost container; None of a bare leaf."""
     if _jax_of(spec):
         return (spec.node_data() or (None,))[0]
     return spec.type
 
 
 def paths(spec: Any, root: str) -> list[str]:
-    """What a user would type to reach each leaf: ``params['layers'][0]['w']``."""
+    """Return what a user would type to reach each leaf: ``params['layers'][0]['w']``."""
     if jax := _jax_of(spec):
         keyed, _ = jax.tree_flatten_with_path(numbered(spec))
         return [root + jax.keystr(path) for path, _ in keyed]
@@ -88,17 +88,17 @@ def paths(spec: Any, root: str) -> list[str]:
 
 
 def path(spec: Any, root: str, i: int) -> str:
-    """The path of leaf i."""
+    """Return the path of leaf i."""
     return paths(spec, root)[i]
 
 
 def numbered(spec: Any) -> Tree:
-    """The tree of ``spec`` with the numbers of its leaves."""
+    """Return the tree of ``spec`` with the numbers of its leaves."""
     return unflatten(spec, range(spec.num_leaves))
 
 
 def _mismatch(expected: Any, got: Any, root: str) -> str:
-    """Where the structure ``got`` first differs from that of the parameters."""
+    """Return where the structure ``got`` first differs from that of the parameters."""
     wanted, there = paths(expected, root), paths(got, root)
     for want, have in itertools.zip_longest(wanted, there):
         if want is not None and want not in there:
@@ -110,7 +110,7 @@ def _mismatch(expected: Any, got: Any, root: str) -> str:
 
 
 def _other_container(want: Tree, have: Tree, path: str, jax: Any) -> str:
-    """Where two trees of the same leaves have different containers, and which; empty if nowhere."""
+    """Return where two trees of the same leaves have different containers, and which; empty if nowhere."""
     if not jax and isinstance(want, dict) and isinstance(have, dict):
         want, have = dict(want), dict(have)  # optree's mappings are matched by their keys
     if type(want) is not type(have):
@@ -141,7 +141,7 @@ def _name(x: Any) -> str:
 
 
 def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
-    """One value a leaf of ``spec`` from a tree prefix of them.
+    """Spread a tree prefix of values over the leaves of ``spec``, one a leaf.
 
     Raises
     ------

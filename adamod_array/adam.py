@@ -54,11 +54,11 @@ class Adam(Method):
 
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]
-        """``m``, ``v`` and, with ``amsgrad``, ``v_max``."""
+        """Return ``m``, ``v`` and, with ``amsgrad``, ``v_max``."""
         return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """Corrected weights of m and v; with ``amsgrad``, ``1 / (1 - beta2**t)`` in place of v's."""
+        """Return the corrected weights of m and v; with ``amsgrad``, ``1 / (1 - beta2**t)`` in place of v's."""
         weights = corrected_weights(self.beta1, t, math)
         if self.amsgrad:
             return *weights, bias_correction(self.beta2, t, math)

@@ -69,7 +69,7 @@ class AdaMod(Method):
         one_of(self, "variant", "paper", "reference")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """Corrected weights of m and v; of the reference, ``(1 - beta1**t) / sqrt(1 - beta2**t)``."""
+        """Return the corrected weights of m and v; of the reference, ``(1 - beta1**t) / sqrt(1 - beta2**t)``."""
         if self.variant == "paper":
             return *corrected_weights(self.beta1, t, math), *corrected_weights(self.beta2, t, math)
         return (math.sqrt(bias_correction(self.beta2, t, math)) / bias_correction(self.beta1, t, math),)

@@ -31,7 +31,7 @@ __all__ = ["Histogram", "bounded_fraction", "effective_rates", "histogram", "upd
 
 
 def effective_rates(state: State, *, lr: Any = None) -> Tree:
-    r"""The rate of every coordinate in the state's last step: what multiplied its bias-corrected momentum.
+    r"""Return the rate of every coordinate in the state's last step: what multiplied its bias-corrected momentum.
 
     .. math::
         \text{Adam:}\quad & \eta_t = \alpha_t / (\sqrt{\hat v_t + \epsilon_\text{root}} + \epsilon) \\
@@ -47,7 +47,7 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
     ----------
     state : State
         After at least one step.
-    lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
+    lr : float, 0-d array, schedule, or a tree prefix of them, optional
         The learning rate of that step, where ``step(..., lr=...)`` had one of its own, or ``state.lr`` was
         changed since: a state does not keep it.
 
@@ -78,7 +78,7 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
 
 
 def bounded_fraction(state: State, *, lr: Any = None) -> Any:
-    r"""The share of all coordinates whose rate the method's bound lowered in the last step.
+    r"""Return the share of all coordinates whose rate the method's bound lowered in the last step.
 
     For AdaMod, where :math:`s_t < \eta_t`; 0 for the methods that have no bound.
 
@@ -89,7 +89,7 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
 
     Returns
     -------
-    array of no dimensions
+    0-d array
         In [0, 1], in the namespace's widest real dtype.
 
     Raises
@@ -116,7 +116,7 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
 
 
 def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
-    r"""How far a step moved every coordinate, in units of the learning rate (Ma & Yarats 2021, section 3.3).
+    r"""Return how far a step moved every coordinate, in units of the learning rate (Ma & Yarats 2021, section 3.3).
 
     .. math:: |\theta_t - (1 - \alpha_t\lambda)\,\theta_{t-1}| / \alpha_t
 
@@ -127,7 +127,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
     ----------
     old, new : State
         A state, not donated, and what one step made of it.
-    lr : float, array of no dimensions, schedule, or a tree prefix of them, optional
+    lr : float, 0-d array, schedule, or a tree prefix of them, optional
         The learning rate of that step, where ``step(..., lr=...)`` had one of its own.
 
     Returns
@@ -181,13 +181,13 @@ def _arrays(state: State) -> Leaves:
 
 
 def _real_dtype(p: Array) -> str:
-    """What the rates of a parameter are computed in."""
+    """Return what the rates of a parameter are computed in."""
     dtype = COMPUTE_DTYPE[dtype_name(p)]
     return REAL_DTYPE.get(dtype, dtype)
 
 
 def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | None]]:
-    """The arrays of a state, and of each parameter the rates of the last step before and after the bound."""
+    """Return the arrays of a state, and of each parameter the rates of the last step before and after the bound."""
     leaves = _arrays(state)
     kind = leaves.kind
     if type(state.step) is int and state.step < 1:

@@ -87,7 +87,7 @@ class RAdam(Method):
             raise ValueError(f"RAdam: threshold must be at least 4 (below, omega is not real), got {self.threshold}")
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
-        """Corrected weights of m and v, and omega; of the reference, omega times ``sqrt(1 - beta2**t)``, none of v."""
+        """Return the weights of m and v, and omega; of the reference not v's, and ``omega / sqrt(1 - beta2**t)``."""
         assert self.threshold is not None
         omega = rectification(t, self.beta2, math, self.threshold)
         weights = corrected_weights(self.beta1, t, math)

@@ -74,12 +74,12 @@ class Schedule:
                     raise ValueError(f"{what} must {must}, got {value}")
 
     def __call__(self, t: Any) -> Any:
-        """The value at step ``t``, in the namespace of ``t``."""
+        """Return the value at step ``t``, in the namespace of ``t``."""
         t, math = number(t)
         return self.at(t, math)
 
     def at(self, t: Any, math: Any) -> Any:
-        """The formula, with ``t`` a real number or array, and the functions that suit it."""
+        """Return the formula, with ``t`` a real number or array, and the functions that suit it."""
         raise NotImplementedError(f"{type(self).__name__} must define at(self, t, math)")
 
     def __mul__(self, other: Any) -> Schedule:
@@ -94,7 +94,7 @@ class Schedule:
 
 
 def _plain(value: Any, what: str) -> Any:
-    """Finite floats, and tuples of them; words, flags, None and functions as they are."""
+    """Return finite floats, and tuples of them; words, flags, None and functions as they are."""
     if value is None or isinstance(value, (bool, str)) or callable(value):
         return value
     if isinstance(value, Iterable) and getattr(value, "ndim", None) != 0:
@@ -133,7 +133,7 @@ class constant(Schedule):
     value: float = field(metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """``value``, in the shape of t."""
+        """Return ``value``, in the shape of t."""
         return self.value + 0 * t
 
 
@@ -151,7 +151,7 @@ class linear_warmup(Schedule):
     start: float = field(default=0.0, metadata=_FRACTION)
 
     def at(self, t: Any, math: Any) -> Any:
-        """Equation 5."""
+        """Return equation 5."""
         return math.where(t < self.steps, self.start + (1 - self.start) * (t / self.steps), 1.0)
 
 
@@ -168,7 +168,7 @@ class untuned_linear(Schedule):
     beta2: float = field(default=0.999, metadata=_BETA)
 
     def at(self, t: Any, math: Any) -> Any:
-        """Equation 14. Its period is not truncated to an int: 2/(1 - 0.999) is 2000 and a little."""
+        """Return equation 14. Its period is not truncated to an int: 2/(1 - 0.999) is 2000 and a little."""
         return math.minimum(t * ((1 - self.beta2) / 2), 1.0 + 0 * t)
 
 
@@ -183,7 +183,7 @@ class exponential_warmup(Schedule):
     tau: float = field(metadata=_POSITIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """Equation 12."""
+        """Return equation 12."""
         return -math.expm1(t * (-1 / self.tau))
 
 
@@ -198,7 +198,7 @@ class untuned_exponential(Schedule):
     beta2: float = field(default=0.999, metadata=_BETA)
 
     def at(self, t: Any, math: Any) -> Any:
-        """Equation 13."""
+        """Return equation 13."""
         return -math.expm1(t * -(1 - self.beta2))
 
 
@@ -213,17 +213,17 @@ class radam_warmup(Schedule):
     beta2: float = field(default=0.999, metadata=_BETA)
 
     def at(self, t: Any, math: Any) -> Any:
-        """Equation 8."""
+        """Return equation 8."""
         return rectification(t, self.beta2, math) + 0 * t
 
 
 def _taken(t: Any, math: Any) -> Any:
-    """How many steps of a decay lie before step t: none at t = 1, nor at t = 0."""
+    """Return how many steps of a decay lie before step t: none at t = 1, nor at t = 0."""
     return math.maximum(t - 1, 0.0)
 
 
 def _left(t: Any, steps: float, math: Any) -> Any:
-    """How much of a decay is left at step t: 1 at t = 1, 0 after ``steps`` steps."""
+    """Return how much of a decay is left at step t: 1 at t = 1, 0 after ``steps`` steps."""
     taken = _taken(t, math)
     return math.where(taken < steps, (steps - taken) / steps, 0.0)
 
@@ -240,7 +240,7 @@ class linear_decay(Schedule):
     final: float = field(default=0.0, metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """final + (1 - final) (steps - (t - 1))/steps."""
+        """Return final + (1 - final) (steps - (t - 1))/steps."""
         return self.final + (1 - self.final) * _left(t, self.steps, math)
 
 
@@ -256,7 +256,7 @@ class cosine_decay(Schedule):
     final: float = field(default=0.0, metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """final + (1 - final) (1 - cos(pi (steps - (t - 1))/steps))/2."""
+        """Return final + (1 - final) (1 - cos(pi (steps - (t - 1))/steps))/2."""
         return self.final + (1 - self.final) * 0.5 * (1 - math.cos(_math.pi * _left(t, self.steps, math)))
 
 
@@ -272,7 +272,7 @@ class exponential_decay(Schedule):
     steps: float = field(default=1, metadata=_POSITIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """factor**((t - 1)/steps); of an array by exp, or float32 would round the factor before it is raised."""
+        """Return factor**((t - 1)/steps); of an array by exp, or float32 would round the factor before it is raised."""
         if math is host_math:
             return self.factor ** (_taken(t, math) / self.steps)
         return math.exp(_taken(t, math) * (_math.log(self.factor) / self.steps))
@@ -291,7 +291,7 @@ class inverse_sqrt(Schedule):
     steps: float = field(default=1, metadata=_POSITIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """sqrt(steps / max(t, steps))."""
+        """Return sqrt(steps / max(t, steps))."""
         return math.sqrt(self.steps / math.maximum(t, self.steps + 0 * t))
 
 
@@ -307,7 +307,7 @@ class step_decay(Schedule):
     factor: float = field(default=0.1, metadata=_NOT_NEGATIVE)
 
     def at(self, t: Any, math: Any) -> Any:
-        """One comparison a milestone."""
+        """Compare once a milestone."""
         value = 1.0 + 0 * t
         for passed, milestone in enumerate(self.milestones, start=1):
             value = math.where(t > milestone, self.factor**passed, value)
@@ -335,7 +335,7 @@ class join(Schedule):
             raise ValueError(f"join: there must be one boundary between two schedules, got {self.boundaries}")
 
     def at(self, t: Any, math: Any) -> Any:
-        """Each schedule is asked only for steps of its own, so that none is taken out of its domain."""
+        """Ask each schedule only for steps of its own, so that none is taken out of its domain."""
         value = self.schedules[0].at(t, math)
         for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
             value = math.where(t > boundary, schedule.at(math.maximum(t - boundary, 1.0 + 0 * t), math), value)
@@ -343,7 +343,7 @@ class join(Schedule):
 
 
 def effective_warmup_period(schedule: Schedule) -> float:
-    r"""How many steps a warmup takes away: :math:`\sum_{t \ge 1} (1 - \omega_t)` (Ma & Yarats 2021, section 4.1).
+    r"""Return the steps that a warmup takes away, :math:`\sum_{t \ge 1} (1 - \omega_t)` (Ma & Yarats, section 4.1).
 
     Parameters
     ----------

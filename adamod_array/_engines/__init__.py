@@ -44,12 +44,12 @@ class StepInputs:
 
     @property
     def params(self) -> list[Array]:
-        """The parameters."""
+        """Return the parameters."""
         return self.columns[0]
 
     @property
     def written(self) -> list[Array]:
-        """What a donated step writes: all columns, one after the other."""
+        """Return what a donated step writes: all columns, one after the other."""
         return [x for xs in self.columns for x in xs]
 
     def subset(self, leaf_indices: Sequence[int]) -> StepInputs:

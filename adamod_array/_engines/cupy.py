@@ -22,7 +22,7 @@ from adamod_array._program.trace import trace
 
 @functools.lru_cache(maxsize=1024)
 def _kernel(method: Any, storage: str, gradient_storage: str, decay: bool) -> tuple[Any, tuple[float, ...], Any]:
-    """The kernel of a method (None where there is none), its constants, and the dtypes of slots that it takes."""
+    """Return the kernel of a method (None where there is none), its constants, and the dtypes of slots it takes."""
     program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
     stored = stored_dtypes(program, storage)
     slots = [stored[name] for name, _ in program.arrays[2:]]
@@ -40,7 +40,7 @@ def _rounded(x: float, dtype: str) -> Any:
 
 @functools.cache
 def _compiled(text: Source) -> Any:
-    """One kernel a source text; CuPy compiles it at the first launch and keeps it on disk."""
+    """Return the kernel of a source text; CuPy compiles it at the first launch and keeps it on disk."""
     return sys.modules["cupy"].ElementwiseKernel(
         text.inputs, text.outputs, text.operation, "adamod_array_step", options=("--fmad=false",), no_return=True
     )

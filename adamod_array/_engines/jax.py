@@ -67,7 +67,7 @@ def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
 
 
 def _by_xla(inputs: StepInputs, opaque: Any) -> Columns:
-    """XLA's program as a part of the user's."""
+    """Run XLA's program as a part of the user's."""
     if PROGRAM not in passed_over:
         try:
             program, arguments = xla.program_of(inputs, opaque, donate=False)
@@ -83,7 +83,7 @@ MISSING = (AttributeError, ImportError, NotImplementedError)
 
 
 def _outside_programs() -> Any:
-    """A context in which arrays that are known are computed with, also while JAX traces a program of the user's."""
+    """Return a context that computes with arrays that are known, also while JAX traces a program of the user's."""
     jax = sys.modules["jax"]
     if is_tracer(jax.lax.bitwise_not(NOT_TRACED)):
         return jax.ensure_compile_time_eval()  # constants of that program
@@ -91,7 +91,7 @@ def _outside_programs() -> Any:
 
 
 def _kernels() -> Any:
-    """The module of kernels that XLA calls, where they are in force and can be built, else None."""
+    """Return the module of kernels that XLA calls, where they are in force and can be built, else None."""
     if not CALLS_KERNELS or KERNEL in passed_over or not compiled():
         return None
     try:
@@ -106,7 +106,7 @@ CALLS_KERNELS = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def programs_of(engine: str) -> Any:
-    """A context in which a function that was jitted under another engine is traced anew."""
+    """Return a context in which a function that was jitted under another engine is traced anew."""
     jax = sys.modules["jax"]
     if not hasattr(jax, "make_user_context"):
         return contextlib.nullcontext()

@@ -278,7 +278,7 @@ def _empty_like(x: Any) -> Any:
 
 
 def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
-    """The storage dtypes of a parameter and gradient that a kernel can take with these slots, or None."""
+    """Return the storage dtypes of a parameter and gradient that a kernel can take with these slots, or None."""
     storage, gradient_storage = dtype_name(p), dtype_name(g)
     compute = COMPUTE_DTYPE[storage]
     if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
@@ -288,7 +288,7 @@ def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def _alike(p: Any, x: Any) -> bool:
-    """Whether ``x`` lies in memory without gaps, element beside element with ``p``."""
+    """Return whether ``x`` lies in memory without gaps, element beside element with ``p``."""
     if isinstance(x, np.ndarray):
         flags = x.flags
         if not flags.aligned or not x.dtype.isnative:

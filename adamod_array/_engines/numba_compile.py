@@ -23,14 +23,14 @@ SERIAL = 1 << 17
 
 
 def stamp(text: str) -> str:
-    """A name for a kernel's source, with all that it is compiled with."""
+    """Return a name for a kernel's source, with all that it is compiled with."""
     versions = f"{numba.__version__} {__version__} ".encode()
     return hashlib.sha256(versions + SOURCES + text.encode()).hexdigest()[:20]
 
 
 @functools.cache
 def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
-    """Compiled once per source text in a process, and kept on disk for the next one where that is allowed."""
+    """Compile a kernel, once per source text in a process, and keep it on disk for the next where allowed."""
     module = types.ModuleType(f"{__package__}.kernel_{stamp(text)}{'' if threads else '_serial'}")
     sys.modules[module.__name__] = module  # Numba looks there when it loads a kernel
     exec(compile(text, f"<{module.__name__}>", "exec"), module.__dict__)
@@ -42,7 +42,7 @@ def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def blocks(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """The sizes as an array; leaf and first element of every block."""
+    """Return the sizes as an array, and the leaf and first element of every block."""
     counts = [-(-size // BLOCK) for size in sizes]
     leaf_of = np.repeat(np.arange(len(sizes)), counts)
     start_of = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)]) * BLOCK

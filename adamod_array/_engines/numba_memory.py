@@ -29,7 +29,7 @@ def converts_float16() -> bool:
 
 @functools.cache
 def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
-    """``load(address, i)`` and ``store(address, i, x)`` for one of a kernel's arrays.
+    """Return ``load(address, i)`` and ``store(address, i, x)`` for one of a kernel's arrays.
 
     ``x`` is in the compute dtype: 16-bit floats widen exactly when loaded and are rounded to nearest
     even when stored. ``array`` of ``arrays`` numbers the alias scope.
@@ -74,7 +74,7 @@ def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
 
 @functools.cache
 def prefetch(written: bool) -> Any:
-    """``fetch(address)``: ask for the cache line there, to read it or to write it too; it need not exist."""
+    """Return ``fetch(address)``: ask for the cache line there, to read it or to write it too; it need not exist."""
 
     def fetch(typing: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -91,7 +91,7 @@ def prefetch(written: bool) -> Any:
 
 
 def _from_bfloat16(builder: Any, x: Any) -> Any:
-    """The upper half of a float32."""
+    """Return the upper half of a float32."""
     return builder.bitcast(builder.shl(builder.zext(x, _WORD), _WORD(16)), ir.FloatType())
 
 
@@ -106,19 +106,19 @@ def _to_bfloat16(builder: Any, x: Any) -> Any:
 
 @numba.njit(inline="always")
 def minimum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
-    """The array API's minimum: NaN where either is."""
+    """Return the array API's minimum: NaN where either is."""
     return a if a < b or a != a else b
 
 
 @numba.njit(inline="always")
 def maximum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
-    """The array API's maximum: NaN where either is."""
+    """Return the array API's maximum: NaN where either is."""
     return a if a > b or a != a else b
 
 
 @intrinsic
 def peek(typing: Any, address: Any) -> Any:
-    """The pointer stored at an address."""
+    """Load the pointer stored at an address."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))

@@ -29,7 +29,7 @@ def addresses_of(arrays: list[Any]) -> Any:
 
 
 def headers_of(arrays: list[Any]) -> Any:
-    """What is to be remembered of NumPy's arrays, a row each; the dtypes must be kept alive."""
+    """Return what is to be remembered of NumPy's arrays, a row each; the dtypes must be kept alive."""
     found = np.zeros((len(arrays), 4 + 2 * max([x.ndim for x in arrays], default=0)), np.int64)
     for row, x in zip(found, arrays, strict=True):
         row[:4] = id(type(x)), id(x.dtype), x.flags.num & _CONSIDERED, x.ndim
@@ -38,7 +38,7 @@ def headers_of(arrays: list[Any]) -> Any:
 
 
 def find(arrays: list[Any], headers: Any) -> Any:
-    """The addresses of these objects where they are arrays like those remembered; None where one is not."""
+    """Return the addresses of these objects where they are arrays like those remembered; None where one is not."""
     if len(arrays) != len(headers):
         return None
     addresses = _found(_objects(arrays), headers)
@@ -76,7 +76,7 @@ def _found(objects: Any, headers: Any) -> Any:  # pragma: no cover - compiled
 
 
 def _probe() -> bool:
-    """Whether the struct is the one expected here: what is read of an array is what Python says of it."""
+    """Return whether the struct is the one expected here: what is read of an array is what Python says of it."""
     x = np.zeros((3, 5, 2), np.float32)[:, ::2].T
     headers = headers_of([x])
     others = [headers + (np.arange(headers.size) == i) for i in range(headers.size)]

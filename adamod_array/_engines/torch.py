@@ -25,7 +25,7 @@ class Plan:
 
     @property
     def look(self) -> Any:
-        """What knows the tensors of the last step again; None where the next must be checked one by one."""
+        """Return what knows the tensors of the last step again; None where the next must be checked one by one."""
         return self.inner.look if self.engine == "numba" and self.inner is not None else None
 
     def find(self, arrays: list[Any], donate: bool) -> Any:

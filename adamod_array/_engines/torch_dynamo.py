@@ -26,7 +26,7 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
 
 
 def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> State | None:
-    """The new state; None of what is wrong or out of the ordinary, which is left to a step outside of the graph."""
+    """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
     if not isinstance(state, State) or not isinstance(state.method, kind) or state._spent_by is not None:
         return None
     method = state.method
@@ -120,17 +120,17 @@ class _Functions:
 
     @staticmethod
     def minimum(x: Any, y: Any) -> Any:
-        """NaN where either is."""
+        """Return the smaller, NaN where either is."""
         return torch.minimum(*_tensors(x, y))
 
     @staticmethod
     def maximum(x: Any, y: Any) -> Any:
-        """NaN where either is."""
+        """Return the larger, NaN where either is."""
         return torch.maximum(*_tensors(x, y))
 
     @staticmethod
     def where(condition: Any, x: Any, y: Any) -> Any:
-        """``x`` or ``y``; two numbers in double precision."""
+        """Return ``x`` or ``y``; of two numbers in double precision."""
         if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
             x, y = _tensors(x, y)
         else:
@@ -139,7 +139,7 @@ class _Functions:
 
     @staticmethod
     def isdtype(dtype: Any, kind: str) -> bool:
-        """Of real and complex floats."""
+        """Return whether a dtype is of that kind, of real and complex floats."""
         return kind == ("complex floating" if dtype.is_complex else "real floating")
 
 
@@ -149,7 +149,7 @@ def _tensors(*xs: Any) -> list[Any]:
 
 
 def _read(lr: Any, t: Any) -> Any:
-    """A rate at step ``t``, a tensor."""
+    """Return a rate at step ``t``, a tensor."""
     if isinstance(lr, torch.Tensor) or not callable(lr):
         return lr
     return lr.at(t, _Functions) if hasattr(lr, "at") else lr(t)
@@ -164,7 +164,7 @@ class _Scalars:
         self.rates: dict[Any, tuple[Any, Any]] = {}
 
     def of(self, i: int, p: Any) -> tuple[Any, Any, tuple[Any, ...]]:
-        """Rate, decay and coefficients of leaf ``i``, in its compute dtype."""
+        """Return rate, decay and coefficients of leaf ``i``, in its compute dtype."""
         lr = self.lr[i] if isinstance(self.lr, tuple) else self.lr
         weight_decay = self.weight_decay[i] if isinstance(self.weight_decay, tuple) else self.weight_decay
         dtype = _COMPUTE.get(p.dtype, _REAL.get(p.dtype, p.dtype))
@@ -191,7 +191,7 @@ def _fits(p: Any, g: Any) -> bool:
 
 
 def _are_differentiated(params: list[Any], inputs: list[Any]) -> bool:
-    """Whether the step is to be, as :mod:`adamod_array._engines.torch` says it."""
+    """Return whether the step is to be, as :mod:`adamod_array._engines.torch` says it."""
     return any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs) or any(
         p is not None and p.requires_grad and not p.is_leaf for p in params
     )

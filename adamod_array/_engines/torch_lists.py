@@ -133,7 +133,7 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
 
 
 def _chunks(inputs: StepInputs, leaves: list[int], size: int) -> list[list[int]]:
-    """Neighbours of up to ``size`` elements together, at least a leaf each."""
+    """Group neighbours of up to ``size`` elements together, at least a leaf each."""
     chunks: list[list[int]] = []
     room = 0
     for i in leaves:
@@ -197,7 +197,7 @@ def _compiler_errors() -> tuple[type[Exception], ...]:
 
 
 def _flat(x: Any) -> Any:
-    """The memory of a contiguous tensor without its shape; not as a view, whose base's shape would be compiled in."""
+    """Return a contiguous tensor's memory without its shape; not as a view, whose base's shape would be compiled in."""
     flat = sys.modules["torch"].empty(0, dtype=x.dtype, device="cpu")
     return flat.set_(x.untyped_storage(), x.storage_offset(), (x.numel(),))
 
@@ -213,7 +213,7 @@ _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "ea
 
 @functools.lru_cache(maxsize=256)
 def _fused(method: Method, compute: str, decay: bool, donate: bool, arrays: Any, *, dynamic: bool) -> Any:
-    """A function of its own for these arrays: PyTorch counts a function's compilations and gives up after eight."""
+    """Return a function of its own for these arrays: PyTorch counts compilations of each, and gives up after eight."""
     torch = sys.modules["torch"]
     _, step = functions(trace(method, decay=decay), compute, write if donate else fresh)
     known = torch._inductor.list_options() if hasattr(torch, "_inductor") else ()
@@ -238,7 +238,7 @@ _broken: dict[str, str] = {}
 
 
 def missing_compiler(device: str) -> str:
-    """Why torch.compile does not serve a kind of device here; nothing where it does."""
+    """Return why torch.compile does not serve a kind of device here; nothing where it does."""
     return _broken.get(device) or _missing_compiler(device)
 
 

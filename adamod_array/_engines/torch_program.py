@@ -69,7 +69,7 @@ def is_list(x: Any) -> bool:
 
 
 def _operation(name: str, real: Any) -> Callable[..., Any]:
-    """The operation on any mix of lists of tensors, tensors of no dimensions, and numbers.
+    """Return the operation on any mix of lists of tensors, 0-d tensors, and numbers.
 
     A number takes part as a tensor of dtype ``real`` where PyTorch has no form of the operation for it.
     """

@@ -93,20 +93,20 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
 
 
 def on_one_cpu() -> bool:
-    """Whether programs are made for one CPU device, unless the user says otherwise."""
+    """Return whether programs are made for one CPU device, unless the user says otherwise."""
     jax = sys.modules["jax"]
     return bool(jax.default_backend() == "cpu" and jax.device_count() == 1)
 
 
 def _computed(scalars: Any, number: Any) -> Any:
-    """Both as they are, before any loop over an array: XLA would compute scalars in it, for every element anew."""
+    """Compute both before any loop over an array: XLA would compute scalars in it, for every element anew."""
     jax = sys.modules["jax"]
     known = opaque_zero(number, 0) == 0
     return jax.lax.cond(known, lambda x: x, lambda x: jax.tree.map(operator.neg, x), (scalars, number))
 
 
 def _step_leaf(program: Program, sequential: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
-    """The new parameter and slots of one leaf."""
+    """Return the new parameter and slots of one leaf."""
     jnp = sys.modules["jax"].numpy
     compute = COMPUTE_DTYPE[dtype_name(old[0])]
     real = REAL_DTYPE.get(compute, compute)
@@ -119,7 +119,7 @@ def _step_leaf(program: Program, sequential: bool, number: Any, scalars: Any, g:
 
 
 def _stored(x: Any, dtype: Any, zero: Any) -> Any:
-    """``x`` in the dtype of the array it replaces; if that is narrower, XLA may not skip the rounding."""
+    """Return ``x`` in the dtype of the array it replaces; if that is narrower, XLA may not skip the rounding."""
     return x if x.dtype == dtype else fenced(x.astype(dtype), zero)
 
 
@@ -141,7 +141,7 @@ class _Evaluation:
         self.kept: dict[Operand, Any] = {}
 
     def _fences(self) -> set[Operand]:
-        """The results that XLA would contract into a sum or join with other factors; divisors are another matter."""
+        """Return products that XLA would fuse into an FMA or reassociate. Divisors: see :func:`divisor`."""
         users: dict[Operand, set[str]] = {}
         one: set[Operand] = set(self.program.scalars)  # numbers, the same for a whole array
         fenced: set[Operand] = set()
@@ -158,7 +158,7 @@ class _Evaluation:
         return fenced
 
     def _own(self, output: Operand) -> set[Operand]:
-        """The operations done for an output.
+        """Return the operations done for an output.
 
         Another output is taken as given, unless the array it replaces is needed too: of arrays that
         are written in place, only one of the two is there.
@@ -179,7 +179,7 @@ class _Evaluation:
             own |= both
 
     def outputs(self) -> list[Any]:
-        """The new parameter and slots.
+        """Return the new parameter and slots.
 
         In turn, each comes after those that read the array it replaces, and waits for a number of
         the one before it. XLA orders its loops as it likes, and copies what one overwrites too early.
@@ -208,7 +208,7 @@ class _Evaluation:
         return self.kept[x]
 
     def _value(self, x: Operand, zero: Any, own: set[Operand], values: dict[Operand, Any]) -> Any:
-        """An operation of the output that ``zero``, ``own`` and ``values`` belong to."""
+        """Return an operation of the output that ``zero``, ``own`` and ``values`` belong to."""
         if x in values:
             return values[x]
         operation, operands = self.operations[x], []
@@ -240,7 +240,7 @@ def _function(name: str) -> Any:
 
 
 def _product(a: Any, b: Any) -> Any:
-    """``a * b``. A complex number times a real one is two products, as it is to IEEE's rounding."""
+    """Multiply. A complex number times a real one is two products, as it is to IEEE's rounding."""
     if (a.dtype.kind == "c") == (b.dtype.kind == "c"):
         return a * b
     real, z = (b, a) if a.dtype.kind == "c" else (a, b)

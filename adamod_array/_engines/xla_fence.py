@@ -20,7 +20,7 @@ NOT_TRACED = np.uint32(0)
 
 
 def divisor(a: Any, b: Any, zero: Any) -> Any:
-    """``b`` of ``a / b``, where XLA cannot tell that it is one number for all of ``a``, and take its reciprocal."""
+    """Return ``b`` of ``a / b``, fenced: XLA would take the reciprocal of what is one number for all of ``a``."""
     if a.dtype.kind == "c":
         return b
     bits = _BITS[a.dtype.itemsize]
@@ -28,7 +28,7 @@ def divisor(a: Any, b: Any, zero: Any) -> Any:
 
 
 def fenced(x: Any, zero: Any) -> Any:
-    """``x``, of which XLA cannot tell how it was computed."""
+    """Return ``x``, of which XLA cannot tell any more how it was computed."""
     if x.dtype.kind == "c":
         return sys.modules["jax"].lax.complex(_fence()(x.real, zero), _fence()(x.imag, zero))
     return _fence()(x, zero)
@@ -52,7 +52,7 @@ _BITS = {2: "uint16", 4: "uint32", 8: "uint64"}
 
 
 def mixed(opaque: Any) -> Any:
-    """One number of 32 bits out of all that XLA cannot know: some of them may be constants to it after all."""
+    """Return one 32-bit number out of all that XLA cannot know: some of them may be constants to it after all."""
     if not isinstance(opaque, (tuple, list)):
         return opaque
     lax = sys.modules["jax"].lax
@@ -61,12 +61,12 @@ def mixed(opaque: Any) -> Any:
 
 
 def first(x: Any) -> Any:
-    """An array's first number."""
+    """Return an array's first number."""
     return x.ravel()[0]
 
 
 def opaque_zero(opaque: Any, k: int) -> Any:
-    """The ``k``-th zero: a square is 0, 1 or 4 modulo 8, which compilers have not heard of."""
+    """Return the ``k``-th opaque zero: n*n & (n*n >> 2) & 1 is 0 for every n, but no compiler pass folds it."""
     n = opaque + np.uint32(k)
     square = n * n
     return square & (square >> np.uint32(2)) & np.uint32(1)

@@ -42,7 +42,7 @@ class UnavailableError(Exception):
 
 @contextlib.contextmanager
 def _building() -> Iterator[None]:
-    """What fails here is the machine's fault or its JAX's: nothing has been computed yet."""
+    """Raise what fails within as UnavailableError: the fault is the machine's or JAX's, and nothing is computed yet."""
     try:
         yield
     except Exception as error:
@@ -54,7 +54,7 @@ def _building() -> Iterator[None]:
 
 
 def takes(inputs: StepInputs) -> bool:
-    """Whether every leaf lies on one CPU device, is known, and has a storage dtype that kernels take.
+    """Return whether every leaf lies on one CPU device, is known, and has a storage dtype that kernels take.
 
     The inputs's plan is then the storage dtypes there are.
     """
@@ -67,7 +67,7 @@ def takes(inputs: StepInputs) -> bool:
 
 
 def takes_traced(inputs: StepInputs) -> bool:
-    """Whether a program of the user's may call the kernel: it is for one CPU device, and knows every size."""
+    """Return whether a program of the user's may call the kernel: it is for one CPU device, and knows every size."""
     if not on_one_cpu():
         return False
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
@@ -162,7 +162,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
 
 
 def _stacked(rows: Sequence[Sequence[Any]], dtype: str) -> Any:
-    """Rows of scalars, some of them traced, each rounded once."""
+    """Stack rows of scalars, some of them traced, each rounded once."""
     jnp = sys.modules["jax"].numpy
     return jnp.stack([jnp.stack([jnp.asarray(x, dtype) for x in row]) for row in rows])
 
@@ -180,7 +180,7 @@ class _Kernel:
     threaded: str
 
     def call(self, scalars: Any, rows: Any, grads: Any, old: Any) -> list[Any]:
-        """The new arrays of each leaf, as a part of a program."""
+        """Return the new arrays of each leaf, as a part of a program."""
         jax = sys.modules["jax"]
         inputs = [x for g, arrays in zip(grads, old, strict=True) for x in (g, *arrays)]
         written = [i for i in range(len(inputs)) if i % (1 + self.outputs)]
@@ -201,7 +201,7 @@ Kernels = tuple[tuple[Storage, _Kernel], ...]
 def _program(
     method: Method, storages: tuple[Storage, ...], decay: bool, donate: bool
 ) -> tuple[Any, tuple[str, ...], tuple[float, ...]]:
-    """The library's own, the dtypes that it takes a table of scalars in, and the constants that end a row of it."""
+    """Return the library's own program, the dtypes of its tables of scalars, and the constants that end their rows."""
     with _building():
         kernels, constants = _kernels(method, storages, decay, in_place=donate)
     return _jitted(kernels, donate), _computes(kernels), constants
@@ -215,7 +215,7 @@ def _jitted(kernels: Kernels, donate: bool) -> Any:
 def _kernels(
     method: Method, storages: tuple[Storage, ...], decay: bool, *, in_place: bool
 ) -> tuple[Kernels, tuple[float, ...]]:
-    """A kernel for each storage, and the constants that end a row of scalars: methods that differ in them share it."""
+    """Return a kernel for each storage, and the constants that end a row: methods that differ in them share it."""
     program = trace(method, decay=decay)
     constants: tuple[float, ...] = ()
     kernels = []
@@ -264,6 +264,6 @@ def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool
 
 @functools.cache
 def _may_nest() -> bool:
-    """Whether Numba's threads may be woken by any thread of XLA's."""
+    """Return whether Numba's threads may be woken by any thread of XLA's."""
     numba.get_num_threads()  # starts them
     return numba.threading_layer() in ("omp", "tbb")

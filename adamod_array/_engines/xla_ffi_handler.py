@@ -26,7 +26,7 @@ _API_VERSION = 0 | 1 << 32
 
 
 def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
-    """The C function that XLA calls: it gathers addresses and calls the kernel."""
+    """Return the C function that XLA calls: it gathers addresses and calls the kernel."""
     load = memory(compute, 0, 1)[0]
     poke = _poke
     columns = 1 + outputs if in_place else 1 + 2 * outputs
@@ -81,7 +81,7 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
 
 @numba.njit
 def _size(buffer: int) -> int:  # pragma: no cover - compiled
-    """How many elements a buffer has."""
+    """Return how many elements a buffer has."""
     n = 1
     for i in range(peek(buffer + _RANK)):
         n *= peek(peek(buffer + _DIMS) + 8 * i)

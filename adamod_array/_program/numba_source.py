@@ -36,7 +36,7 @@ class _Numba(Renderer):
 def source(
     program: Program, storage: str, gradient_storage: str, *, donate: bool, threads: bool
 ) -> tuple[str, tuple[float, ...]]:
-    """The kernel as a Python module, and the constants that follow its scalars.
+    """Return the kernel as a Python module, and the constants that follow its scalars.
 
     Constants are arguments: methods that differ in hyperparameters alone share a kernel. Arrays that
     are worth threads are too large for the caches, and are asked for ahead of time.

@@ -35,12 +35,12 @@ class Renderer:
 
     @property
     def constants(self) -> tuple[float, ...]:
-        """The constants so far, ``k0`` first."""
+        """Return the constants so far, ``k0`` first."""
         return tuple(map(float, self._names))
 
     @property
     def constant_names(self) -> list[str]:
-        """Their names."""
+        """Return the names of the constants."""
         return [*self._names.values()]
 
     def name(self, value: str) -> str:

@@ -46,7 +46,7 @@ class Program:
 
     @functools.cached_property
     def aliases_input(self) -> tuple[bool, ...]:
-        """Which outputs are an input, an earlier output, or part of one, under another name."""
+        """Return which outputs are an input, an earlier output, or part of one, under another name."""
         inputs = {name for name, _ in self.arrays}
         parts: set[Operand] = set(inputs)
         for operation in self.operations:
@@ -97,7 +97,7 @@ class Symbol:
 
     @property
     def dtype(self) -> str:
-        """For ``xp.isdtype`` alone."""
+        """Return what ``xp.isdtype`` asks for."""
         return self.domain
 
     def __pow__(self, exponent: Any) -> Symbol:
@@ -167,7 +167,7 @@ def slot_is_complex(method: Method, k: int) -> bool:
 
 
 def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Program:
-    """The straight line of a method's rule, for real or complex parameters.
+    """Return the straight line of a method's rule, for real or complex parameters.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _coefficients(method: Method) -> int:
 
 
 def _live(operations: tuple[Operation, ...], outputs: tuple[Operand, ...]) -> tuple[Operation, ...]:
-    """The operations that some output depends on."""
+    """Return the operations that some output depends on."""
     needed = set(outputs)
     kept = []
     for operation in reversed(operations):
