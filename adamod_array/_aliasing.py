@@ -19,7 +19,7 @@ Named = tuple[Any, Callable[[], str]]
 """An array and its path: a call, because paths are spelled out for errors only."""
 
 
-def writable(kind: Namespace, written: list[Named], others: list[Named]) -> None:
+def writable(namespace: Namespace, written: list[Named], others: list[Named]) -> None:
     """Check arrays that are to be written in place: none is read-only or shares memory with another of its state.
 
     ``others`` are those that the step leaves as they are.
@@ -31,50 +31,50 @@ def writable(kind: Namespace, written: list[Named], others: list[Named]) -> None
     """
     spans = []
     for x, path in written:
-        if kind.name == "numpy" and not x.flags.writeable:
+        if namespace.name == "numpy" and not x.flags.writeable:
             raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
-        if (span := _span(kind, x)) is not None:
-            if _overlaps_itself(kind, x):
+        if (span := _span(namespace, x)) is not None:
+            if _overlaps_itself(namespace, x):
                 raise ValueError(f"{path()} repeats elements (a broadcast view, a sliding window): donate a copy")
             spans.append((*span, x, path, True))
-    spans += [(*span, x, path, False) for x, path in others if (span := _span(kind, x)) is not None]
+    spans += [(*span, x, path, False) for x, path in others if (span := _span(namespace, x)) is not None]
     spans.sort(key=lambda each: each[0])
     open_spans: list[Any] = []
     for each in spans:
         low, _, x, path, is_written = each
         open_spans = [other for other in open_spans if other[1] > low]
         for _, _, y, other_path, other_is_written in open_spans:
-            if (is_written or other_is_written) and _overlap(kind, x, y):
+            if (is_written or other_is_written) and _overlap(namespace, x, y):
                 raise ValueError(f"{other_path()} and {path()} share memory and cannot both be donated")
         open_spans.append(each)
 
 
-def overlapping(kind: Namespace, grads: Sequence[Any], params: Sequence[Any], written: Sequence[Any]) -> set[int]:
+def overlapping(namespace: Namespace, grads: Sequence[Any], params: Sequence[Any], written: Sequence[Any]) -> set[int]:
     """Return which gradients share memory with an array that a donated step writes, other than as their own parameter.
 
     A step reads and writes element by element, so a gradient may be its own parameter. It may not
     be another's (the gradient of x * y with respect to x is y): that one may be written first.
     """
-    spans = sorted([(*span, i) for i, x in enumerate(written) if (span := _span(kind, x))])
+    spans = sorted([(*span, i) for i, x in enumerate(written) if (span := _span(namespace, x))])
     starts, ends = [low for low, _, _ in spans], list(itertools.accumulate([high for _, high, _ in spans], max))
     clashes = set()
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
-        own = _span(kind, g)
-        if own is None or (own == _span(kind, p) and kind.layout(g) == kind.layout(p)):
+        own = _span(namespace, g)
+        if own is None or (own == _span(namespace, p) and namespace.layout(g) == namespace.layout(p)):
             continue
         k = bisect.bisect_left(starts, own[1])
         while k > 0 and ends[k - 1] > own[0] and i not in clashes:
             k -= 1
-            if spans[k][1] > own[0] and _overlap(kind, g, written[spans[k][2]]):
+            if spans[k][1] > own[0] and _overlap(namespace, g, written[spans[k][2]]):
                 clashes.add(i)
     return clashes
 
 
-def _overlaps_itself(kind: Namespace, x: Any) -> bool:
+def _overlaps_itself(namespace: Namespace, x: Any) -> bool:
     """Return whether two indices may lead to one element: some dimension steps by less than those inside it reach."""
-    if kind.name == "jax":
+    if namespace.name == "jax":
         return False
-    strides, reach = (x.stride(), 1) if kind.name == "torch" else (x.strides, x.dtype.itemsize)
+    strides, reach = (x.stride(), 1) if namespace.name == "torch" else (x.strides, x.dtype.itemsize)
     for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, x.shape, strict=True) if n > 1):
         if stride < reach:
             return True
@@ -82,18 +82,18 @@ def _overlaps_itself(kind: Namespace, x: Any) -> bool:
     return False
 
 
-def _span(kind: Namespace, x: Any) -> tuple[int, int] | None:
+def _span(namespace: Namespace, x: Any) -> tuple[int, int] | None:
     """Return the first address and the one after the last; None of what has no memory that a step would write.
 
     Of arrays that a framework alone can find (JAX's, DTensors, fakes), their identity stands for it.
     """
-    if kind.name == "jax" or (kind.name == "torch" and not is_memory(x)):
+    if namespace.name == "jax" or (namespace.name == "torch" and not is_memory(x)):
         return None if is_tracer(x) else (-id(x), 1 - id(x))
-    if kind.name not in WRITABLE or 0 in x.shape:
+    if namespace.name not in WRITABLE or 0 in x.shape:
         return None
-    if kind.name == "torch" and x.is_contiguous():
+    if namespace.name == "torch" and x.is_contiguous():
         return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
-    low, high = np.lib.array_utils.byte_bounds(_view(kind, x))
+    low, high = np.lib.array_utils.byte_bounds(_view(namespace, x))
     return low, high
 
 
@@ -108,21 +108,21 @@ def is_memory(x: Any) -> bool:
         return False
 
 
-def _overlap(kind: Namespace, x: Any, y: Any) -> bool:
+def _overlap(namespace: Namespace, x: Any, y: Any) -> bool:
     """Return whether two arrays whose spans meet have an element in common."""
     if x is y:
         return True
     try:
-        return np.shares_memory(_view(kind, x), _view(kind, y), max_work=cast("Any", 10**6))
+        return np.shares_memory(_view(namespace, x), _view(namespace, y), max_work=cast("Any", 10**6))
     except np.exceptions.TooHardError:
         return True
 
 
-def _view(kind: Namespace, x: Any) -> Any:
+def _view(namespace: Namespace, x: Any) -> Any:
     """Return the array's memory as NumPy sees it, never read here: a pointer on a GPU will do."""
-    if kind.name == "numpy":
+    if namespace.name == "numpy":
         return x
-    torch = kind.name == "torch"
+    torch = namespace.name == "torch"
     interface = {
         "version": 3,
         "data": (x.data_ptr() if torch else x.data.ptr, True),

@@ -22,11 +22,11 @@ Paths = Callable[[int], str]
 
 
 def _describe(x: Any) -> str:
-    kind = namespace_of(x)
-    if kind is None:
+    namespace = namespace_of(x)
+    if namespace is None:
         name = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
         return name + (", whose arithmetic is its own: give the numbers in it" if is_derived_array(x) else "")
-    return f"a {kind.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
+    return f"a {namespace.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
 
 
 def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | None:
@@ -35,33 +35,33 @@ def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | 
     for i, p in enumerate(leaves):
         if p is None:
             continue
-        kind = namespace_of(p)
-        if kind is None:
+        namespace = namespace_of(p)
+        if namespace is None:
             raise TypeError(
                 f"{path(i)} must be an array, got {_describe(p)}; None marks what is not to be optimized"
                 " (of an Equinox module: equinox.filter(module, equinox.is_inexact_array))"
             )
         if dtype_name(p) not in COMPUTE_DTYPE:
             raise TypeError(f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}")
-        _dense(kind, p, functools.partial(path, i))
-        _alive(kind, p, functools.partial(path, i))
+        _dense(namespace, p, functools.partial(path, i))
+        _alive(namespace, p, functools.partial(path, i))
         if first is None:
-            first, at = kind, i
-        elif kind.name != first.name:
+            first, at = namespace, i
+        elif namespace.name != first.name:
             raise TypeError(
                 f"{root} mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}"
             )
     return first
 
 
-def _alive(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
-    if kind.name == "jax" and not is_tracer(x) and x.is_deleted():
+def _alive(namespace: Namespace, x: Any, path: Callable[[], str]) -> None:
+    if namespace.name == "jax" and not is_tracer(x) and x.is_deleted():
         raise ValueError(f"{path()} has been deleted: its buffer was donated, so the state it belonged to is spent")
 
 
-def _dense(kind: Namespace, x: Any, path: Callable[[], str]) -> None:
-    if kind.name == "torch":
-        if x.layout != kind.xp.strided:
+def _dense(namespace: Namespace, x: Any, path: Callable[[], str]) -> None:
+    if namespace.name == "torch":
+        if x.layout != namespace.xp.strided:
             raise TypeError(f"{path()} must be dense, got a tensor of layout {x.layout}: call .to_dense()")
         backed(x, path)
 
@@ -89,16 +89,16 @@ def lacks_memory(x: Any) -> bool:
     return bool((x.storage_offset() + last + 1) * x.itemsize > size)
 
 
-def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
+def beside(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
     """Check that a gradient or slot matches its parameter: framework, dtype category, shape and device."""
     if x is None:
         raise TypeError(f"{path()} is None where the parameter is an array")
     x_kind = namespace_of(x)
     if x_kind is None:
         raise TypeError(f"{path()} must be an array, got {_describe(x)}")
-    if x_kind.name != kind.name:
-        raise TypeError(f"{path()} must be a {kind.name} array like its parameter, got {_describe(x)}")
-    _alive(kind, x, path)
+    if x_kind.name != namespace.name:
+        raise TypeError(f"{path()} must be a {namespace.name} array like its parameter, got {_describe(x)}")
+    _alive(namespace, x, path)
     if x.shape != p.shape and not _unknown(p.shape):
         raise ValueError(f"{path()} must have its parameter's shape {tuple(p.shape)}, got {tuple(x.shape)}")
     if x.dtype != p.dtype:
@@ -107,11 +107,11 @@ def beside(kind: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
             raise TypeError(f"{path()} must have a floating dtype like its parameter's {dtype_name(p)}, got {name}")
         if name.startswith("complex") and not dtype_name(p).startswith("complex"):
             raise TypeError(f"{path()} must be real like its parameter ({dtype_name(p)}), got {name}")
-    if kind.name == "numpy":
+    if namespace.name == "numpy":
         return
-    _dense(kind, x, path)
-    here, there = kind.device(p), kind.device(x)
-    if here != there and None not in (here, there) and not (kind.name == "jax" and _moves(p, x)):
+    _dense(namespace, x, path)
+    here, there = namespace.device(p), namespace.device(x)
+    if here != there and None not in (here, there) and not (namespace.name == "jax" and _moves(p, x)):
         raise ValueError(f"{path()} must be on its parameter's device {here}, got {there}")
 
 

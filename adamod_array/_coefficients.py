@@ -19,11 +19,11 @@ LONGEST = 2**16
 
 def next_step(step: Any) -> Any:
     """Return the count after ``step``; that of a JAX array ends at the largest number of its dtype, as in optax."""
-    kind = None if type(step) is int else namespace_of(step)
-    if kind is None or kind.name != "jax":
+    namespace = None if type(step) is int else namespace_of(step)
+    if namespace is None or namespace.name != "jax":
         return step + 1
     with full_width((step,)):
-        return kind.xp.maximum(step, step + 1)  # past its end an integer of XLA's is its least one
+        return namespace.xp.maximum(step, step + 1)  # past its end an integer of XLA's is its least one
 
 
 def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
@@ -35,8 +35,8 @@ def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
     """
     if type(t) is int:
         return method.coefficients(float(t), host_math)
-    kind = namespace_of(t)
-    if kind is None or kind.name != "jax":
+    namespace = namespace_of(t)
+    if namespace is None or namespace.name != "jax":
         return tuple(method.coefficients(*number(t)))
     with full_width((t,)):
         found: tuple[Any, ...] = _lookup(method)(t)

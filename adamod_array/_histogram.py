@@ -71,19 +71,20 @@ def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: in
     steps = range(low * per_decade, high * per_decade + 1)
     edges = np.asarray([float(f"1e{k // per_decade}") * 10 ** (k % per_decade / per_decade) for k in steps])
     leaves, spec = _tree.flatten(rates)
-    kind = _check.params(leaves, functools.partial(_tree.path, spec, "rates"), "rates")
-    if kind is None:
+    namespace = _check.params(leaves, functools.partial(_tree.path, spec, "rates"), "rates")
+    if namespace is None:
         raise ValueError("rates has no arrays to count")
-    xp, counts = kind.xp, 0
+    xp, counts = namespace.xp, 0
     for i, x in enumerate(leaves):
         if x is None:
             continue
         dtype = COMPUTE_DTYPE[dtype_name(x)]
         if dtype in REAL_DTYPE:
             raise TypeError(f"{_tree.path(spec, 'rates', i)} must be real, got {dtype_name(x)}")
-        with kind.on_device(x):
-            x = kind.cast(x, kind.dtype(dtype))
-            device = None if kind.name in ("jax", "cupy") else kind.device(x)  # these put it beside x by themselves
+        with namespace.on_device(x):
+            x = namespace.cast(x, namespace.dtype(dtype))
+            puts_it_beside = namespace.name in ("jax", "cupy")
+            device = None if puts_it_beside else namespace.device(x)
             counts = counts + _counts(xp, xp.reshape(x, (-1,)), xp.asarray(edges, dtype=x.dtype, device=device))
     return Histogram(counts, edges)
 

@@ -27,10 +27,10 @@ class Leaves:
     spec: Any
     columns: list[list[Any]]
     """The parameters, then each slot in the order of ``method.slots``."""
-    kind: Namespace | None
+    namespace: Namespace | None
     layouts: list[list[Any]]
-    """``kind.layout`` of every array, a column as here; a gradient's is compared with its parameter's."""
-    numbered: Tree = None
+    """``namespace.layout`` of every array, a column as here; a gradient's is compared with its parameter's."""
+    leaf_indices: Tree = None
     """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
     """What the engine worked out about them."""
@@ -50,25 +50,25 @@ class Leaves:
         if set(slots) != set(method.slots):
             raise TypeError(f"the state keeps {tuple(slots)} and is not one of {method}")
         leaves, spec = _tree.flatten(params)
-        kind = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
+        namespace = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
         columns = []
         for k, name in enumerate(method.slots):  # their order decides; JAX sorts the keys of a dict
             tree, root = slots[name], f"slots[{name!r}]"
             columns.append(_tree.leaves_like(spec, tree, root))
             for i, (p, x) in enumerate(zip(leaves, columns[-1], strict=True)):
-                if p is not None and kind is not None:
-                    _check_leaf(kind, p, x, spec, i, tree, root)
+                if p is not None and namespace is not None:
+                    _check_leaf(namespace, p, x, spec, i, tree, root)
                     if is_complex(p) and not is_complex(x) and slot_is_complex(method, k):
                         what = f"complex like its parameter ({dtype_name(p)}), got {dtype_name(x)}"
                         raise TypeError(f"{_tree.path(spec, root, i)} must be {what}")
-        return Leaves.laid_out(method, spec, [leaves, *columns], kind)
+        return Leaves.laid_out(method, spec, [leaves, *columns], namespace)
 
     @staticmethod
-    def laid_out(method: Method, spec: Any, columns: list[list[Any]], kind: Any) -> Leaves:
+    def laid_out(method: Method, spec: Any, columns: list[list[Any]], namespace: Any) -> Leaves:
         """Return the leaves of arrays that fit together, with their layouts as they are now."""
-        layouts = [[None if kind is None or x is None else kind.layout(x) for x in xs] for xs in columns]
-        numbered = _tree.numbered(spec) if kind is not None and kind.name == "torch" else None
-        return Leaves(method, spec, columns, kind, layouts, numbered)
+        layouts = [[None if namespace is None or x is None else namespace.layout(x) for x in xs] for xs in columns]
+        leaf_indices = _tree.leaf_indices(spec) if namespace is not None and namespace.name == "torch" else None
+        return Leaves(method, spec, columns, namespace, layouts, leaf_indices)
 
     def are(self, others: Leaves) -> bool:
         """Return whether the leaves are the same arrays in the same tree, of the same method, and lie as they did."""
@@ -88,13 +88,13 @@ class Leaves:
 
     def tree(self, leaves: list[Any]) -> Tree:
         """Return the tree with these leaves."""
-        if self.numbered is not None and (torch := framework("torch")).compiler.is_compiling():
-            return torch.utils._pytree.tree_map(lambda i: leaves[i], self.numbered)
+        if self.leaf_indices is not None and (torch := framework("torch")).compiler.is_compiling():
+            return torch.utils._pytree.tree_map(lambda i: leaves[i], self.leaf_indices)
         return _tree.unflatten(self.spec, leaves)
 
     def renewed(self, columns: list[list[Any]]) -> Leaves:
         """Return the leaves of a step's results, which lie as these do."""
-        return Leaves(self.method, self.spec, columns, self.kind, self.layouts, self.numbered, self.plan)
+        return Leaves(self.method, self.spec, columns, self.namespace, self.layouts, self.leaf_indices, self.plan)
 
     def take_tokens(self, others: Leaves) -> None:
         """Take the tokens of the arrays that other leaves hold, too."""
@@ -117,7 +117,7 @@ class Leaves:
 
     def handed_out(self, arrays: list[Any], holds: Holds) -> Tree:
         """Return the tree of some of the arrays for a user, who may put them into another state."""
-        if self.kind is not None and self.kind.name in WRITABLE:
+        if self.namespace is not None and self.namespace.name in WRITABLE:
             torch = framework("torch")
             if torch is None or not torch.compiler.is_compiling():
                 _hold.hand_out(arrays, holds, self.tokens)
@@ -125,17 +125,17 @@ class Leaves:
 
     def have_changed(self) -> bool:
         """Return whether arrays were deleted (by a user's jit), or given another shape, dtype, layout or device."""
-        if self.kind is None:
+        if self.namespace is None:
             return False
         arrays = [x for x in itertools.chain(*self.columns) if x is not None]
-        if self.kind.name == "jax":
+        if self.namespace.name == "jax":
             return any(not is_tracer(x) and x.is_deleted() for x in arrays)
-        layout = self.kind.layout
+        layout = self.namespace.layout
         return any(
             x is not None and layout(x) != known
             for xs, each in zip(self.columns, self.layouts, strict=True)
             for x, known in zip(xs, each, strict=True)
-        ) or (self.kind.name == "torch" and any(map(_check.lacks_memory, arrays)))
+        ) or (self.namespace.name == "torch" and any(map(_check.lacks_memory, arrays)))
 
     def named(self, leaves: Iterable[int]) -> list[Named]:
         """Return the arrays of some leaves with their paths."""
@@ -162,25 +162,25 @@ class Leaves:
         TypeError, ValueError
             One of them does not fit its parameter.
         """
-        kind, uniform, there = self.kind, True, []
+        namespace, uniform, there = self.namespace, True, []
         for i, (p, g, layout) in enumerate(zip(self.params, gradients, self.layouts[0], strict=True)):
             if p is None:
                 if g is not None:
                     _tree.check_structure(self.spec, grads, "grads")
                     raise ValueError(f"{_tree.path(self.spec, 'grads', i)} must be None like its parameter")
             elif g is not None:
-                assert kind is not None
+                assert namespace is not None
                 there.append(i)
-                if layout is None or namespace_of(g) is not kind or kind.layout(g) != layout:
+                if layout is None or namespace_of(g) is not namespace or namespace.layout(g) != layout:
                     uniform = False
-                    _check_leaf(kind, p, g, self.spec, i, grads, "grads")
-                elif kind.name == "torch":
+                    _check_leaf(namespace, p, g, self.spec, i, grads, "grads")
+                elif namespace.name == "torch":
                     _check.backed(g, functools.partial(_tree.path, self.spec, "grads", i))
         return there, uniform
 
 
-def _check_leaf(kind: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:
+def _check_leaf(namespace: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:
     """Check what stands in a tree where the parameters' has leaf ``i``."""
     if namespace_of(x) is None:  # a container, perhaps
         _tree.check_structure(spec, tree, root)
-    _check.beside(kind, p, x, functools.partial(_tree.path, spec, root, i))
+    _check.beside(namespace, p, x, functools.partial(_tree.path, spec, root, i))

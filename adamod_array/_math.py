@@ -29,10 +29,10 @@ def number(t: Any) -> tuple[Any, Any]:
     """
     if isinstance(t, (int, float)):
         return float(t), host_math
-    kind = namespace_of(t)
-    if kind is None:
+    namespace = namespace_of(t)
+    if namespace is None:
         return float(t), host_math  # NumPy scalars and anything else that is a number
-    xp = kind.xp
+    xp = namespace.xp
     if xp.isdtype(t.dtype, "integral"):
-        t = xp.astype(t, kind.widest_float)
+        t = xp.astype(t, namespace.widest_float)
     return t, xp

@@ -49,11 +49,11 @@ class Method:
     def __post_init__(self) -> None:
         check_slots(self)
         for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), str(field.type)
+            value, annotation = getattr(self, field.name), str(field.type)
             name = f"{type(self).__name__}: {field.name}"
-            if kind in ("bool", "<class 'bool'>") and not isinstance(value, bool):
+            if annotation in ("bool", "<class 'bool'>") and not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, got {value!r}")
-            if "float" not in kind or (value is None and "None" in kind):
+            if "float" not in annotation or (value is None and "None" in annotation):
                 continue
             try:
                 if isinstance(value, (bool, str, bytes)):

@@ -71,8 +71,8 @@ def global_norm(tree: Tree) -> Any:
     5.0
     """
     leaves, spec = _tree.flatten(tree)
-    kind, _, scaled, scale = _norm(leaves, spec)
-    with kind.on_device(scaled), _silently(kind):
+    namespace, _, scaled, scale = _norm(leaves, spec)
+    with namespace.on_device(scaled), _silently(namespace):
         return scaled / scale
 
 
@@ -106,18 +106,18 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     [array([0.6]), array([0.8])]
     """
     leaves, spec = _tree.flatten(grads)
-    kind, real, scaled, scale = _norm(leaves, spec)
-    limit = real_number(max_norm, lambda: "clip_by_global_norm: max_norm", kind.name)
+    namespace, real, scaled, scale = _norm(leaves, spec)
+    limit = real_number(max_norm, lambda: "clip_by_global_norm: max_norm", namespace.name)
     if isinstance(limit, float) and not limit > 0:
         raise ValueError(f"clip_by_global_norm: max_norm must be positive, got {limit}")
-    with kind.on_device(scaled), _silently(kind):
-        limit = kind.scalar(limit, real, kind.device(scaled))
-        first, second = _factors(kind.xp, limit, scaled, scale, _POWERS[real])
+    with namespace.on_device(scaled), _silently(namespace):
+        limit = namespace.scalar(limit, real, namespace.device(scaled))
+        first, second = _factors(namespace.xp, limit, scaled, scale, _POWERS[real])
 
     def clipped(g: Array) -> Array:
-        dtype = kind.dtype(_COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
-        with kind.on_device(g), _silently(kind):
-            return kind.cast(_times(kind, kind.cast(g, dtype), first) * second, g.dtype)
+        dtype = namespace.dtype(_COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
+        with namespace.on_device(g), _silently(namespace):
+            return namespace.cast(_times(namespace, namespace.cast(g, dtype), first) * second, g.dtype)
 
     return _tree.unflatten(spec, [None if g is None else clipped(g) for g in leaves])
 
@@ -128,11 +128,11 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
     The scale is found and used on the device: nobody waits for it. It is 1 for numbers of ordinary size, so that
     nothing changes for them, and a constant to derivatives.
     """
-    kind = _check.params(leaves, functools.partial(_tree.path, spec, "grads"), "grads")
-    if kind is None:
+    namespace = _check.params(leaves, functools.partial(_tree.path, spec, "grads"), "grads")
+    if namespace is None:
         raise ValueError("grads has no arrays to take the norm of")
-    _check_devices(kind, leaves, spec)
-    xp, arrays = kind.xp, [g for g in leaves if g is not None]
+    _check_devices(namespace, leaves, spec)
+    xp, arrays = namespace.xp, [g for g in leaves if g is not None]
     dtypes = {COMPUTE_DTYPE[dtype_name(g)] for g in arrays}
     real = max(REAL_DTYPE.get(dtype, dtype) for dtype in dtypes)  # of float32 and float64, the wider
     powers = _POWERS[real]
@@ -140,61 +140,61 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
     def parts(g: Array) -> list[Array]:
         """Return real and imaginary part of complex numbers: their modulus may overflow where neither does."""
         both = (xp.real(g), xp.imag(g)) if dtype_name(g) in REAL_DTYPE else (g,)
-        return [kind.cast(x, kind.dtype(real)) for x in both]
+        return [namespace.cast(x, namespace.dtype(real)) for x in both]
 
     def largest(g: Array) -> Array:
-        return functools.reduce(xp.maximum, (_largest(kind, x) for x in parts(g)))
+        return functools.reduce(xp.maximum, (_largest(namespace, x) for x in parts(g)))
 
     def squares(g: Array) -> Array:
-        scaled = (_times(kind, x, scale) for x in parts(g))
+        scaled = (_times(namespace, x, scale) for x in parts(g))
         return xp.sum(functools.reduce(xp.add, (x * x for x in scaled)))
 
-    with kind.on_device(arrays[0]), _silently(kind):
+    with namespace.on_device(arrays[0]), _silently(namespace):
         size = functools.reduce(xp.maximum, map(largest, arrays))
         scale = xp.full_like(size, powers.scale)
         for bound, power in powers.below:
             scale = xp.where(size < bound, power, scale)
-        return kind, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
+        return namespace, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
 
 
-def _silently(kind: Namespace) -> contextlib.AbstractContextManager[Any]:
+def _silently(namespace: Namespace) -> contextlib.AbstractContextManager[Any]:
     """Keep NumPy from warning of overflow. PyTorch, which never warns, could not compile that context into a graph."""
-    return contextlib.nullcontext() if kind.name == "torch" else np.errstate(all="ignore")
+    return contextlib.nullcontext() if namespace.name == "torch" else np.errstate(all="ignore")
 
 
-def _check_devices(kind: Namespace, leaves: list[Any], spec: Any) -> None:
+def _check_devices(namespace: Namespace, leaves: list[Any], spec: Any) -> None:
     """Check that all leaves are on one device; JAX moves what may be moved, and says what may not."""
-    if kind.name == "jax":
+    if namespace.name == "jax":
         return
     here: Any = None
     for i, g in enumerate(leaves):
         if g is None:
             continue
-        there = kind.device(g)
+        there = namespace.device(g)
         if here is not None and here != there:
             raise ValueError(f"{_tree.path(spec, 'grads', i)} must be on the device of the others, {here}, got {there}")
         here = there
 
 
-def _largest(kind: Namespace, x: Array) -> Array:
+def _largest(namespace: Namespace, x: Array) -> Array:
     """Return the largest magnitude in a real array; 0 where it has no numbers."""
     if 0 in x.shape:
-        return kind.xp.sum(x)
+        return namespace.xp.sum(x)
     # an array of magnitudes would cost more than a second read
-    low, high = kind.xp.aminmax(x) if kind.name == "torch" else (kind.xp.min(x), kind.xp.max(x))
-    return kind.xp.maximum(high, -low)
+    low, high = namespace.xp.aminmax(x) if namespace.name == "torch" else (namespace.xp.min(x), namespace.xp.max(x))
+    return namespace.xp.maximum(high, -low)
 
 
-def _times(kind: Namespace, x: Array, power: Array) -> Array:
+def _times(namespace: Namespace, x: Array, power: Array) -> Array:
     """Return ``x`` times a power of two; where a look at that is free and it is 1, ``x`` itself."""
-    return x if _is_free_to_read(kind, power) and power == 1 else x * power
+    return x if _is_free_to_read(namespace, power) and power == 1 else x * power
 
 
-def _is_free_to_read(kind: Namespace, x: Array) -> bool:
+def _is_free_to_read(namespace: Namespace, x: Array) -> bool:
     """Return whether the value of a 0-d array can be known without waiting for a device or breaking a graph."""
-    if kind.name == "torch":
-        return not kind.xp.compiler.is_compiling() and x.device.type == "cpu" and is_memory(x)
-    return kind.name == "numpy"
+    if namespace.name == "torch":
+        return not namespace.xp.compiler.is_compiling() and x.device.type == "cpu" and is_memory(x)
+    return namespace.name == "numpy"
 
 
 def _factors(xp: Any, limit: Array, scaled: Array, scale: Array, powers: _Powers) -> tuple[Array, Array]:

@@ -25,15 +25,15 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
     """
     if isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{what()} must be {kinds}, got {value!r}")
-    kind = namespace_of(value)
-    if kind is not None:
-        if kind.name == "torch" and tuple(value.shape) == (1,):
+    namespace = namespace_of(value)
+    if namespace is not None:
+        if namespace.name == "torch" and tuple(value.shape) == (1,):
             value = value[0]  # as torch.optim's users keep a rate
         if tuple(value.shape) != ():
             raise ValueError(f"{what()} must be one number, got an array of shape {tuple(value.shape)}")
         if not dtype_name(value).startswith(_REAL):
             raise TypeError(f"{what()} must be a real number, got {value!r}")
-        if kind.name == beside != "numpy" and not _is_free_to_read(kind, value):
+        if namespace.name == beside != "numpy" and not _is_free_to_read(namespace, value):
             return value
         if is_tracer(value):
             raise TypeError(f"{what()} is traced by JAX: give it to step(..., lr=...), with JAX parameters")
@@ -53,9 +53,9 @@ def as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
     return number
 
 
-def _is_free_to_read(kind: Namespace, value: Any) -> bool:
+def _is_free_to_read(namespace: Namespace, value: Any) -> bool:
     """Return whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
-    return kind.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
+    return namespace.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
 
 
 def is_schedule(value: Any) -> bool:
@@ -126,18 +126,18 @@ def step_count(value: Any) -> Any:
     if type(value) is int and value >= 0:
         return value
     expected = "step must be a count of steps, an int from 0 up"
-    kind = namespace_of(value)
-    if kind is not None:
+    namespace = namespace_of(value)
+    if namespace is not None:
         if tuple(value.shape) != ():
             raise ValueError(f"{expected}, got an array of shape {tuple(value.shape)}")
         if not dtype_name(value).startswith(("int", "uint")):
             raise TypeError(f"{expected}, got {value!r}")
-        if kind.name == "jax":
+        if namespace.name == "jax":
             return value
     try:
         if isinstance(value, bool):
             raise TypeError
-        count = operator.index(value) if kind is None else int(value)
+        count = operator.index(value) if namespace is None else int(value)
     except TypeError:
         raise TypeError(f"{expected}, got {value!r}") from None
     if count < 0:

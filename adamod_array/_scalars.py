@@ -48,7 +48,7 @@ class Scalars:
         TypeError, ValueError
             A rate is no number, negative or not finite, or ``override`` is no tree prefix of the parameters.
         """
-        spec, beside = leaves.spec, "" if leaves.kind is None else leaves.kind.name
+        spec, beside = leaves.spec, "" if leaves.namespace is None else leaves.namespace.name
         if override is not None:
             lr = override if is_single(override, spec) else spread(override, spec, leaves.params, "lr")
         coefficients = coefficients_at(method, t)

@@ -68,24 +68,24 @@ def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) 
     check_slots(method)
     trace(method)  # a rule that no kernel could follow is an error now, and everywhere
     given, spec = _tree.flatten(params)
-    kind = _check.params(given, functools.partial(_tree.path, spec, "params"))
+    namespace = _check.params(given, functools.partial(_tree.path, spec, "params"))
     lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
-    slots = [[None if p is None else _zeros(method, kind, p, i) for p in given] for i in range(len(method.slots))]
-    leaves = Leaves.laid_out(method, spec, [given, *slots], kind)
+    slots = [[None if p is None else _zeros(method, namespace, p, i) for p in given] for i in range(len(method.slots))]
+    leaves = Leaves.laid_out(method, spec, [given, *slots], namespace)
     holds = _hold.holds_on([given], None, _hold.now(), leaves.tokens)
     return State.of(leaves, holds, 0, method, lr, weight_decay)
 
 
-def _zeros(method: Method, kind: Namespace | None, p: Any, i: int) -> Any:
+def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
     """Return slot ``i`` of a parameter before the first step."""
-    assert kind is not None
+    assert namespace is not None
     dtype = COMPUTE_DTYPE[dtype_name(p)]
     if is_complex(p) and not slot_is_complex(method, i):
         dtype = REAL_DTYPE[dtype]
-        p = kind.xp.real(p)
-    with kind.on_device(p):
-        return kind.xp.zeros_like(p, dtype=kind.dtype(dtype))
+        p = namespace.xp.real(p)
+    with namespace.on_device(p):
+        return namespace.xp.zeros_like(p, dtype=namespace.dtype(dtype))
 
 
 def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
@@ -137,30 +137,31 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) 
     return take_step(Method, state, grads, lr, donate)
 
 
-def take_step(method: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
+def take_step(method_type: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
     """Take :func:`step`, for a state of one method only."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
-        new: State[P] | None = _engines.step_in_graph(method, state, grads, lr, donate)
+        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, lr, donate)
         if new is None:
-            new = torch.compiler.disable(_take_step)(method, state, grads, lr, donate)
+            new = torch.compiler.disable(_take_step)(method_type, state, grads, lr, donate)
         return new
-    return _take_step(method, state, grads, lr, donate)
+    return _take_step(method_type, state, grads, lr, donate)
 
 
-def _take_step(method: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
+def _take_step(method_type: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
     """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):
         raise TypeError(
             f"step: expected a State from init, got {type(state).__name__}; the order is step(state, grads)"
         )
-    if not isinstance(state.method, method):
-        raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method.__name__}")
+    if not isinstance(state.method, method_type):
+        raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method_type.__name__}")
     leaves, holds = state.resolved()
     gradients = leaves.gradients(grads)
-    if leaves.kind is not None and leaves.kind.name == "jax" and narrows(wide := [*leaves.params, *gradients]):
+    is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
+    if is_jax and narrows(wide := [*leaves.params, *gradients]):
         with full_width(wide):
-            return _take_step(method, state, grads, lr, donate)
+            return _take_step(method_type, state, grads, lr, donate)
     t = next_step(state.step)
     scalars = Scalars.at(t, state.method, state.lr, lr, state.weight_decay, leaves)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
@@ -177,10 +178,10 @@ def _repeated(
     plan = leaves.plan
     if not _engines.can_repeat(plan) or not plan.fits(scalars, donate):
         return None
-    addresses = plan.find([*gradients, *itertools.chain(*leaves.columns)], donate)
+    addresses = plan.match([*gradients, *itertools.chain(*leaves.columns)], donate)
     if addresses is None:
         return None
-    arrays = leaves.kind, gradients, leaves.columns, addresses, scalars
+    arrays = leaves.namespace, gradients, leaves.columns, addresses, scalars
     if donate:
         donation = Donation(holds, t)
         plan.step(*arrays, donation.claim)
@@ -196,16 +197,16 @@ def _stepped(
     """Check all arrays, then step the leaves that have a gradient by the engine in force."""
     if leaves.have_changed():
         leaves = leaves.checked_again()
-    kind = leaves.kind
+    namespace = leaves.namespace
     there, uniform = leaves.checked(gradients, grads)
-    if kind is None or not there:
+    if namespace is None or not there:
         return leaves, holds
     others = [i for i in {*range(len(gradients))}.difference(there) if leaves.params[i] is not None]
     donation = Donation(holds, t, there)
     if donate:
-        _aliasing.writable(kind, leaves.named(there), leaves.named(others))
+        _aliasing.writable(namespace, leaves.named(there), leaves.named(others))
     claim = donation.claim if donate else _engines.nothing
-    inputs = _engines.StepInputs(leaves.method, kind, scalars, gradients, leaves.columns, claim=claim)
+    inputs = _engines.StepInputs(leaves.method, namespace, scalars, gradients, leaves.columns, claim=claim)
     if len(there) < len(gradients):
         inputs = inputs.subset(there)
     keeps_plan = uniform and not others
@@ -213,7 +214,7 @@ def _stepped(
     try:
         columns = _engines.run(inputs, donate)
     except BaseException:
-        if kind.name == "jax":
+        if namespace.name == "jax":
             if not leaves.have_changed():  # no buffer has been given away
                 donation.give_back()
             elif not donate:

@@ -82,7 +82,7 @@ def root_type(spec: Any) -> Any:
 def paths(spec: Any, root: str) -> list[str]:
     """Return what a user would type to reach each leaf: ``params['layers'][0]['w']``."""
     if jax := _jax_of(spec):
-        keyed, _ = jax.tree_flatten_with_path(numbered(spec))
+        keyed, _ = jax.tree_flatten_with_path(leaf_indices(spec))
         return [root + jax.keystr(path) for path, _ in keyed]
     return [accessor.codify(root) for accessor in spec.accessors()]
 
@@ -92,7 +92,7 @@ def path(spec: Any, root: str, i: int) -> str:
     return paths(spec, root)[i]
 
 
-def numbered(spec: Any) -> Tree:
+def leaf_indices(spec: Any) -> Tree:
     """Return the tree of ``spec`` with the numbers of its leaves."""
     return unflatten(spec, range(spec.num_leaves))
 
@@ -105,7 +105,7 @@ def _mismatch(expected: Any, got: Any, root: str) -> str:
             return f"{want} is missing" + (f" (there is {have})" if have else "")
         if have is not None and have not in wanted:
             return f"{have} has no parameter beside it"
-    found = _other_container(numbered(expected), numbered(got), root, _jax_of(expected))
+    found = _other_container(leaf_indices(expected), leaf_indices(got), root, _jax_of(expected))
     return found or f"expected {expected}, got {got}"
 
 
@@ -148,7 +148,7 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
     ValueError
         ``prefix`` is not a prefix of the parameters' tree.
     """
-    full = numbered(spec)
+    full = leaf_indices(spec)
     values: list[Any] = []
     try:
         if jax := _jax_of(spec):

@@ -107,11 +107,11 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
     0.5
     """
     leaves, rates = _rates(state, lr)
-    kind, pairs = leaves.kind, [pair for pair in rates if pair is not None]
+    namespace, pairs = leaves.namespace, [pair for pair in rates if pair is not None]
     size = sum(math.prod(eta.shape) for eta, _ in pairs)
-    if kind is None or size == 0:
+    if namespace is None or size == 0:
         raise ValueError("the parameters hold no numbers, of which there could be a share")
-    lowered = [kind.xp.sum(kind.xp.astype(eta_hat < eta, kind.widest_float)) for eta, eta_hat in pairs]
+    lowered = [namespace.xp.sum(namespace.xp.astype(eta_hat < eta, namespace.widest_float)) for eta, eta_hat in pairs]
     return sum(lowered[1:], lowered[0]) / size
 
 
@@ -156,18 +156,18 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
     _tree.check_structure(before.spec, new.params, "new.params")
     if type(old.step) is type(new.step) is int and new.step != old.step + 1:
         raise ValueError(f"new must be one step after old, of step {old.step}, got one of step {new.step}")
-    kind = after.kind
-    if kind is None:
+    namespace = after.namespace
+    if namespace is None:
         return after.tree(after.params)
     scalars = Scalars.at(new.step, old.method, old.lr, lr, old.weight_decay, after)  # what the step had
 
     def magnitude(i: int) -> Array:
         p_old, p_new = before.params[i], after.params[i]
-        _check.beside(kind, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
-        compute = kind.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
-        alpha, decay, _ = scalars.rounded(i, kind, _real_dtype(p_new), kind.device(p_new))
-        p_old, p_new = kind.cast(p_old, compute), kind.cast(p_new, compute)
-        return kind.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
+        _check.beside(namespace, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
+        compute = namespace.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
+        alpha, decay, _ = scalars.rounded(i, namespace, _real_dtype(p_new), namespace.device(p_new))
+        p_old, p_new = namespace.cast(p_old, compute), namespace.cast(p_new, compute)
+        return namespace.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
 
     with np.errstate(all="ignore"):
         return after.tree([None if p is None else magnitude(i) for i, p in enumerate(after.params)])
@@ -189,18 +189,18 @@ def _real_dtype(p: Array) -> str:
 def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | None]]:
     """Return the arrays of a state, and of each parameter the rates of the last step before and after the bound."""
     leaves = _arrays(state)
-    kind = leaves.kind
+    namespace = leaves.namespace
     if type(state.step) is int and state.step < 1:
         raise ValueError("no step has been taken, so that there are no rates yet")
-    if kind is None:
+    if namespace is None:
         return leaves, [None] * len(leaves.params)
     scalars = Scalars.at(state.step, state.method, state.lr, lr, 0.0, leaves)
 
     def of(i: int, p: Array) -> tuple[Array, Array]:
-        dtype, xp = _real_dtype(p), kind.xp
-        alpha, _, c = scalars.rounded(i, kind, dtype, kind.device(p))
-        with kind.on_device(p):
-            zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=kind.dtype(dtype))
+        dtype, xp = _real_dtype(p), namespace.xp
+        alpha, _, c = scalars.rounded(i, namespace, dtype, namespace.device(p))
+        with namespace.on_device(p):
+            zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=namespace.dtype(dtype))
             try:
                 eta, eta_hat = state.method.rates(xp, alpha, c, *(slot[i] for slot in leaves.slots))
             except NotImplementedError as error:

@@ -95,7 +95,7 @@ def serving(name: str, framework: Any) -> tuple[str, str]:
 
 def can_repeat(plan: Any) -> bool:
     """Return whether a plan is of the engine in force, which can tell arrays like those of the last step."""
-    return getattr(plan, "look", None) is not None and compiled() is not None
+    return getattr(plan, "signatures", None) is not None and compiled() is not None
 
 
 @functools.cache

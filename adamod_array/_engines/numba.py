@@ -22,7 +22,7 @@ import numpy as np
 from adamod_array._aliasing import overlapping
 from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over
 from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_kernel
-from adamod_array._engines.signatures import addresses_of, look_at
+from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
 from adamod_array._program.numba_source import source
@@ -86,7 +86,7 @@ class Plan:
     groups: list[_Group]
     nbytes: Any
     """Of each array of the leaves taken."""
-    look: Any = None
+    signatures: Any = None
     """Tells in one compiled call whether the next arrays are like those of the last step, and where they are."""
     misses: int = 0
     """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
@@ -95,15 +95,15 @@ class Plan:
     spans: tuple[bytes, Any, Any] = (b"", None, None)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends."""
 
-    def find(self, arrays: list[Any], donate: bool) -> Any:
+    def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the addresses of arrays like those of the last step; None where one is not, or may not be written."""
-        addresses = self.look.find(arrays, donate)
+        addresses = self.signatures.match(arrays, donate)
         self.misses = 0 if addresses is not None else self.misses + 1
         return addresses if addresses is None or not donate or self._are_disjoint(addresses) else None
 
     def remember(self, arrays: list[Any]) -> None:
         """Take arrays for those that the next step will find."""
-        self.look = look_at(arrays, self.count, self.nbytes) if self.misses < _PATIENCE else None
+        self.signatures = signatures_of(arrays, self.count, self.nbytes) if self.misses < _PATIENCE else None
 
     def fits(self, scalars: Scalars, donate: bool) -> bool:
         """Return whether it is the plan for these scalars."""

@@ -22,7 +22,7 @@ SERIAL = 1 << 17
 """Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
 
 
-def stamp(text: str) -> str:
+def digest(text: str) -> str:
     """Return a name for a kernel's source, with all that it is compiled with."""
     versions = f"{numba.__version__} {__version__} ".encode()
     return hashlib.sha256(versions + SOURCES + text.encode()).hexdigest()[:20]
@@ -31,7 +31,7 @@ def stamp(text: str) -> str:
 @functools.cache
 def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
     """Compile a kernel, once per source text in a process, and keep it on disk for the next where allowed."""
-    module = types.ModuleType(f"{__package__}.kernel_{stamp(text)}{'' if threads else '_serial'}")
+    module = types.ModuleType(f"{__package__}.kernel_{digest(text)}{'' if threads else '_serial'}")
     sys.modules[module.__name__] = module  # Numba looks there when it loads a kernel
     exec(compile(text, f"<{module.__name__}>", "exec"), module.__dict__)
     vector, number = numba.types.int64[::1], getattr(numba.types, compute)

@@ -28,7 +28,7 @@ def addresses_of(arrays: list[Any]) -> Any:
     return _data_of(_objects(arrays))
 
 
-def headers_of(arrays: list[Any]) -> Any:
+def signatures_of(arrays: list[Any]) -> Any:
     """Return what is to be remembered of NumPy's arrays, a row each; the dtypes must be kept alive."""
     found = np.zeros((len(arrays), 4 + 2 * max([x.ndim for x in arrays], default=0)), np.int64)
     for row, x in zip(found, arrays, strict=True):
@@ -37,11 +37,11 @@ def headers_of(arrays: list[Any]) -> Any:
     return found
 
 
-def find(arrays: list[Any], headers: Any) -> Any:
+def match(arrays: list[Any], signatures: Any) -> Any:
     """Return the addresses of these objects where they are arrays like those remembered; None where one is not."""
-    if len(arrays) != len(headers):
+    if len(arrays) != len(signatures):
         return None
-    addresses = _found(_objects(arrays), headers)
+    addresses = _found(_objects(arrays), signatures)
     return addresses if addresses.size == len(arrays) else None
 
 
@@ -58,10 +58,10 @@ def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
 
 
 @compiled("int64[::1](int64[::1], int64[:, ::1])")
-def _found(objects: Any, headers: Any) -> Any:  # pragma: no cover - compiled
+def _found(objects: Any, signatures: Any) -> Any:  # pragma: no cover - compiled
     addresses = np.empty_like(objects)
     for i in range(objects.size):
-        x, row = objects[i], headers[i]
+        x, row = objects[i], signatures[i]
         if peek(x + _TYPE) != row[0] or peek(x + _DTYPE) != row[1]:  # of anything but an array no more is read
             return addresses[:0]
         ndim = (peek(x + _NDIM) >> _SHIFT) & _INT
@@ -78,9 +78,9 @@ def _found(objects: Any, headers: Any) -> Any:  # pragma: no cover - compiled
 def _probe() -> bool:
     """Return whether the struct is the one expected here: what is read of an array is what Python says of it."""
     x = np.zeros((3, 5, 2), np.float32)[:, ::2].T
-    headers = headers_of([x])
-    others = [headers + (np.arange(headers.size) == i) for i in range(headers.size)]
-    return find([x], headers) == [x.ctypes.data] and all(find([x], each) is None for each in others)
+    signatures = signatures_of([x])
+    others = [signatures + (np.arange(signatures.size) == i) for i in range(signatures.size)]
+    return match([x], signatures) == [x.ctypes.data] and all(match([x], each) is None for each in others)
 
 
 if not _probe():  # pragma: no cover - no such NumPy is known

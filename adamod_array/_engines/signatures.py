@@ -20,7 +20,7 @@ except Exception as error:  # no struct as expected, or no compiler: addresses a
     numpy_abi = None  # type: ignore[assignment]
 
 
-def look_at(arrays: list[Any], count: int, nbytes: Any) -> Any:
+def signatures_of(arrays: list[Any], count: int, nbytes: Any) -> Any:
     """Return what will know arrays like these again; None where nothing can.
 
     Parameters
@@ -33,28 +33,28 @@ def look_at(arrays: list[Any], count: int, nbytes: Any) -> Any:
         Bytes of each.
     """
     if isinstance(arrays[0], np.ndarray):
-        return NumpyLook(arrays, count) if numpy_abi is not None else None
+        return NumpySignatures(arrays, count) if numpy_abi is not None else None
     try:
-        return TorchLook(arrays, count, nbytes)
+        return TorchSignatures(arrays, count, nbytes)
     except (ImportError, AttributeError, TypeError) as error:  # names of PyTorch that are not public
         pass_over("a fast look at PyTorch's tensors", error)
         return None
 
 
-class NumpyLook:
+class NumpySignatures:
     """Of NumPy's arrays: type, dtype, shape, strides and flags, from their C structs."""
 
     def __init__(self, arrays: list[Any], count: int) -> None:
         self._dtypes = [x.dtype for x in arrays]  # kept alive, for they are known by their addresses
-        self._headers = numpy_abi.headers_of(arrays)
+        self._signatures = numpy_abi.signatures_of(arrays)
         self._is_writable = all(x.flags.writeable for x in arrays[count:])
 
-    def find(self, arrays: list[Any], donate: bool) -> Any:
+    def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the arrays' addresses, or None where one has changed, or is locked and would be written."""
-        return numpy_abi.find(arrays, self._headers) if self._is_writable or not donate else None
+        return numpy_abi.match(arrays, self._signatures) if self._is_writable or not donate else None
 
 
-class TorchLook:
+class TorchSignatures:
     """Of tensors: class, dtype, shape, strides, ``requires_grad`` and dispatch keys, by what guards compiled graphs."""
 
     def __init__(self, arrays: list[Any], count: int, nbytes: Any) -> None:
@@ -65,14 +65,14 @@ class TorchLook:
         self._interpreters = _functorch.peek_interpreter_stack
         self._nbytes = nbytes
 
-    def find(self, arrays: list[Any], donate: bool) -> Any:
+    def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the tensors' addresses, or None where one has changed or has lost its memory."""
         if not self._guards.check(*arrays) or self._interpreters() is not None:
             return None
-        where = addresses_of("torch", arrays)
+        addresses = addresses_of("torch", arrays)
         storages = [x.untyped_storage() for x in arrays]
         ends = addresses_of("torch", storages) + np.asarray([x.nbytes() for x in storages], np.int64)
-        return where if (where + self._nbytes <= ends).all() else None
+        return addresses if (addresses + self._nbytes <= ends).all() else None
 
 
 def addresses_of(framework: str, arrays: list[Any]) -> Any:

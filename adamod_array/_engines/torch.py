@@ -24,13 +24,13 @@ class Plan:
     inner: Any = None
 
     @property
-    def look(self) -> Any:
+    def signatures(self) -> Any:
         """Return what knows the tensors of the last step again; None where the next must be checked one by one."""
-        return self.inner.look if self.engine == "numba" and self.inner is not None else None
+        return self.inner.signatures if self.engine == "numba" and self.inner is not None else None
 
-    def find(self, arrays: list[Any], donate: bool) -> Any:
+    def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the addresses of tensors like those of the last step, or None."""
-        return self.inner.find(arrays, donate)
+        return self.inner.match(arrays, donate)
 
     def fits(self, scalars: Scalars, donate: bool) -> bool:
         """Return whether it is the plan for these scalars."""

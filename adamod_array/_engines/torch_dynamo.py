@@ -25,13 +25,13 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
     allow(_logarithm)  # a pure function: Dynamo may go past its cache, and need not warn
 
 
-def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> State | None:
+def step(method_type: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> State | None:
     """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
-    if not isinstance(state, State) or not isinstance(state.method, kind) or state._spent_by is not None:
+    if not isinstance(state, State) or not isinstance(state.method, method_type) or state._spent_by is not None:
         return None
     method = state.method
     leaves, holds = state._known or (None, {})
-    if any(hold.claim is not None for hold in holds) or (leaves is not None and leaves.numbered is None):
+    if any(hold.claim is not None for hold in holds) or (leaves is not None and leaves.leaf_indices is None):
         return None
     if lr is not None and not (isinstance(lr, (int, float, torch.Tensor)) or callable(lr)):
         return None
@@ -43,7 +43,7 @@ def step(kind: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> 
             return None  # a tree, or in optree's order of leaves
     else:
         old, old_slots = leaves.params, leaves.slots
-        order, spec = _pytree.tree_flatten(leaves.numbered)
+        order, spec = _pytree.tree_flatten(leaves.leaf_indices)
     if not all(isinstance(i, int) for i in order):
         return None  # a container that optree knows and PyTorch does not
     gradients = [None] * len(old)

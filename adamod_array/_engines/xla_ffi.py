@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from adamod_array._engines import Columns, StepInputs
-from adamod_array._engines.numba_compile import SERIAL, STORAGE, compiled_kernel, stamp
+from adamod_array._engines.numba_compile import SERIAL, STORAGE, compiled_kernel, digest
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._method import Method
@@ -254,7 +254,7 @@ def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool
     The name tells what the kernel computes: JAX may keep compiled programs on disk for other processes.
     """
     ffi = sys.modules["jax"].ffi
-    name = f"adamod_array_{stamp(text)}{'' if threads else '_serial'}"
+    name = f"adamod_array_{digest(text)}{'' if threads else '_serial'}"
     if name not in KEPT:
         KEPT.setdefault(name, handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place))
     # XLA refuses a second function of one name, and takes the same one as often as it is told

@@ -162,14 +162,14 @@ def test_a_forked_child_steps_without_threads() -> None:
 
 def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
     """And nothing but an array of NumPy's own is read as one."""
-    from adamod_array._engines.numpy_abi import find, headers_of
+    from adamod_array._engines.numpy_abi import match, signatures_of
 
     x = np.zeros((4, 6), np.float32)
     locked = x.copy()
     locked.flags.writeable = False
-    headers = headers_of([x, x])
+    headers = signatures_of([x, x])
     for same in (x, np.ones((4, 6), np.float32), np.ones((2, 4, 6), np.float32)[1]):
-        assert find([x, same], headers).tolist() == [x.ctypes.data, same.ctypes.data]
+        assert match([x, same], headers).tolist() == [x.ctypes.data, same.ctypes.data]
     others: list[Any] = [
         x.astype(np.float64),
         x.astype(">f4"),
@@ -188,11 +188,11 @@ def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
         object(),
     ]
     for other in others:
-        assert find([x, other], headers) is None
-    assert find([x], headers) is None
+        assert match([x, other], headers) is None
+    assert match([x], headers) is None
     number = np.zeros(())
-    assert find([number], headers_of([number])).tolist() == [number.ctypes.data]
-    assert find([], headers_of([])) is not None
+    assert match([number], signatures_of([number])).tolist() == [number.ctypes.data]
+    assert match([], signatures_of([])) is not None
 
 
 def unaligned(x: Any) -> Any:
@@ -247,7 +247,7 @@ def test_what_is_never_the_same_twice_is_not_remembered_for_ever() -> None:
     for t in range(24):
         grads = locked if t % 2 else values
         state = adam_step(state, grads)
-        remembered.append(plan_of(state).look is not None)
+        remembered.append(plan_of(state).signatures is not None)
         with engine("eager"):
             expected = adam_step(expected, grads)
     assert any(remembered)

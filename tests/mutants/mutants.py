@@ -136,7 +136,7 @@ STEP = [
     ),
     Mutant(
         "a state of another method",
-        "if not isinstance(state.method, method):",
+        "if not isinstance(state.method, method_type):",
         "if False:",
         numpy("errors", "a_state_of_another_method"),
     ),
@@ -152,7 +152,7 @@ LEAVES = [
     ),
     Mutant(
         "slots put together by hand not compared with their parameters",
-        "_check_leaf(kind, p, x, spec, i, tree, root)\n                    if",
+        "_check_leaf(namespace, p, x, spec, i, tree, root)\n                    if",
         "if",
         numpy("errors", "slots_put_together_by_hand"),
     ),
@@ -170,7 +170,7 @@ LEAVES = [
     ),
     Mutant(
         "storages that were cut",
-        'or (self.kind.name == "torch" and any(map(_check.lacks_memory, arrays)))',
+        'or (self.namespace.name == "torch" and any(map(_check.lacks_memory, arrays)))',
         "",
         torch("changed", "pytorchs_tensors and storage and foreach"),
     ),
@@ -186,7 +186,9 @@ LEAVES = [
         "g for g",
         kernels("scalars_that_numpy_makes"),
     ),
-    Mutant("layouts of gradients", "or kind.layout(g) != layout", "", numpy("errors", "a_gradient_that_does_not_fit")),
+    Mutant(
+        "layouts of gradients", "or namespace.layout(g) != layout", "", numpy("errors", "a_gradient_that_does_not_fit")
+    ),
     Mutant(
         "a gradient of another layout said to be alike",
         "                    uniform = False\n",
@@ -306,7 +308,10 @@ STATE = [
 ALIASING = [
     Mutant("read-only arrays", "and not x.flags.writeable", "and False", numpy("errors", "read_only")),
     Mutant(
-        "elements that are repeated", "if _overlaps_itself(kind, x):", "if False:", numpy("errors", "broadcast_views")
+        "elements that are repeated",
+        "if _overlaps_itself(namespace, x):",
+        "if False:",
+        numpy("errors", "broadcast_views"),
     ),
     Mutant(
         "neighbours alone compared",
@@ -322,8 +327,8 @@ ALIASING = [
     ),
     Mutant(
         "a gradient at its parameter's address in another order",
-        "own == _span(kind, p) and kind.layout(g) == kind.layout(p)",
-        "own == _span(kind, p)",
+        "own == _span(namespace, p) and namespace.layout(g) == namespace.layout(p)",
+        "own == _span(namespace, p)",
         cupy("donate", "a_view_of_its_parameter"),
     ),
     Mutant(
@@ -342,8 +347,8 @@ ALIASING = [
 
 CHECK = [
     Mutant("dtypes", "if dtype_name(p) not in COMPUTE_DTYPE:", "if False:", numpy("errors", "not_floating")),
-    Mutant("frameworks mixed", "elif kind.name != first.name:", "elif False:", torch("errors", "two_frameworks")),
-    Mutant("sparse tensors", "if x.layout != kind.xp.strided:", "if False:", torch("errors", "sparse")),
+    Mutant("frameworks mixed", "elif namespace.name != first.name:", "elif False:", torch("errors", "two_frameworks")),
+    Mutant("sparse tensors", "if x.layout != namespace.xp.strided:", "if False:", torch("errors", "sparse")),
     Mutant(
         "where a view begins in its storage",
         "(x.storage_offset() + last + 1)",
@@ -491,7 +496,10 @@ NORM = [
         numpy("norm", "makes_all_nan"),
     ),
     Mutant(
-        "negative numbers", "kind.xp.maximum(high, -low)", "high", numpy("norm", "any_magnitudes or every_magnitude")
+        "negative numbers",
+        "namespace.xp.maximum(high, -low)",
+        "high",
+        numpy("norm", "any_magnitudes or every_magnitude"),
     ),
     Mutant("imaginary parts", "(xp.real(g), xp.imag(g))", "(xp.real(g),)", numpy("norm", "exact_norm")),
     Mutant("the narrower dtype", "real = max(", "real = min(", numpy("norm", "widest_dtype")),
@@ -632,8 +640,8 @@ SIGNATURES = [
     ),
     Mutant(
         "the storage's size",
-        "where if (where + self._nbytes <= ends).all() else None",
-        "where",
+        "addresses if (addresses + self._nbytes <= ends).all() else None",
+        "addresses",
         torch("changed", "pytorchs_tensors and storage and numba"),
     ),
 ]
@@ -646,7 +654,10 @@ NUMPY_ABI = [
     Mutant("the flag of alignment", "0x1 | 0x2 | 0x100 | 0x400", "0x1 | 0x2 | 0x400", kernels("known_again")),
     Mutant("the flag of what is writable", "0x1 | 0x2 | 0x100 | 0x400", "0x1 | 0x2 | 0x100", kernels("known_again")),
     Mutant(
-        "how many there are", "    if len(arrays) != len(headers):\n        return None\n", "", kernels("known_again")
+        "how many there are",
+        "    if len(arrays) != len(signatures):\n        return None\n",
+        "",
+        kernels("known_again"),
     ),
 ]
 
