@@ -21,10 +21,10 @@ import numpy as np
 
 from adamod_array._aliasing import overlapping
 from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over
-from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_kernel
+from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
-from adamod_array._namespace import COMPUTE_DTYPE, Namespace, dtype_name
+from adamod_array._namespace import COMPUTE_DTYPE, Namespace
 from adamod_array._program.numba_source import source
 from adamod_array._program.trace import trace
 from adamod_array._scalars import Scalars
@@ -279,12 +279,8 @@ def _empty_like(x: Any) -> Any:
 
 def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
     """Return the storage dtypes of a parameter and gradient that a kernel can take with these slots, or None."""
-    storage, gradient_storage = dtype_name(p), dtype_name(g)
-    compute = COMPUTE_DTYPE[storage]
-    if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
-        return None
-    fits = COMPUTE_DTYPE[gradient_storage] == compute and all(_alike(p, x) for x in (p, g, *slots))
-    return (storage, gradient_storage) if fits else None
+    storage = storage_of(p, g, slots)
+    return storage if storage is not None and all(_alike(p, x) for x in (p, g, *slots)) else None
 
 
 def _alike(p: Any, x: Any) -> bool:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -14,12 +15,22 @@ import numpy as np
 from adamod_array import __version__
 from adamod_array._engines.numba_cache import SOURCES, compiled
 from adamod_array._engines.numba_memory import converts_float16
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
 from adamod_array._program.numba_source import BLOCK
 
 STORAGE = ("float16", "bfloat16", "float32", "float64")[0 if converts_float16() else 1 :]
 """Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
 SERIAL = 1 << 17
 """Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
+
+
+def storage_of(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
+    """Return the dtypes of a parameter and its gradient if a kernel takes them, with slots in the compute dtype."""
+    storage, gradient_storage = dtype_name(p), dtype_name(g)
+    compute = COMPUTE_DTYPE[storage]
+    if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
+        return None
+    return (storage, gradient_storage) if COMPUTE_DTYPE[gradient_storage] == compute else None
 
 
 def digest(text: str) -> str:

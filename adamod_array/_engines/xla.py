@@ -124,7 +124,7 @@ def _stored(x: Any, dtype: Any, zero: Any) -> Any:
 
 
 class _Evaluation:
-    """The outputs of a line, each computed from the arrays and from other outputs alone.
+    """The outputs of a program, each computed from the arrays and from other outputs alone.
 
     XLA writes each output by a loop of its own, and an expensive intermediate value of two outputs,
     such as AdaMod's eta, by one more into an array that nobody asked for. It is computed for each
@@ -160,8 +160,8 @@ class _Evaluation:
     def _own(self, output: Operand) -> set[Operand]:
         """Return the operations done for an output.
 
-        Another output is taken as given, unless the array it replaces is needed too: of arrays that
-        are written in place, only one of the two is there.
+        Another output is reused, not computed again, except where this one reads the array that it replaces,
+        too: after an in-place update the two cannot both be live.
         """
         own = {output}
         while True:

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from adamod_array._engines import Columns, StepInputs
-from adamod_array._engines.numba_compile import SERIAL, STORAGE, compiled_kernel, digest
+from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._method import Method
@@ -83,13 +83,11 @@ def _storage(p: Any, g: Any) -> Storage:
 
 
 def _fits(g: Any, p: Any, *slots: Any) -> bool:
-    storage = dtype_name(p)
-    compute = COMPUTE_DTYPE[storage]
-    if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
+    if storage_of(p, g, slots) is None:
         return False
     with _building():
         typeof = sys.modules["jax"].typeof  # of what is spread over a mesh it says how; XLA would gather the parts
-        return COMPUTE_DTYPE[dtype_name(g)] == compute and all(typeof(x).sharding.mesh.empty for x in (p, g, *slots))
+        return all(typeof(x).sharding.mesh.empty for x in (p, g, *slots))
 
 
 def _is_here(*arrays: Any) -> bool:

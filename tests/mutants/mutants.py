@@ -595,18 +595,6 @@ NUMBA = [
         "    if False:\n",
         numpy("donate", "stepped_by_other_means"),
     ),
-    Mutant(
-        "slots of another dtype",
-        "storage not in STORAGE or any(dtype_name(x) != compute for x in slots)",
-        "storage not in STORAGE",
-        torch("changed", "pytorchs_tensors and double"),
-    ),
-    Mutant(
-        "gradients computed in their own precision",
-        "COMPUTE_DTYPE[gradient_storage] == compute and all",
-        "all",
-        numpy("step", "gradients_in_another_precision"),
-    ),
     Mutant("byte order", " or not x.dtype.isnative", "", numpy("changed", "numpys_arrays and byte")),
     Mutant("alignment", "not flags.aligned or ", "", kernels("made_for")),
     Mutant(
@@ -662,6 +650,18 @@ NUMPY_ABI = [
 ]
 
 NUMBA_COMPILE = [
+    Mutant(
+        "slots of another dtype",
+        "storage not in STORAGE or any(dtype_name(x) != compute for x in slots)",
+        "storage not in STORAGE",
+        torch("changed", "pytorchs_tensors and double"),
+    ),
+    Mutant(
+        "gradients computed in their own precision",
+        "if COMPUTE_DTYPE[gradient_storage] == compute else None",
+        "if True else None",
+        numpy("step", "gradients_in_another_precision"),
+    ),
     Mutant(
         "the last block",
         "[-(-size // BLOCK) for size in sizes]",
