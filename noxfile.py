@@ -203,6 +203,14 @@ def agree_exact(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False, tags=["cpu"])
+def kernels(session: nox.Session) -> None:
+    """Take JAX's tests of steps where Numba is installed too, so that XLA calls its kernels."""
+    run = frameworks(session, *requirements("numpy", "jax"), *group("test"))
+    names = ("broken_machine", "changed", "donate", "hold", "jax_bits", "jax_faults", "jax_kernel", "step")
+    run("pytest", *(f"tests/test_{name}.py" for name in names), *PARALLEL, "--backend", "jax", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False, tags=["cpu"])
 def mutants(session: nox.Session) -> None:
     """Plant mistakes in the core, one in each copy of the checkout, and see the tests that concern them fail."""
     run = frameworks(session, *requirements(*CPU), *group("test"))
@@ -348,8 +356,8 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, demo and
-# cuda_compile, which .ci/run takes after it, and mutants.
+# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, kernels,
+# demo and cuda_compile, which .ci/run takes after it, and mutants.
 nox.options.sessions = [
     "lint",
     "types",

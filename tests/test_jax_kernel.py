@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,8 @@ from tests.compare import assert_close
 pytestmark = pytest.mark.only("jax")
 jax = pytest.importorskip("jax")
 pytest.importorskip("numba")
+from adamod_array._engines import xla_ffi_handler  # noqa: E402 - which needs Numba
+
 jnp = jax.numpy
 
 MESH, SPEC = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("x",)), jax.sharding.PartitionSpec
@@ -219,3 +222,27 @@ def test_programs_kept_on_disk_call_the_kernel_they_were_made_for(tmp_path: Path
     assert files
     assert run("Momentum", "AdaMod", "Adam") == first
     assert len(list(tmp_path.iterdir())) == files  # all of them were found
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler reads JAX's headers")
+def test_the_structs_are_those_of_jaxs_headers(tmp_path: Path) -> None:
+    """Where the handler looks for arguments and results is where jaxlib's own header puts them."""
+    offsets = {
+        "_EXTENSION": "offsetof(XLA_FFI_CallFrame, extension_start)",
+        "_ARGS": "offsetof(XLA_FFI_CallFrame, args) + offsetof(XLA_FFI_Args, args)",
+        "_RETS": "offsetof(XLA_FFI_CallFrame, rets) + offsetof(XLA_FFI_Rets, rets)",
+        "_DATA": "offsetof(XLA_FFI_Buffer, data)",
+        "_RANK": "offsetof(XLA_FFI_Buffer, rank)",
+        "_DIMS": "offsetof(XLA_FFI_Buffer, dims)",
+        "_METADATA": "offsetof(XLA_FFI_Metadata_Extension, metadata)",
+        "_VERSION": "offsetof(XLA_FFI_Metadata, api_version) + offsetof(XLA_FFI_Api_Version, major_version)",
+    }
+    lines = [f"static_assert({text} == {getattr(xla_ffi_handler, name)}, {name!r});" for name, text in offsets.items()]
+    lines.append('static_assert(offsetof(XLA_FFI_Api_Version, minor_version) == sizeof(int) + 16, "minor");')
+    major, minor = xla_ffi_handler._API_VERSION & 0xFFFFFFFF, xla_ffi_handler._API_VERSION >> 32
+    lines.append(f'static_assert(XLA_FFI_API_MAJOR == {major} && XLA_FFI_API_MINOR >= {minor}, "version");')
+    program = ["#include <cstddef>", '#include "xla/ffi/api/c_api.h"', *lines]
+    (tmp_path / "offsets.cc").write_text("\n".join(program).replace("'", '"'))
+    command = ["g++", "-std=c++17", "-fsyntax-only", f"-I{jax.ffi.include_dir()}", str(tmp_path / "offsets.cc")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
