@@ -14,7 +14,7 @@ from adamod_array import _check, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
 from adamod_array._method import Method, check_slots
-from adamod_array._namespace import Namespace, dtype_name, framework, is_complex, is_tracer, namespace_of
+from adamod_array._namespace import Namespace, dtype_name, framework, has_tracers, is_complex, is_tracer, namespace_of
 from adamod_array._program.trace import slot_is_complex
 from adamod_array._tree import Tree
 
@@ -129,13 +129,19 @@ class Leaves:
             return False
         arrays = [x for x in itertools.chain(*self.columns) if x is not None]
         if self.namespace.name == "jax":
-            return any(not is_tracer(x) and x.is_deleted() for x in arrays)
+            known = itertools.filterfalse(is_tracer, arrays) if has_tracers(arrays) else arrays
+            return any(x.is_deleted() for x in known)
         layout = self.namespace.layout
         return any(
             x is not None and layout(x) != known
             for xs, each in zip(self.columns, self.layouts, strict=True)
             for x, known in zip(xs, each, strict=True)
         ) or (self.namespace.name == "torch" and any(map(_check.lacks_memory, arrays)))
+
+    def are_distinct(self) -> bool:
+        """Return whether no array stands in two places, which is all there is to ask of JAX's: they share no memory."""
+        identities = [id(x) for xs in self.columns for x in xs if x is not None]
+        return len(set(identities)) == len(identities)
 
     def named(self, leaves: Iterable[int]) -> list[Named]:
         """Return the arrays of some leaves with their paths."""

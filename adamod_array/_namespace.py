@@ -256,11 +256,31 @@ def _namespace_by_protocol(x: Any) -> Namespace | None:
 
 def is_tracer(x: Any) -> bool:
     """Return whether the value of a JAX array is unknown, inside jit, vmap, grad or scan."""
+    return _is_tracer_class(type(x))
+
+
+def has_tracers(arrays: Iterable[Any]) -> bool:
+    """Return whether any of them is a tracer."""
+    return any(map(_is_tracer_class, set(map(type, arrays))))
+
+
+def _is_tracer_class(cls: type) -> bool:
+    known = _tracer_classes.get(cls)
+    if known is not None:
+        return known
     jax: Any = framework("jax")
+    if jax is None:  # which may yet be imported
+        return False
     try:
-        return jax is not None and isinstance(x, jax.core.Tracer)
+        known = issubclass(cls, jax.core.Tracer)
     except AttributeError:  # JAX promises no place for it
-        return isinstance(x, jax.Array) and not hasattr(type(x), "block_until_ready")
+        known = issubclass(cls, jax.Array) and not hasattr(cls, "block_until_ready")
+    _tracer_classes[cls] = known
+    return known
+
+
+_tracer_classes: dict[type, bool] = {}
+"""Which classes are tracers', of those seen since JAX was imported."""
 
 
 def narrows(arrays: Iterable[Any]) -> bool:

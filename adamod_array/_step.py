@@ -203,7 +203,7 @@ def _stepped(
         return leaves, holds
     others = [i for i in {*range(len(gradients))}.difference(there) if leaves.params[i] is not None]
     donation = Donation(holds, t, there)
-    if donate:
+    if donate and not (namespace.name == "jax" and leaves.are_distinct()):
         _aliasing.writable(namespace, leaves.named(there), leaves.named(others))
     claim = donation.claim if donate else _engines.nothing
     inputs = _engines.StepInputs(leaves.method, namespace, scalars, gradients, leaves.columns, claim=claim)

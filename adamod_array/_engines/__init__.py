@@ -95,7 +95,9 @@ def serving(name: str, framework: Any) -> tuple[str, str]:
 
 def can_repeat(plan: Any) -> bool:
     """Return whether a plan is of the engine in force, which can tell arrays like those of the last step."""
-    return getattr(plan, "signatures", None) is not None and compiled() is not None
+    if getattr(plan, "signatures", None) is None or "numba" in passed_over:
+        return False
+    return _choice.get() in ("auto", "numba")
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from adamod_array._engines import Columns, StepInputs, compiled, eager, pass_ove
 from adamod_array._engines.xla import KEPT
 from adamod_array._engines.xla_fence import NOT_TRACED
 from adamod_array._late import late
-from adamod_array._namespace import is_tracer
+from adamod_array._namespace import has_tracers, is_tracer
 
 KERNEL, PROGRAM = "JAX's kernel", "JAX's compiler"
 """What is passed over where it cannot be built: what XLA calls, and what it compiles."""
@@ -123,6 +123,7 @@ def _opaque_numbers(inputs: StepInputs) -> Any:
     scalars = [x for x in inputs.scalars.all if is_tracer(x)]
     if scalars:
         return tuple(scalars)
+    if not has_tracers([*inputs.grads, *inputs.written]):
+        return None
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    arrays = [tuple([x for x in (p, g, *slots) if is_tracer(x)]) for g, p, *slots in leaves]
-    return arrays if any(arrays) else None
+    return [tuple([x for x in (p, g, *slots) if is_tracer(x)]) for g, p, *slots in leaves]

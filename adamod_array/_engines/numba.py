@@ -22,6 +22,7 @@ import numpy as np
 from adamod_array._aliasing import overlapping
 from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over
 from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
+from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace
@@ -90,16 +91,15 @@ class Plan:
     """Tells in one compiled call whether the next arrays are like those of the last step, and where they are."""
     misses: int = 0
     """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
-    disjoint: bytes = b""
-    """Addresses for which the overlap check passed; while they do not change it is skipped."""
-    spans: tuple[bytes, Any, Any] = (b"", None, None)
-    """Addresses of what is written; in order, where each begins, and where the last of those before it ends."""
+    spans: tuple[bytes, Any, Any, bool] = (b"", None, None, True)
+    """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
+    whether no two of them share memory."""
 
     def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the addresses of arrays like those of the last step; None where one is not, or may not be written."""
         addresses = self.signatures.match(arrays, donate)
         self.misses = 0 if addresses is not None else self.misses + 1
-        return addresses if addresses is None or not donate or self._are_disjoint(addresses) else None
+        return addresses if addresses is None or not donate or self._spans(addresses)[3] else None
 
     def remember(self, arrays: list[Any]) -> None:
         """Take arrays for those that the next step will find."""
@@ -146,36 +146,24 @@ class Plan:
         rounded = array(_CODE[group.compute], chain.from_iterable(rows))
         return np.frombuffer(rounded, group.compute).reshape(len(rows), -1)
 
-    def _written(self, where: Any) -> tuple[bytes, Any, Any]:
-        """Return the addresses of what a donated step writes: as they are; in order; where those before end."""
-        addresses = where[self.count :]
-        if self.spans[0] != (seen := addresses.tobytes()):
-            order = addresses.argsort()
-            ends = np.maximum.accumulate((addresses + self.nbytes[self.count :])[order])
-            self.spans = seen, addresses[order], np.concatenate(([0], ends))
+    def _spans(self, addresses: Any) -> tuple[bytes, Any, Any, bool]:
+        """Return ``spans`` of what a donated step writes."""
+        written = addresses[self.count :]
+        if self.spans[0] != (seen := written.tobytes()):
+            order = written.argsort()
+            starts, ends = written[order], np.maximum.accumulate((written + self.nbytes[self.count :])[order])
+            ends = np.concatenate((np.zeros(1, np.int64), ends))
+            self.spans = seen, starts, ends, bool((starts >= ends[:-1]).all())
         return self.spans
-
-    def _are_disjoint(self, where: Any) -> bool:
-        """Return whether no two of the arrays that a donated step writes share memory."""
-        if where.tobytes() == self.disjoint:
-            return True
-        _, starts, ends = self._written(where)
-        return bool((starts >= ends[:-1]).all())
 
     def _copies(self, namespace: Namespace, grads: list[Any], columns: Columns, addresses: Any) -> list[Any]:
         """Put copies in the place of gradients that share memory with what may be written before they are read."""
-        seen, n = addresses.tobytes(), self.count
-        if seen == self.disjoint:
+        _, starts, ends, _ = self._spans(addresses)
+        if not meet(addresses[: self.count], self.nbytes, starts, ends):
             return []
-        _, starts, ends = self._written(addresses)
-        begins_before = starts.searchsorted(addresses[:n] + self.nbytes[:n])
-        copies = []
-        if (ends[begins_before] > addresses[:n]).any():  # it may be its own parameter
-            clashes = sorted(overlapping(namespace, grads, columns[0], [*chain(*columns)]))
-            copies = [namespace.copy(grads[k]) for k in clashes]
-            addresses[clashes] = addresses_of(namespace.name, copies)
-        if not copies:
-            self.disjoint = seen
+        clashes = sorted(overlapping(namespace, grads, columns[0], [*chain(*columns)]))  # it may be its own parameter
+        copies = [namespace.copy(grads[k]) for k in clashes]
+        addresses[clashes] = addresses_of(namespace.name, copies)
         return copies
 
 
@@ -218,7 +206,7 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> Plan:
     in_kernel = sorted(chain(*by_dtype.values()))
     groups = [_group(inputs, key, storage, leaves, in_kernel, kernels[storage]) for storage, leaves in by_dtype.items()]
     arrays = [xs[i] for xs in (inputs.grads, *inputs.columns) for i in in_kernel]
-    nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays])
+    nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays], np.int64)
     return Plan(key, len(in_kernel), in_kernel, sorted(fallback), groups, nbytes)
 
 

@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from adamod_array._engines.numba_cache import compiled
 from adamod_array._namespace import COMPUTE_DTYPE, SIZE
 
 _HALF, _WORD = ir.IntType(16), ir.IntType(32)
@@ -124,3 +125,19 @@ def peek(typing: Any, address: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
 
     return numba.types.int64(numba.types.int64), generate
+
+
+@compiled("boolean(int64[::1], int64[::1], int64[::1], int64[::1])")
+def meet(addresses: Any, nbytes: Any, starts: Any, ends: Any) -> bool:  # pragma: no cover - compiled
+    """Return whether an array meets one of the spans, which are in order; ``ends`` are those of all before each."""
+    for i in range(addresses.size):
+        first, last = 0, starts.size
+        while first < last:  # how many spans begin before the array ends
+            middle = (first + last) // 2
+            if starts[middle] < addresses[i] + nbytes[i]:
+                first = middle + 1
+            else:
+                last = middle
+        if ends[first] > addresses[i]:
+            return True
+    return False

@@ -544,15 +544,30 @@ ON_IMPORT = [
     ),
 ]
 
+NUMBA_MEMORY = [
+    Mutant(
+        "a gradient that begins before what is written",
+        "starts[middle] < addresses[i] + nbytes[i]",
+        "starts[middle] <= addresses[i]",
+        numpy("donate", "overlaps_what_is_written"),
+    ),
+]
+
 NUMBA = [
-    Mutant("threads after a fork", "        self.forks += 1", "        pass", kernels("forked_child")),
-    Mutant("the pool's lock not taken", "with _pool.lock:", "if True:", kernels("take_turns")),
     Mutant(
         "two parameters of one memory",
-        "addresses if addresses is None or not donate or self._are_disjoint(addresses) else None",
+        "addresses if addresses is None or not donate or self._spans(addresses)[3] else None",
         "addresses",
         torch("changed", "became_another_one"),
     ),
+    Mutant(
+        "a gradient within a long array",
+        "np.maximum.accumulate((written + self.nbytes[self.count :])[order])",
+        "(written + self.nbytes[self.count :])[order]",
+        numpy("donate", "overlaps_what_is_written"),
+    ),
+    Mutant("threads after a fork", "        self.forks += 1", "        pass", kernels("forked_child")),
+    Mutant("the pool's lock not taken", "with _pool.lock:", "if True:", kernels("take_turns")),
     Mutant(
         "a plan used for other rates",
         "return self.key == _key(scalars, donate)",
@@ -570,24 +585,6 @@ NUMBA = [
         "clashes = sorted(overlapping(namespace, grads, columns[0], [*chain(*columns)]))",
         "clashes = []",
         numpy("donate", "a_gradient_that_is_another_parameter"),
-    ),
-    Mutant(
-        "gradients said to share no memory after a step that copied them",
-        "        if not copies:\n",
-        "        if True:\n",
-        kernels("a_gradient_may_be_another_parameter"),
-    ),
-    Mutant(
-        "a gradient that begins before what is written",
-        "starts.searchsorted(addresses[:n] + self.nbytes[:n])",
-        "starts.searchsorted(addresses[:n])",
-        numpy("donate", "overlaps_what_is_written"),
-    ),
-    Mutant(
-        "a gradient within a long array",
-        "np.maximum.accumulate((addresses + self.nbytes[self.count :])[order])",
-        "(addresses + self.nbytes[self.count :])[order]",
-        numpy("donate", "overlaps_what_is_written"),
     ),
     Mutant(
         "gradients read by another engine after the writes",
@@ -946,6 +943,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
     f"{ENGINES}/numba.py": NUMBA,
+    f"{ENGINES}/numba_memory.py": NUMBA_MEMORY,
     f"{ENGINES}/signatures.py": SIGNATURES,
     f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
     f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
