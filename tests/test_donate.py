@@ -180,7 +180,7 @@ def test_a_gradient_that_is_another_parameter(backend: Backend) -> None:
 def test_a_gradient_that_is_a_parameter_stepped_by_other_means(backend: Backend, p: str, other: str) -> None:
     """By another kernel, or by none where elements lie apart: whichever is stepped first, both are read before."""
     q = "b" if p == "a" else "a"
-    for size in (5, 20_000):  # results of small leaves wait for each other
+    for size in (5, 70_000):  # results of small leaves wait for each other
 
         def start(size: int = size) -> Any:
             unlike = {
@@ -233,7 +233,7 @@ def test_a_gradient_that_is_a_view_of_its_parameter(backend: Backend) -> None:
 
 
 @in_place
-@pytest.mark.parametrize("unit", [1, 20_000])
+@pytest.mark.parametrize("unit", [1, 70_000])
 def test_a_gradient_that_overlaps_what_is_written(backend: Backend, unit: int) -> None:
     """From either side, or in the middle of a long array, where another begins in between; seen at every step."""
 
@@ -287,7 +287,7 @@ def test_a_rule_that_fails_at_once_does_no_harm(backend: Backend) -> None:
                 raise RuntimeError("not today")
             return super().rule(xp, lr, c, g, p, *slots)
 
-    for size in (3, 20_000, 300_000):
+    for size in (3, 70_000, 300_000):
         with engine("eager"):
             state = init(Failing(), [backend.array(values(size)), backend.array(values(3))])
             before = bits(backend, state)

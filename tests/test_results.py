@@ -73,7 +73,7 @@ RULES: dict[str, Method] = {
 
 
 def taken(backend: Backend, how: str, rule: Method, dtype: str, donate: bool) -> list[np.ndarray[Any, Any]]:
-    shapes = {"matrix": (3, 4), "number": (), "nothing": (0, 2), "large": (20_000,)}
+    shapes = {"matrix": (3, 4), "number": (), "nothing": (0, 2), "large": (70_000,)}
     params = {name: backend.array(values(*shape), dtype) for name, shape in shapes.items()}
     with engine(how):
         state = init(rule, params, lr={"matrix": 0.5, "number": 0.25, "nothing": 0.5, "large": 0.5})
@@ -138,7 +138,7 @@ def test_every_result_is_memory_of_its_own(backend: Backend, rule: Method) -> No
     """Neither a gradient's, nor an input's or another's, or a later change of one would be a change of the state."""
     for how in (backend.engine, *(["foreach"] if backend.name == "torch" else [])):
         for dtype in [x for x in ("float16", "float32", "complex64") if x in backend.table["dtypes"]]:
-            for shape in ((), (5,), (20_000,)):
+            for shape in ((), (5,), (70_000,)):
                 for donate in (False, True):
                     state = init(rule, backend.array(values(*shape), dtype))
                     for seed in (1, 2, 3):
@@ -173,6 +173,14 @@ def test_slots_are_looked_at_where_a_class_of_its_own_does_not(backend: Backend)
 
     with pytest.raises(ValueError, match="slots must have different names"):
         init(Careless(), backend.array([1.0]))
+
+
+@pytest.mark.parametrize("part", ["real", "imag"])
+def test_no_parts_of_real_numbers(backend: Backend, part: str) -> None:
+    """The standard has them for complex numbers alone; a rule for both asks first."""
+    rule = method(lambda self, xp, lr, c, g, p: (p - lr * getattr(xp, part)(g),))
+    with pytest.raises(TypeError, match=f"xp.{part} is of complex values alone"):
+        init(rule, backend.array(values(3)))
 
 
 @pytest.mark.parametrize("power", [3, 0.5, -1, 1, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from adamod_array._aliasing import WRITABLE, overlapping
 from adamod_array._engines import Columns, StepInputs
 from adamod_array._method import apply_rule
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
-from adamod_array._program.trace import trace
+from adamod_array._program.evaluate import Evaluation, is_real
+from adamod_array._program.trace import Program, trace
 from adamod_array._scalars import Row
 
-BLOCK = 1 << 14
-"""Elements of a NumPy array that are stepped at a time: with the rule's temporaries they stay in a core's cache."""
+SMALL = 1 << 14
+"""Up to so many elements, a NumPy array is stepped at once, as the rule is written."""
+BLOCK = 1 << 16
+"""Elements of a larger one that are stepped at a time: with the temporaries they stay in the caches."""
 
 HELD = 1 << 18
 """Elements of which a donated step may hold results back until all are computed; more would cost memory."""
@@ -34,7 +38,7 @@ class _Leaf:
     dtype: str
     slot_dtypes: list[str]
     """What the slots are computed in: a user may keep them in another dtype."""
-    aliases_input: tuple[bool, ...]
+    program: Program
     in_blocks: bool
 
 
@@ -81,8 +85,8 @@ def _leaves(inputs: StepInputs, grads: Sequence[Any]) -> list[_Leaf]:
         scalars = inputs.scalars.rounded(i, namespace, real, namespace.device(old[0]))
         program = trace(inputs.method, decay=scalars[1] is not None, complex_parameter=dtype in REAL_DTYPE)
         slot_dtypes = [dtype if domain == "complex" else real for _, domain in program.arrays[2:]]
-        in_blocks = namespace.name == "numpy" and old[0].size > BLOCK and _is_contiguous((g, *old))
-        leaves.append(_Leaf(g, tuple(old), scalars, dtype, slot_dtypes, program.aliases_input, in_blocks))
+        in_blocks = namespace.name == "numpy" and old[0].size > SMALL and _is_contiguous((g, *old))
+        leaves.append(_Leaf(g, tuple(old), scalars, dtype, slot_dtypes, program, in_blocks))
     return leaves
 
 
@@ -93,12 +97,28 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
     new = leaf.old if in_place else tuple(np.empty_like(x, subok=False) for x in leaf.old)
     flat_old, flat_new = [x.ravel("K") for x in (leaf.g, *leaf.old)], [x.ravel("K") for x in new]
     with np.errstate(all="ignore"):
+        results_of = _block_step(inputs, leaf)
         for start in range(0, flat_old[0].size, BLOCK):
             block = slice(start, start + BLOCK)
-            results = _new(inputs, leaf, *(x[block] for x in flat_old))
+            results = results_of(*(x[block] for x in flat_old))
             for x, result in zip(flat_new, results, strict=True):
                 x[block] = result
     return new
+
+
+def _block_step(inputs: StepInputs, leaf: _Leaf) -> Callable[..., list[Any]]:
+    """Return what computes a block: the rule's operations in memory that is used again; of complex numbers the rule."""
+    if not is_real(leaf.program):
+        return functools.partial(_new, inputs, leaf)
+    lr, decay, c = leaf.scalars
+    scalars = (lr, *(() if decay is None else (decay,)), *c)
+    evaluation = Evaluation(leaf.program, scalars, np.dtype(leaf.dtype), min(BLOCK, leaf.old[0].size))
+
+    def results(*arrays: Any) -> list[Any]:
+        new = evaluation(*arrays)
+        return [x.copy() if aliases else x for x, aliases in zip(new, leaf.program.aliases_input, strict=True)]
+
+    return results
 
 
 def _rehearse(inputs: StepInputs, leaf: _Leaf) -> None:
@@ -129,7 +149,7 @@ def _new(inputs: StepInputs, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[An
     new = apply_rule(
         inputs.method, namespace.xp, lr, decay, c, namespace.cast(g, compute), namespace.cast(p, compute), slots
     )
-    copied = [passed and namespace.name in WRITABLE for passed in leaf.aliases_input]
+    copied = [passed and namespace.name in WRITABLE for passed in leaf.program.aliases_input]
     results = [_broadcast(namespace, x, leaf.dtype, p) for x in new]
     return [namespace.copy(x) if copy else x for x, copy in zip(results, copied, strict=True)]
 

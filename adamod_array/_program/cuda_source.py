@@ -70,10 +70,8 @@ class _Cuda(Renderer):
         real = [self._domains.get(x, "real") != "complex" for x in operation.operands]
         if all(real) and operation.name in ("real", "imag"):
             return operands[0] if operation.name == "real" else f"{self.type('real')}(0)"
-        if operation.domain == "complex" and operation.name in (
-            "mul",
-            "where",
-        ):  # NumPy multiplies by a real number + 0i
+        # NumPy multiplies by a real number + 0i
+        if operation.domain == "complex" and operation.name in ("mul", "where"):
             first = operation.name == "where"
             operands[first:] = [
                 f"{self.type('complex')}({x})" if is_real else x

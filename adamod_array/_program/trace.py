@@ -59,7 +59,8 @@ class Program:
 class _Recorder:
     """Operations so far, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_complex: bool) -> None:
+        self.has_complex = has_complex
         self.operations: dict[tuple[str, tuple[str, ...]], Operation] = {}
 
     def apply(self, name: str, *operands: Any) -> Symbol:
@@ -67,6 +68,8 @@ class _Recorder:
         numbers = operands[1:] if name == "where" else operands
         if any(isinstance(x, Symbol) and x.domain == "bool" for x in numbers):
             raise TypeError(f"a rule computes with numbers: use xp.where(condition, a, b), not {name} of a comparison")
+        if name in ("real", "imag") and not self.has_complex:
+            raise TypeError(f'xp.{name} is of complex values alone: ask xp.isdtype(g.dtype, "complex floating") first')
         names = tuple(x.name if isinstance(x, Symbol) else self._constant(name, x) for x in operands)
         if name in COMPARISONS:
             domain = "bool"
@@ -183,7 +186,7 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> Program:
     slots = dict.fromkeys([f"slot_{i}" for i in range(len(method.slots))], "real")
     scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
     while True:  # a slot is complex where the rule makes it so, perhaps through another slot
-        recorder = _Recorder()
+        recorder = _Recorder(complex_parameter)
         arrays = {"g": domain, "p": domain, **slots}
         symbols = {name: Symbol(recorder, name, "real") for name in scalars}
         symbols |= {name: Symbol(recorder, name, arrays[name]) for name in arrays}

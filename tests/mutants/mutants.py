@@ -687,7 +687,23 @@ NUMBA_SOURCE = [
     Mutant("the last element", "{BLOCK}, sizes[leaf])", "{BLOCK}, sizes[leaf] - 1)", numpy("step", "without_memory")),
 ]
 
+EVALUATE = [
+    Mutant("a temporary that is still needed", "if last[y] == i and", "if", numpy("evaluate", "every_rule")),
+    Mutant(
+        "a choice written over what it reads",
+        'if x.name != "where":  # which',
+        "if True:  # which",
+        numpy("evaluate", "every_rule"),
+    ),
+]
+
 EAGER = [
+    Mutant(
+        "an input that is written before it is passed on",
+        "[x.copy() if aliases else x for x",
+        "[x for x",
+        numpy("results", "memory_of_its_own and eager"),
+    ),
     Mutant(
         "no claim", "            inputs.claim()\n", "            pass\n", numpy("hold", "before_the_claim and eager")
     ),
@@ -949,6 +965,7 @@ MUTANTS: Mutants = {
     f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
     f"{PROGRAM}/render.py": RENDER,
     f"{PROGRAM}/numba_source.py": NUMBA_SOURCE,
+    f"{PROGRAM}/evaluate.py": EVALUATE,
     f"{ENGINES}/eager.py": EAGER,
     f"{ENGINES}/torch.py": TORCH,
     f"{ENGINES}/torch_lists.py": TORCH_LISTS,
