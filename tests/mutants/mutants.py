@@ -702,7 +702,7 @@ EAGER = [
         "an input that is written before it is passed on",
         "[x.copy() if aliases else x for x",
         "[x for x",
-        numpy("results", "memory_of_its_own and eager"),
+        numpy("results", "whatever and twice and eager"),
     ),
     Mutant(
         "no claim", "            inputs.claim()\n", "            pass\n", numpy("hold", "before_the_claim and eager")
