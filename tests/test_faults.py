@@ -178,10 +178,11 @@ def fails_after(fails: Any, n: int) -> Iterator[None]:
 
 @in_place
 def test_a_rule_that_fails_in_the_middle_of_large_leaves(backend: Backend) -> None:
-    """They are computed as they are written: what is half-written says so."""
+    """They are computed as they are written: what is half-written says so. NumPy's real ones need no rule any more."""
+    dtype = "complex64" if backend.name == "numpy" else "float32"
     with engine("eager"):
         for size, n in ((1 << 15, 0), (1 << 15, 1), (1 << 19, 0), (1 << 19, 1)):
-            state = init(Friction(), [backend.array(np.ones(size)) for _ in range(2)], lr=0.125)
+            state = init(Friction(), [backend.array(np.ones(size), dtype) for _ in range(2)], lr=0.125)
             before = bits(backend, state)
             with fails_after(Friction, n), pytest.raises(ArithmeticError, match="the user's rule"):
                 step(state, state.params, donate=True)

@@ -98,8 +98,9 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
     flat_old, flat_new = [x.ravel("K") for x in (leaf.g, *leaf.old)], [x.ravel("K") for x in new]
     with np.errstate(all="ignore"):
         results_of = _block_step(inputs, leaf)
-        for start in range(0, flat_old[0].size, BLOCK):
-            block = slice(start, start + BLOCK)
+        size = BLOCK if is_real(leaf.program) else SMALL  # a rule's own temporaries are new at every operation
+        for start in range(0, flat_old[0].size, size):
+            block = slice(start, start + size)
             results = results_of(*(x[block] for x in flat_old))
             for x, result in zip(flat_new, results, strict=True):
                 x[block] = result
@@ -125,7 +126,7 @@ def _rehearse(inputs: StepInputs, leaf: _Leaf) -> None:
     """Run the rule on the first numbers of a leaf, for its errors."""
     if leaf.in_blocks:
         with np.errstate(all="ignore"):
-            _new(inputs, leaf, *(x.ravel("K")[:BLOCK] for x in (leaf.g, *leaf.old)))
+            _new(inputs, leaf, *(x.ravel("K")[:SMALL] for x in (leaf.g, *leaf.old)))
 
 
 def _computed(inputs: StepInputs, leaf: _Leaf) -> list[Any]:

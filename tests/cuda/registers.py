@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tests.cuda.cases import BYTES
+from tests.cuda.cases import BYTES, METHODS
 from tests.cuda.ptx import Kernel
-from tests.trees import METHODS
 
 
 def complete(kernels: Mapping[str, Kernel]) -> bool:

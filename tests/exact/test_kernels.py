@@ -227,7 +227,7 @@ def test_kernels_take_what_they_were_made_for() -> None:
                     expected = adam_step(expected, g)
                 assert np.array_equal(state.params, expected.params)
                 if donate or t == 0:  # new arrays are as kernels like them
-                    assert plan_of(state).taken == []
+                    assert plan_of(state).in_kernel == []
             state, expected = (adam_init(x.copy(), lr=0.1) for _ in range(2))
             for g in [x, x, x, make(), make(), x, x]:
                 state = adam_step(state, g, donate=donate)
