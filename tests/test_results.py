@@ -52,6 +52,9 @@ RULES: dict[str, Method] = {
         ),
         *("m", "n", "o"),
     ),
+    "zeros of either sign beside an array": method(
+        lambda self, xp, lr, c, g, p, m, n: (p - lr * g, xp.where(g > 0, g, 0.0), xp.where(g > 0, g, -0.0)), "m", "n"
+    ),
     "comparisons of equal numbers": method(
         lambda self, xp, lr, c, g, p, m: (
             p - lr * g,

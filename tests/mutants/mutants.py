@@ -421,7 +421,8 @@ NAMESPACE = [
     Mutant(
         "a namespace object for each class",
         "    return None if base is None or has_own_arithmetic(cls, base) else _namespace(module)",
-        "    return None if base is None or has_own_arithmetic(cls, base) else _namespace.__wrapped__(module)",
+        "    return None if base is None or has_own_arithmetic(cls, base) else"
+        ' Namespace(module.partition(".")[0], _compat(module))',
         torch("torch_engines", "parameters_of_a_module"),
     ),
     Mutant(
@@ -888,7 +889,7 @@ TRACE = [
         "in parts",
         numpy("results", "memory_of_its_own and eager"),
     ),
-    Mutant("the sign of zero", "tuple(map(repr, names))", "names", numpy("results", "whatever and zeros")),
+    Mutant("the sign of zero", "tuple(map(repr, names))", "names", numpy("results", "whatever and beside")),
     Mutant(
         "parts of complex inputs passed on",
         'operation.name in ("real", "imag")',
