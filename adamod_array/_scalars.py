@@ -18,6 +18,11 @@ Row = tuple[Any, Any, tuple[Any, ...]]
 """Learning rate, decay factor (None where there is no decay), and the coefficients of the step."""
 
 
+def arguments(lr: Any, decay: Any, coefficients: Sequence[Any]) -> tuple[Any, ...]:
+    """Return a row as the arguments of a Program, in the order of its scalars."""
+    return (lr, *coefficients) if decay is None else (lr, decay, *coefficients)
+
+
 class Scalars:
     """Rates, decay factors and coefficients of one step, in double precision until an engine asks for them rounded.
 
@@ -102,8 +107,8 @@ class Scalars:
         """Return a kernel's arguments for each of the rates, unrounded: rate, ``decay``, coefficients, constants."""
         rest = (*self.coefficients, *constants)
         if not decay:
-            return [(lr, *rest) for lr, _ in self.rates]
-        return [(lr, 1.0 if factor is None else factor, *rest) for lr, factor in self.rates]
+            return [arguments(lr, None, rest) for lr, _ in self.rates]
+        return [arguments(lr, 1.0 if factor is None else factor, rest) for lr, factor in self.rates]
 
 
 def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:

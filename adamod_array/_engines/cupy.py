@@ -18,6 +18,7 @@ from adamod_array._engines import Columns, StepInputs, eager
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._program.cuda_source import Source, source, stored_dtypes, takes
 from adamod_array._program.trace import trace
+from adamod_array._scalars import arguments
 
 
 @functools.lru_cache(maxsize=1024)
@@ -61,9 +62,9 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
             continue
         compute = COMPUTE_DTYPE[storage]
         with p.device:
-            lr, decay, c = inputs.scalars.rounded(i, inputs.namespace, REAL_DTYPE.get(compute, compute), p.device)
+            row = inputs.scalars.rounded(i, inputs.namespace, REAL_DTYPE.get(compute, compute), p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
-        launches[i] = kernel, g, old, new, (lr, *(() if decay is None else (decay,)), *c, *constants)
+        launches[i] = kernel, g, old, new, (*arguments(*row), *constants)
     others = eager.begin(inputs.subset(fallback), donate) if fallback else None
     if donate:
         inputs.claim()

@@ -16,7 +16,7 @@ from adamod_array._method import apply_rule
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._program.evaluate import Evaluation, is_real
 from adamod_array._program.trace import Program, trace
-from adamod_array._scalars import Row
+from adamod_array._scalars import Row, arguments
 
 SMALL = 1 << 14
 """Up to so many elements, a NumPy array is stepped at once, as the rule is written."""
@@ -97,8 +97,7 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
     new = leaf.old if in_place else tuple(np.empty_like(x, subok=False) for x in leaf.old)
     flat_old, flat_new = [x.ravel("K") for x in (leaf.g, *leaf.old)], [x.ravel("K") for x in new]
     with np.errstate(all="ignore"):
-        results_of = _block_step(inputs, leaf)
-        size = BLOCK if is_real(leaf.program) else SMALL  # a rule's own temporaries are new at every operation
+        results_of, size = _block_step(inputs, leaf)
         for start in range(0, flat_old[0].size, size):
             block = slice(start, start + size)
             results = results_of(*(x[block] for x in flat_old))
@@ -107,19 +106,18 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
     return new
 
 
-def _block_step(inputs: StepInputs, leaf: _Leaf) -> Callable[..., list[Any]]:
-    """Return what computes a block: the rule's operations in memory that is used again; of complex numbers the rule."""
+def _block_step(inputs: StepInputs, leaf: _Leaf) -> tuple[Callable[..., list[Any]], int]:
+    """Return what computes a block, and its size: of real numbers the Program, of complex ones the rule."""
     if not is_real(leaf.program):
-        return functools.partial(_new, inputs, leaf)
-    lr, decay, c = leaf.scalars
-    scalars = (lr, *(() if decay is None else (decay,)), *c)
-    evaluation = Evaluation(leaf.program, scalars, np.dtype(leaf.dtype), min(BLOCK, leaf.old[0].size))
+        return functools.partial(_new, inputs, leaf), SMALL  # its temporaries are new at every operation
+    size = min(BLOCK, leaf.old[0].size)
+    evaluation = Evaluation(leaf.program, arguments(*leaf.scalars), np.dtype(leaf.dtype), size)
 
     def results(*arrays: Any) -> list[Any]:
         new = evaluation(*arrays)
         return [x.copy() if aliases else x for x, aliases in zip(new, leaf.program.aliases_input, strict=True)]
 
-    return results
+    return results, size
 
 
 def _rehearse(inputs: StepInputs, leaf: _Leaf) -> None:

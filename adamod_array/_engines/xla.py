@@ -15,6 +15,7 @@ from adamod_array._engines.xla_fence import divisor, fenced, first, mixed, opaqu
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._program.trace import COMPARISONS, Operand, Operation, Program, trace
+from adamod_array._scalars import arguments
 
 KEPT: dict[str, Any] = vars(sys).setdefault("_adamod_array_kept", {})
 """What JAX keeps for the life of the process, by name: it outlives this module, which may be imported again.
@@ -85,7 +86,7 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
         for k, number, g, p, *slots in zip(rate_index, unknown, grads, *columns, strict=True):
             lr, decay = rates[k]
             kind = decay is not None, p.dtype.kind == "c"
-            scalars = (lr, *(() if decay is None else (decay,)), *c, *constants_of[kind])
+            scalars = arguments(lr, decay, (*c, *constants_of[kind]))
             new.append(steps[kind](number, scalars, g, p, *slots))  # traced once for all leaves of one shape
         return [[arrays[k] for arrays in new] for k in range(len(columns))]
 
