@@ -93,10 +93,10 @@ def beside(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]) -> Non
     """Check that a gradient or slot matches its parameter: framework, dtype category, shape and device."""
     if x is None:
         raise TypeError(f"{path()} is None where the parameter is an array")
-    x_kind = namespace_of(x)
-    if x_kind is None:
+    theirs = namespace_of(x)
+    if theirs is None:
         raise TypeError(f"{path()} must be an array, got {_describe(x)}")
-    if x_kind.name != namespace.name:
+    if theirs.name != namespace.name:
         raise TypeError(f"{path()} must be a {namespace.name} array like its parameter, got {_describe(x)}")
     _alive(namespace, x, path)
     if x.shape != p.shape and not _unknown(p.shape):

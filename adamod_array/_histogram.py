@@ -10,6 +10,7 @@ import numpy as np
 
 from adamod_array import _check, _tree
 from adamod_array._method import Array
+from adamod_array._modes import contained
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._tree import Tree
 
@@ -30,6 +31,7 @@ class Histogram(NamedTuple):
     edges: np.ndarray[Any, Any]
 
 
+@contained
 def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: int = 10) -> Histogram:
     """Count all numbers of a tree in fixed bins of equal width in the logarithm, as the AdaMod paper draws rates.
 

@@ -144,12 +144,14 @@ class Namespace:
 def namespace_of(x: Any) -> Namespace | None:
     """Return the namespace of an array, or None of anything else."""
     cls = type(x)
-    kind = _namespaces.get(cls)
-    if kind is None and cls not in _namespaces:
-        kind = _namespace_of_type(cls)
-        if kind is not None or not any(_is_initializing(m) for name in _FRAMEWORKS if (m := sys.modules.get(name))):
-            _namespaces[cls] = kind
-    return kind or _namespace_by_protocol(x)
+    namespace = _namespaces.get(cls)
+    if namespace is None and cls not in _namespaces:
+        namespace = _namespace_of_type(cls)
+        if namespace is not None or not any(
+            _is_initializing(m) for name in _FRAMEWORKS if (m := sys.modules.get(name))
+        ):
+            _namespaces[cls] = namespace
+    return namespace or _namespace_by_protocol(x)
 
 
 _namespaces: dict[type, Namespace | None] = {}
@@ -191,16 +193,16 @@ def is_derived_array(x: Any) -> bool:
     return _framework_of(type(x))[1] is not None
 
 
-_kinds: dict[Any, Namespace] = {}
+_found: dict[Any, Namespace] = {}
 """One object a framework, also where threads meet it at the same time: they are compared by identity."""
 
 
 def _namespace(module: str) -> Namespace:
     """Return the one namespace object of a framework, whichever of its classes an array has."""
-    if module not in _kinds:
+    if module not in _found:
         xp = sys.modules["jax"].numpy if module == "jax" else _compat(module)
-        _kinds.setdefault(module, Namespace(module.partition(".")[0], xp))
-    return _kinds[module]
+        _found.setdefault(module, Namespace(module.partition(".")[0], xp))
+    return _found[module]
 
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
@@ -251,7 +253,7 @@ def _namespace_by_protocol(x: Any) -> Namespace | None:
     if isinstance(x, (type, np.ndarray)) or not hasattr(x, "__array_namespace__"):
         return None
     xp = x.__array_namespace__()
-    return _kinds.get(xp) or _kinds.setdefault(xp, Namespace(xp.__name__.partition(".")[0], xp))
+    return _found.get(xp) or _found.setdefault(xp, Namespace(xp.__name__.partition(".")[0], xp))
 
 
 def is_tracer(x: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from adamod_array import _check, _tree
 from adamod_array._aliasing import is_memory
 from adamod_array._method import Array
+from adamod_array._modes import contained
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
 from adamod_array._rate import real_number
 from adamod_array._tree import Tree
@@ -41,6 +42,7 @@ _POWERS = {
 _COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
 
+@contained
 def global_norm(tree: Tree) -> Any:
     """Return the Euclidean norm of all the numbers in a tree, as if they were one vector.
 
@@ -76,6 +78,7 @@ def global_norm(tree: Tree) -> Any:
         return scaled / scale
 
 
+@contained
 def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     """Scale gradients down together so that their :func:`global_norm` is at most ``max_norm``.
 

@@ -13,6 +13,7 @@ from adamod_array._coefficients import next_step
 from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method, check_slots
+from adamod_array._modes import contained
 from adamod_array._namespace import (
     COMPUTE_DTYPE,
     REAL_DTYPE,
@@ -30,6 +31,7 @@ from adamod_array._state import State
 from adamod_array._tree import P, Tree
 
 
+@contained
 def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State[P]:
     """Return the state before the first step of any method.
 
@@ -148,6 +150,7 @@ def take_step(method_type: type[Method], state: State[P], grads: Tree, lr: Any, 
     return _take_step(method_type, state, grads, lr, donate)
 
 
+@contained
 def _take_step(method_type: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
     """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):

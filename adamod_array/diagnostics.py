@@ -22,6 +22,7 @@ from adamod_array import _check, _tree
 from adamod_array._histogram import Histogram, histogram
 from adamod_array._leaves import Leaves
 from adamod_array._method import Array
+from adamod_array._modes import contained
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._scalars import Scalars
 from adamod_array._state import State
@@ -30,6 +31,7 @@ from adamod_array._tree import Tree
 __all__ = ["Histogram", "bounded_fraction", "effective_rates", "histogram", "update_magnitudes"]
 
 
+@contained
 def effective_rates(state: State, *, lr: Any = None) -> Tree:
     r"""Return the rate of every coordinate in the state's last step: what multiplied its bias-corrected momentum.
 
@@ -77,6 +79,7 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
     return leaves.tree([None if pair is None else pair[1] for pair in rates])
 
 
+@contained
 def bounded_fraction(state: State, *, lr: Any = None) -> Any:
     r"""Return the share of all coordinates whose rate the method's bound lowered in the last step.
 
@@ -115,6 +118,7 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
     return sum(lowered[1:], lowered[0]) / size
 
 
+@contained
 def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
     r"""Return how far a step moved every coordinate, in units of the learning rate (Ma & Yarats 2021, section 3.3).
 

@@ -70,6 +70,20 @@ def _release_locks() -> None:
                 lock.release()
 
 
+def modes() -> list[Any]:
+    """Return what a step sets for the time that it takes: it is the caller's again, whatever happens."""
+    found: list[Any] = [np.geterr()]
+    if "torch" in sys.modules:
+        import torch
+
+        found += [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+    if "jax" in sys.modules:
+        import jax
+
+        found += [jax.config.jax_enable_x64, jax.config.jax_default_device]
+    return found
+
+
 def points(do: Callable[[], Any]) -> list[tuple[Point, int]]:
     """Return where exceptions are to be put in: points that the call visits, and at which visit of each."""
     visits: Counter[Point] = Counter()

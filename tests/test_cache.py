@@ -470,6 +470,10 @@ def folder_of_a_group(cache: Path) -> None:
     cache.chmod(0o770)
 
 
+def folder_of_others(cache: Path) -> None:
+    cache.chmod(0o702)
+
+
 def folder_of_all(cache: Path) -> None:
     cache.chmod(0o777)
 
@@ -483,7 +487,15 @@ def files_of_all(cache: Path) -> None:
         path.chmod(0o666)
 
 
-FOLDERS = [foreign_folder, swapped_folder, linked_folder, folder_of_a_group, folder_of_all, sticky_folder]
+FOLDERS = [
+    foreign_folder,
+    swapped_folder,
+    linked_folder,
+    folder_of_a_group,
+    folder_of_others,
+    folder_of_all,
+    sticky_folder,
+]
 
 
 @pytest.mark.parametrize("way", FOLDERS, ids=lambda way: way.__name__)

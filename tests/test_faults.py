@@ -128,6 +128,7 @@ def test_an_exception_at_any_line(backend: Backend, donate: bool, steps: int) ->
 def check_an_exception_at_any_line(case: Case) -> None:
     state, spent = case.start(), Counter[bool]()
     places = faults.points(lambda: case.take(state))
+    modes = faults.modes()
     for i, place in enumerate(places):
         state = case.start()
         try:
@@ -136,6 +137,7 @@ def check_an_exception_at_any_line(case: Case) -> None:
             spent[case.check(state, error)] += 1
         else:
             assert bits(case.backend, new) == case.after  # no memory for an engine: the next one served
+        assert faults.modes() == modes, place
     assert spent[False] > spent[True]
     in_place = case.donate and not (case.backend.name == "jax" and case.backend.engine == "eager")
     assert bool(spent[True]) or not in_place

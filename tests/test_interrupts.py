@@ -25,6 +25,7 @@ import faulthandler, os, random, signal, sys, threading, time, warnings
 import numpy as np
 from adamod_array import adam_init, adam_step, engine
 from tests.backend import Backend
+from tests.faults import modes
 from tests.trees import bits
 
 faulthandler.dump_traceback_later(100, exit=True)  # it hangs
@@ -68,8 +69,14 @@ with engine(chosen):
             duration = time.perf_counter() - begun
             for i in range(times):
                 state = start()
+                if name == "jax":
+                    jax.config.update("jax_enable_x64", bool(i % 2))
+                were = modes()
                 new = interrupted(lambda: adam_step(state, grads, donate=donate), random.uniform(1e-6, duration))
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                assert modes() == were
+                if name == "jax":
+                    jax.config.update("jax_enable_x64", True)
                 if new is not None:
                     assert bits(backend, new) == after
                     found["finished"] = found.get("finished", 0) + 1

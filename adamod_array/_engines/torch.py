@@ -75,7 +75,9 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
 def _without_autograd(torch: Any, inputs: StepInputs, donate: bool) -> contextlib.AbstractContextManager[Any]:
     """Return the mode of a step: tensors of inference mode may be written in that mode alone."""
     if donate and any(x.is_inference() for x in inputs.written):
-        mode: contextlib.AbstractContextManager[Any] = torch.inference_mode()
+        # no interrupt comes in what C++ enters and leaves; once on, that mode is not put back by others
+        inference = getattr(torch._C, "_InferenceMode", torch.inference_mode)
+        mode: contextlib.AbstractContextManager[Any] = inference(True)
     else:
         mode = torch.no_grad()
     return mode

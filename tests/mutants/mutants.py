@@ -12,6 +12,7 @@ Some are not here, for no result tells them from the core:
   compared.
 * ``_coefficients.py``: to leave rows as they are that NumPy might round otherwise. NumPy's functions happen to agree.
 * ``_norm.py``: ``<`` for ``<=`` in the comparison with the limit. The quotient of equal norms is 1.
+* ``torch_program.py``: to leave one number for all elements expanded. It is a tensor where a rate is one on a GPU.
 * What costs time alone: plans and looks that are dropped, threads, prefetching, the size of blocks, operations that no
   output depends on.
 """
@@ -56,6 +57,7 @@ ENGINES = f"{PACKAGE}/_engines"
 PROGRAM = f"{PACKAGE}/_program"
 
 STEP = [
+    Mutant("modes that are not contained", "@contained\ndef _take_step", "def _take_step", numpy("faults", "any_line")),
     Mutant(
         "a rule may donate the state of a fresh step",
         "    _hold.raise_if_spent(holds)\n    return new, _hold.shared",
@@ -423,7 +425,7 @@ NAMESPACE = [
         "    return None if base is None or has_own_arithmetic(cls, base) else _namespace(module)",
         "    return None if base is None or has_own_arithmetic(cls, base) else"
         ' Namespace(module.partition(".")[0], _compat(module))',
-        torch("torch_engines", "parameters_of_a_module"),
+        numpy("subclasses", "that_are_their_numbers and eager"),
     ),
     Mutant(
         "a framework half imported",
@@ -524,6 +526,27 @@ COEFFICIENTS = [
     ),
 ]
 
+MODES = [
+    Mutant(
+        "NumPy's modes of an interrupt",
+        "contextvars.copy_context().run(function, *args, **kwargs)",
+        "function(*args, **kwargs)",
+        numpy("modes", "interrupt"),
+    ),
+    Mutant(
+        "PyTorch's mode of an interrupt",
+        "torch.set_grad_enabled(gradients)",
+        "pass",
+        torch("modes", "interrupt"),
+    ),
+    Mutant(
+        "JAX's mode of an interrupt",
+        "jax.enable_x64(wide).__enter__()",
+        "pass",
+        jax("modes", "interrupt"),
+    ),
+]
+
 ON_IMPORT = [
     Mutant(
         "nothing done after an import",
@@ -541,7 +564,7 @@ ON_IMPORT = [
         "a finder that asks itself",
         "finder is not self and (spec",
         "(spec",
-        torch("state", "torch_pytree"),
+        torch("registration", "any_order"),
     ),
 ]
 
@@ -851,12 +874,6 @@ TORCH_PROGRAM = [
         torch("results", "whatever and left and numba"),
     ),
     Mutant(
-        "one number for all elements",
-        ".expand(x.shape).clone()",
-        ".expand(x.shape)",
-        torch("results", "memory_of_its_own and numba"),
-    ),
-    Mutant(
         "results in the compute dtype",
         "_cast(_like(x, y), x[0].dtype)",
         "_like(x, y)",
@@ -958,6 +975,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_scalars.py": SCALARS,
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
+    f"{PACKAGE}/_modes.py": MODES,
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
     f"{ENGINES}/numba.py": NUMBA,
     f"{ENGINES}/numba_memory.py": NUMBA_MEMORY,
