@@ -185,13 +185,17 @@ def _repeated(
     if addresses is None:
         return None
     arrays = leaves.namespace, gradients, leaves.columns, addresses, scalars
+    donation = Donation(holds, t)
+    try:
+        columns = plan.step(*arrays, donation.claim if donate else _engines.nothing)
+    except BaseException:
+        _fail(leaves, holds, donation, donate)
+        raise
+    new = leaves if columns is leaves.columns else leaves.renewed(columns)
     if donate:
-        donation = Donation(holds, t)
-        plan.step(*arrays, donation.claim)
-        return leaves, donation.finish()
-    new = plan.step(*arrays, _engines.nothing)
+        return new, donation.finish()
     _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
-    return leaves.renewed(new), {Hold(): None}
+    return new, {Hold(): None}
 
 
 def _stepped(
@@ -217,11 +221,7 @@ def _stepped(
     try:
         columns = _engines.run(inputs, donate)
     except BaseException:
-        if namespace.name == "jax":
-            if not leaves.have_changed():  # no buffer has been given away
-                donation.give_back()
-            elif not donate:
-                _hold.raise_if_spent(holds)  # another thread has donated it meanwhile
+        _fail(leaves, holds, donation, donate)
         raise
     if len(there) < len(gradients):
         whole = [[*xs] for xs in leaves.columns]
@@ -236,3 +236,13 @@ def _stepped(
         return new, donation.finish()
     _hold.raise_if_spent(holds)
     return new, _hold.shared(holds, there, others)
+
+
+def _fail(leaves: Leaves, holds: Holds, donation: Donation, donate: bool) -> None:
+    """Say of a step of JAX's that failed whether it gave buffers away; others write, and may be half done."""
+    if leaves.namespace is None or leaves.namespace.name != "jax":
+        return
+    if not leaves.have_changed():
+        donation.give_back()
+    elif not donate:
+        _hold.raise_if_spent(holds)  # another thread has donated it meanwhile

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import platform
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,24 +33,26 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     kernels = _kernels()
     if kernels is not None:
         try:
-            if kernels.takes(inputs):
-                return _dispatch(inputs, donate, *kernels.program_of(inputs, donate))
+            known, plan = inputs.plan, kernels.plan_of(inputs, donate)
+            inputs.plan = plan
+            if plan.program is not None:
+                new: Columns = plan.step(
+                    inputs.namespace, inputs.grads, inputs.columns, None, inputs.scalars, inputs.claim
+                )
+                if plan is known:
+                    plan.remember(inputs.grads)
+                return new
         except kernels.UnavailableError as error:
             pass_over(KERNEL, error.__cause__ or error)
     if PROGRAM not in passed_over:
         try:
             with _outside_programs():
-                return _dispatch(inputs, donate, *xla.program_of(inputs, NOT_TRACED, donate))
+                program, arguments = xla.program_of(inputs, NOT_TRACED, donate)
+                inputs.claim()  # the one call that donates, made once a step, after all that can fail
+                return program(*arguments)
         except MISSING as error:
             pass_over(PROGRAM, error)
     return eager.run(inputs, donate)
-
-
-def _dispatch(inputs: StepInputs, donate: bool, program: Callable[..., Columns], arguments: tuple[Any, ...]) -> Columns:
-    """Call a jitted program of the library's: the one call that donates, made once a step, after all that can fail."""
-    if donate:
-        inputs.claim()
-    return program(*arguments)
 
 
 def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:

@@ -23,14 +23,16 @@ from adamod_array._engines import Columns, StepInputs
 from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
+from adamod_array._engines.xla_plan import Plan, key_of
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
 from adamod_array._program.numba_source import source
 from adamod_array._program.trace import trace
 from adamod_array._scalars import Scalars
 
-LEAVES = 64
-"""At most so many of a call: the time that XLA takes to compile one grows with the square of its operands."""
+LEAVES = 176
+"""At most so many of a call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2 are one. The time that XLA
+takes to compile a call grows with the square of its operands."""
 
 Storage = tuple[str, str]
 """The storage dtypes of a parameter and its gradient."""
@@ -53,17 +55,15 @@ def _building() -> Iterator[None]:
         ) from error
 
 
-def takes(inputs: StepInputs) -> bool:
-    """Return whether every leaf lies on one CPU device, is known, and has a storage dtype that kernels take.
-
-    The inputs's plan is then the storage dtypes there are.
-    """
-    if not all(isinstance(x, float) for pair in inputs.scalars.rates for x in pair if x is not None):
-        return False
-    if inputs.plan is None:
-        fits = all(_fits(*leaf) and _is_here(*leaf) for leaf in zip(inputs.grads, *inputs.columns, strict=True))
-        inputs.plan = _storages(inputs) if fits else ()
-    return bool(inputs.plan)
+def plan_of(inputs: StepInputs, donate: bool) -> Plan:
+    """Return how the step is taken, if every leaf lies on one CPU device, is known, and a kernel takes its storage."""
+    key, plan = key_of(inputs.scalars, donate), inputs.plan
+    if plan is not None and plan.key == key:
+        return plan  # type: ignore[no-any-return]
+    leaves = zip(inputs.grads, *inputs.columns, strict=True)
+    if key is None or not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
+        return Plan(key)
+    return Plan(key, *_program(inputs.method, _storages(inputs), inputs.scalars.has_decay, donate))
 
 
 def takes_traced(inputs: StepInputs) -> bool:
@@ -95,15 +95,6 @@ def _is_here(*arrays: Any) -> bool:
         return False
     devices = set().union(*(x.devices() for x in arrays))
     return len(devices) == 1 and devices.pop().platform == "cpu"
-
-
-def program_of(inputs: StepInputs, donate: bool) -> tuple[Callable[..., Columns], tuple[Any, ...]]:
-    """Return a jitted function that takes the step, all leaves in one call of it, and its arguments."""
-    decay = inputs.scalars.has_decay
-    program, computes, constants = _program(inputs.method, inputs.plan, decay, donate)
-    rows = inputs.scalars.rows(decay, constants)
-    tables = [np.asarray(rows, compute) for compute in computes]
-    return program, (tables, np.asarray(inputs.scalars.rate_index, np.int32), inputs.grads, inputs.columns)
 
 
 def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) -> Columns:

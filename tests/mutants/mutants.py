@@ -66,14 +66,14 @@ STEP = [
     ),
     Mutant(
         "the claim made after the writes",
-        "donation.claim if donate else",
-        "_engines.nothing if donate else",
+        "claim = donation.claim if donate else",
+        "claim = _engines.nothing if donate else",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
         "the claim of a repeated step made after the writes",
-        "plan.step(*arrays, donation.claim)",
-        "plan.step(*arrays, _engines.nothing)",
+        "plan.step(*arrays, donation.claim if donate else",
+        "plan.step(*arrays, _engines.nothing if donate else",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
