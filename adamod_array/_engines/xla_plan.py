@@ -88,4 +88,4 @@ def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...] | None:
     rates_are_known = all(isinstance(x, float) for pair in scalars.rates for x in pair if x is not None)
     if not rates_are_known or any(map(is_tracer, scalars.coefficients)):
         return None
-    return donate, scalars.has_decay, scalars.rate_index
+    return donate, scalars.has_decay  # which leaf has which rate is an argument

@@ -547,6 +547,30 @@ MODES = [
     ),
 ]
 
+XLA_PLAN = [
+    Mutant(
+        "gradients of other dtypes",
+        "and [*map(_aval, grads)] == avals",
+        "",
+        jax("jax_plan", "errors or other_gradients"),
+    ),
+    Mutant("arrays of other frameworks", "{*map(type, grads)} == classes", "True", jax("jax_plan", "errors")),
+    Mutant("arrays that were deleted", "and not any(map(_is_deleted, arrays))", "", jax("jax_plan", "errors")),
+    Mutant(
+        "a gradient that is given away with what is written",
+        "and (not donate or len({*map(id, arrays)}) == len(arrays))",
+        "",
+        jax("jax_plan", "other_gradients"),
+    ),
+    Mutant(
+        "a fresh step by the program of a donated one",
+        "return donate, scalars.has_decay",
+        "return scalars.has_decay, scalars.has_decay",
+        jax("jax_plan", "in_turn"),
+    ),
+    Mutant("a claim after the buffers were given away", "        claim()\n", "", jax("interrupts", "two_threads")),
+]
+
 ON_IMPORT = [
     Mutant(
         "nothing done after an import",
@@ -985,6 +1009,7 @@ MUTANTS: Mutants = {
     f"{PROGRAM}/render.py": RENDER,
     f"{PROGRAM}/numba_source.py": NUMBA_SOURCE,
     f"{PROGRAM}/evaluate.py": EVALUATE,
+    f"{ENGINES}/xla_plan.py": XLA_PLAN,
     f"{ENGINES}/eager.py": EAGER,
     f"{ENGINES}/torch.py": TORCH,
     f"{ENGINES}/torch_lists.py": TORCH_LISTS,
