@@ -26,18 +26,24 @@ def contained(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
         if torch is not None and torch.compiler.is_compiling():  # into a graph, which no interrupt enters
             return function(*args, **kwargs)
         gradients = torch is not None and torch.is_grad_enabled()
-        wide = jax is not None and jax.config.jax_enable_x64
+        width = _width(jax)
+        wide = None if width is None else width.get_local()
         try:  # NumPy's modes are a part of the context
             return contextvars.copy_context().run(function, *args, **kwargs)
         except BaseException:
-            _restore(torch, gradients, jax, wide)
+            if torch is not None and torch.is_grad_enabled() != gradients:
+                torch.set_grad_enabled(gradients)
+            if width is not None:
+                width.set_local(wide)
             raise
 
     return call
 
 
-def _restore(torch: Any, gradients: bool, jax: Any, wide: bool) -> None:
-    if torch is not None and torch.is_grad_enabled() != gradients:
-        torch.set_grad_enabled(gradients)
-    if jax is not None and jax.config.jax_enable_x64 != wide:
-        jax.enable_x64(wide).__enter__()  # a value of this thread's alone is set by a context only
+def _width(jax: Any) -> Any:
+    """Return what knows whether JAX's arrays may be wide in this thread, which may have no value of its own.
+
+    The object is public, and the methods asked for here are not documented: None where they are gone.
+    """
+    width = getattr(jax, "enable_x64", None)
+    return width if hasattr(width, "get_local") and hasattr(width, "set_local") else None

@@ -80,7 +80,7 @@ def modes() -> list[Any]:
     if "jax" in sys.modules:
         import jax
 
-        found += [jax.config.jax_enable_x64, jax.config.jax_default_device]
+        found += [jax.config.jax_enable_x64, jax.enable_x64.get_local(), jax.config.jax_default_device]
     return found
 
 

@@ -541,7 +541,7 @@ MODES = [
     ),
     Mutant(
         "JAX's mode of an interrupt",
-        "jax.enable_x64(wide).__enter__()",
+        "width.set_local(wide)",
         "pass",
         jax("modes", "interrupt"),
     ),
