@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from adamod_array._coefficients import coefficients_at
 from adamod_array._leaves import Leaves
@@ -16,6 +20,9 @@ from adamod_array._tree import Tree, path
 
 Row = tuple[Any, Any, tuple[Any, ...]]
 """Learning rate, decay factor (None where there is no decay), and the coefficients of the step."""
+
+_CODE = {"float32": "f", "float64": "d"}
+"""What Python's arrays call the compute dtypes."""
 
 
 def arguments(lr: Any, decay: Any, coefficients: Sequence[Any]) -> tuple[Any, ...]:
@@ -109,6 +116,12 @@ class Scalars:
         if not decay:
             return [arguments(lr, None, rest) for lr, _ in self.rates]
         return [arguments(lr, 1.0 if factor is None else factor, rest) for lr, factor in self.rates]
+
+    def table(self, decay: bool, constants: tuple[float, ...], dtype: str) -> np.ndarray[Any, Any]:
+        """Return :meth:`rows` as a table, rounded once; C makes what is too large for float32 infinite, in silence."""
+        rows = self.rows(decay, constants)
+        rounded = array(_CODE[dtype], itertools.chain.from_iterable(rows))
+        return np.frombuffer(rounded, dtype).reshape(len(rows), -1)
 
 
 def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:

@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import threading
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -48,8 +47,6 @@ class _Pool:
 
 
 _pool = _Pool()
-_CODE = {"float32": "f", "float64": "d"}
-"""What Python's arrays call the compute dtypes."""
 
 _PATIENCE = 8
 """After so many misses in a row a plan is not repeated any more."""
@@ -121,7 +118,7 @@ class Plan:
         """Step the leaves of the kernels, whose arrays are at these addresses, after all that can fail."""
         if not grads:
             return columns
-        rows = [self._rows(group, scalars) for group in self.groups]
+        rows = [scalars.table(self.key[1], group.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if self.key[0]:
             copies = self._copies(namespace, grads, columns, addresses)
@@ -139,12 +136,6 @@ class Plan:
                 group.kernel(table, *group.layout, row)
         del copies
         return columns
-
-    def _rows(self, group: _Group, scalars: Scalars) -> Any:
-        """Return a group's scalars, rounded once; C makes what is too large for float32 infinite without a warning."""
-        rows = scalars.rows(self.key[1], group.constants)
-        rounded = array(_CODE[group.compute], chain.from_iterable(rows))
-        return np.frombuffer(rounded, group.compute).reshape(len(rows), -1)
 
     def _spans(self, addresses: Any) -> tuple[bytes, Any, Any, bool]:
         """Return ``spans`` of what a donated step writes."""
