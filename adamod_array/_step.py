@@ -216,7 +216,7 @@ def _stepped(
     inputs = _engines.StepInputs(leaves.method, namespace, scalars, gradients, leaves.columns, claim=claim)
     if len(there) < len(gradients):
         inputs = inputs.subset(there)
-    keeps_plan = uniform and not others
+    keeps_plan = uniform and len(there) == len(gradients)  # a place of None has no array that could be like the last
     inputs.plan = leaves.plan if keeps_plan else None
     try:
         columns = _engines.run(inputs, donate)

@@ -131,11 +131,14 @@ def test_none_stands_for_what_is_not_optimized(backend: Backend) -> None:
     state = adamod_init(params, weight_decay=0.1)
     assert state.slots["s"]["frozen"] is None
     assert state.slots["s"]["more"][0] is None
-    for donate in (False, True):
+    alone = adamod_init([a, c], weight_decay=0.1)
+    for donate in (False, False, False, True, True, True):  # the later ones of each know the arrays again
         state = adamod_step(state, params, donate=donate)
+        alone = adamod_step(alone, [a, c])
         assert state.params["frozen"] is None
         assert state.params["more"][0] is None
         assert state.slots["m"]["more"][0] is None
+        assert_same(backend, [state.params["w"], state.params["more"][1]], alone.params)
 
 
 def test_an_empty_tree_only_counts(backend: Backend) -> None:

@@ -84,21 +84,27 @@ STEP = [
     ),
     Mutant(
         "a plan used for other leaves",
-        "keeps_plan = uniform and not others",
+        "keeps_plan = uniform and len(there) == len(gradients)",
         "keeps_plan = uniform",
         numpy("step", "other_leaves_may_lack"),
     ),
     Mutant(
         "a plan used for gradients of another layout",
         "inputs.plan = leaves.plan if keeps_plan else None",
-        "inputs.plan = leaves.plan if not others else None",
+        "inputs.plan = leaves.plan if len(there) == len(gradients) else None",
         numpy("donate", "arrays_that_became_others"),
     ),
     Mutant(
         "a plan kept after gradients of another layout",
         "new.plan = inputs.plan if keeps_plan else None",
-        "new.plan = inputs.plan if not others else None",
+        "new.plan = inputs.plan if len(there) == len(gradients) else None",
         kernels("made_for"),
+    ),
+    Mutant(
+        "a plan kept for a tree with a place of None",
+        "keeps_plan = uniform and len(there) == len(gradients)",
+        "keeps_plan = uniform and not others",
+        jax("tree", "none_stands_for"),
     ),
     Mutant(
         "holds not shared after a step without some gradients",
