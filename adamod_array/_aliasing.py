@@ -33,11 +33,11 @@ def writable(namespace: Namespace, written: list[Named], others: list[Named]) ->
     for x, path in written:
         if namespace.name == "numpy" and not x.flags.writeable:
             raise ValueError(f"{path()} is read-only and cannot be donated: step without donate, or from a copy")
-        if (span := _span(namespace, x)) is not None:
+        if (own := span(namespace, x)) is not None:
             if _overlaps_itself(namespace, x):
                 raise ValueError(f"{path()} repeats elements (a broadcast view, a sliding window): donate a copy")
-            spans.append((*span, x, path, True))
-    spans += [(*span, x, path, False) for x, path in others if (span := _span(namespace, x)) is not None]
+            spans.append((*own, x, path, True))
+    spans += [(*own, x, path, False) for x, path in others if (own := span(namespace, x)) is not None]
     spans.sort(key=lambda each: each[0])
     open_spans: list[Any] = []
     for each in spans:
@@ -55,12 +55,12 @@ def overlapping(namespace: Namespace, grads: Sequence[Any], params: Sequence[Any
     A step reads and writes element by element, so a gradient may be its own parameter. It may not
     be another's (the gradient of x * y with respect to x is y): that one may be written first.
     """
-    spans = sorted([(*span, i) for i, x in enumerate(written) if (span := _span(namespace, x))])
+    spans = sorted([(*own, i) for i, x in enumerate(written) if (own := span(namespace, x))])
     starts, ends = [low for low, _, _ in spans], list(itertools.accumulate([high for _, high, _ in spans], max))
     clashes = set()
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
-        own = _span(namespace, g)
-        if own is None or (own == _span(namespace, p) and namespace.layout(g) == namespace.layout(p)):
+        own = span(namespace, g)
+        if own is None or (own == span(namespace, p) and namespace.layout(g) == namespace.layout(p)):
             continue
         k = bisect.bisect_left(starts, own[1])
         while k > 0 and ends[k - 1] > own[0] and i not in clashes:
@@ -82,7 +82,7 @@ def _overlaps_itself(namespace: Namespace, x: Any) -> bool:
     return False
 
 
-def _span(namespace: Namespace, x: Any) -> tuple[int, int] | None:
+def span(namespace: Namespace, x: Any) -> tuple[int, int] | None:
     """Return the first address and the one after the last; None of what has no memory that a step would write.
 
     Of arrays that a framework alone can find (JAX's, DTensors, fakes), their identity stands for it.

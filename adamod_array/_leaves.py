@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from adamod_array._method import Method, check_slots
 from adamod_array._namespace import Namespace, dtype_name, framework, has_tracers, is_complex, is_tracer, namespace_of
 from adamod_array._program.trace import slot_is_complex
 from adamod_array._tree import Tree
+
+if TYPE_CHECKING:
+    from adamod_array._part import Part
 
 
 @dataclass
@@ -33,7 +36,9 @@ class Leaves:
     leaf_indices: Tree = None
     """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
-    """What the engine worked out about them."""
+    """What the engine worked out about those that had a gradient."""
+    part: Part | None = None
+    """Which these were; None of all."""
     tokens: _hold.Tokens = field(default_factory=dict)
     """For the arrays that users have got."""
 
@@ -92,9 +97,11 @@ class Leaves:
             return torch.utils._pytree.tree_map(lambda i: leaves[i], self.leaf_indices)
         return _tree.unflatten(self.spec, leaves)
 
-    def renewed(self, columns: list[list[Any]]) -> Leaves:
-        """Return the leaves of a step's results, which lie as these do."""
-        return Leaves(self.method, self.spec, columns, self.namespace, self.layouts, self.leaf_indices, self.plan)
+    def renewed(self, columns: list[list[Any]], part: Part | None = None) -> Leaves:
+        """Return the leaves after a step of this part, which lie as these do."""
+        whole = columns if part is None else part.put(columns, self.columns)
+        known = self.layouts, self.leaf_indices, self.plan, self.part
+        return Leaves(self.method, self.spec, whole, self.namespace, *known)
 
     def take_tokens(self, others: Leaves) -> None:
         """Take the tokens of the arrays that other leaves hold, too."""

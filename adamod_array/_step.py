@@ -24,6 +24,7 @@ from adamod_array._namespace import (
     is_complex,
     narrows,
 )
+from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
 from adamod_array._scalars import Scalars
@@ -178,24 +179,32 @@ def _repeated(
     leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], scalars: Scalars, donate: bool
 ) -> tuple[Leaves, Holds] | None:
     """Step arrays that lie as those of the last step did, which were checked; None where one does not."""
-    plan = leaves.plan
-    if not _engines.can_repeat(plan) or not plan.fits(scalars, donate):
+    plan, part, columns, namespace = leaves.plan, leaves.part, leaves.columns, leaves.namespace
+    if namespace is None or not _engines.can_repeat(plan):
         return None
-    addresses = plan.match([*gradients, *itertools.chain(*leaves.columns)], donate)
+    others = None
+    if part is not None:
+        others = part.find(namespace, gradients, columns)
+        if others is None:
+            return None
+        (gradients,), columns, scalars = part.columns([gradients]), part.columns(columns), scalars.subset(part.stepped)
+    if not plan.fits(scalars, donate):
+        return None
+    addresses = plan.match([*gradients, *itertools.chain(*columns)], donate, others)
     if addresses is None:
         return None
-    arrays = leaves.namespace, gradients, leaves.columns, addresses, scalars
-    donation = Donation(holds, t)
+    donation = Donation(holds, t, None if part is None else part.stepped)
+    claim = donation.claim if donate else _engines.nothing
     try:
-        columns = plan.step(*arrays, donation.claim if donate else _engines.nothing)
+        new = plan.step(namespace, gradients, columns, addresses, scalars, claim)
     except BaseException:
         _fail(leaves, holds, donation, donate)
         raise
-    new = leaves if columns is leaves.columns else leaves.renewed(columns)
-    if donate:
-        return new, donation.finish()
-    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
-    return new, {Hold(): None}
+    if new is not columns:
+        leaves, before = leaves.renewed(new, part), leaves
+        if part is not None:  # else all arrays are new
+            leaves.take_tokens(before)
+    return leaves, _held(holds, donation, donate, part)
 
 
 def _stepped(
@@ -208,34 +217,33 @@ def _stepped(
     there, uniform = leaves.checked(gradients, grads)
     if namespace is None or not there:
         return leaves, holds
-    others = [i for i in {*range(len(gradients))}.difference(there) if leaves.params[i] is not None]
+    part = Part.of(leaves.params, there)
     donation = Donation(holds, t, there)
     if donate and not (namespace.name == "jax" and leaves.are_distinct()):
-        _aliasing.writable(namespace, leaves.named(there), leaves.named(others))
+        _aliasing.writable(namespace, leaves.named(there), leaves.named([] if part is None else part.others))
     claim = donation.claim if donate else _engines.nothing
     inputs = _engines.StepInputs(leaves.method, namespace, scalars, gradients, leaves.columns, claim=claim)
-    if len(there) < len(gradients):
-        inputs = inputs.subset(there)
-    keeps_plan = uniform and len(there) == len(gradients)  # a place of None has no array that could be like the last
-    inputs.plan = leaves.plan if keeps_plan else None
+    if part is not None:
+        inputs = inputs.subset(part.stepped)
+        part.remember(namespace, leaves.columns)
+    inputs.plan = leaves.plan if uniform and part == leaves.part else None
     try:
         columns = _engines.run(inputs, donate)
     except BaseException:
         _fail(leaves, holds, donation, donate)
         raise
-    if len(there) < len(gradients):
-        whole = [[*xs] for xs in leaves.columns]
-        for xs, results in zip(whole, columns, strict=True):
-            for i, x in zip(there, results, strict=True):
-                xs[i] = x
-        columns = whole
-    new = leaves.renewed(columns)
-    new.plan = inputs.plan if keeps_plan else None
+    new = leaves.renewed(columns, part)
+    new.plan, new.part = (inputs.plan, part) if uniform else (None, None)
     new.take_tokens(leaves)
+    return new, _held(holds, donation, donate, part)
+
+
+def _held(holds: Holds, donation: Donation, donate: bool, part: Part | None) -> Holds:
+    """Return the holds of the new state."""
     if donate:
-        return new, donation.finish()
-    _hold.raise_if_spent(holds)
-    return new, _hold.shared(holds, there, others)
+        return donation.finish()
+    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
+    return {Hold(): None} if part is None else _hold.shared(holds, part.stepped, part.others)
 
 
 def _fail(leaves: Leaves, holds: Holds, donation: Donation, donate: bool) -> None:

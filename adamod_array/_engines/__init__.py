@@ -100,6 +100,16 @@ def can_repeat(plan: Any) -> bool:
     return _choice.get() in ("auto", "numba")
 
 
+def signatures_of(arrays: list[Any], nbytes: Any) -> Any:
+    """Return what will know arrays again that are only read, and say where they are; None where nothing can."""
+    return _module("signatures").signatures_of(arrays, len(arrays), nbytes) if numba_kernels() is not None else None
+
+
+def addresses_of(framework: str, arrays: list[Any]) -> Any:
+    """Return where the data of each array is."""
+    return _module("signatures").addresses_of(framework, arrays)
+
+
 @functools.cache
 def _module(name: str) -> Any:
     return late(f"{__name__}.{name}")

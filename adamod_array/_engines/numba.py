@@ -92,11 +92,18 @@ class Plan:
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
     whether no two of them share memory."""
 
-    def match(self, arrays: list[Any], donate: bool) -> Any:
-        """Return the addresses of arrays like those of the last step; None where one is not, or may not be written."""
+    def match(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
+        """Return the addresses of arrays like those of the last step; None where one is not, or may not be written.
+
+        ``others`` are the addresses and sizes of what a donated step may not touch.
+        """
         addresses = self.signatures.match(arrays, donate)
         self.misses = 0 if addresses is not None else self.misses + 1
-        return addresses if addresses is None or not donate or self._spans(addresses)[3] else None
+        if addresses is not None and donate:
+            _, starts, ends, are_apart = self._spans(addresses)
+            if not are_apart or (others is not None and meet(*others, starts, ends)):
+                return None
+        return addresses
 
     def remember(self, arrays: list[Any]) -> None:
         """Take arrays for those that the next step will find."""

@@ -28,9 +28,9 @@ class Plan:
         """Return what knows the tensors of the last step again; None where the next must be checked one by one."""
         return self.inner.signatures if self.engine == "numba" and self.inner is not None else None
 
-    def match(self, arrays: list[Any], donate: bool) -> Any:
+    def match(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
         """Return the addresses of tensors like those of the last step, or None."""
-        return self.inner.match(arrays, donate)
+        return self.inner.match(arrays, donate, others)
 
     def fits(self, scalars: Scalars, donate: bool) -> bool:
         """Return whether it is the plan for these scalars."""

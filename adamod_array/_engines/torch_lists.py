@@ -51,7 +51,7 @@ class Plan:
     decay: tuple[bool, ...]
     groups: list[_Group]
     disjoint: list[int] | None = None
-    """Addresses of gradients for which the overlap check passed; while they do not change it is skipped."""
+    """Addresses of all tensors for which the overlap check passed; while they do not change it is skipped."""
 
 
 def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:
@@ -148,7 +148,7 @@ def _chunks(inputs: StepInputs, leaves: list[int], size: int) -> list[list[int]]
 
 def _disjoint(inputs: StepInputs, plan: Plan) -> list[Any]:
     """Return the gradients, copied where they share memory with a tensor that may be written before they are read."""
-    addresses = [g.data_ptr() for g in inputs.grads]
+    addresses = [x.data_ptr() for x in (*inputs.grads, *inputs.written)]
     if addresses == plan.disjoint:
         return inputs.grads
     grads = disjoint(inputs)

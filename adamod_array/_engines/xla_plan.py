@@ -45,7 +45,7 @@ class Plan:
         """Return whether it is the plan for these scalars."""
         return self.key is not None and self.key == key_of(scalars, donate)
 
-    def match(self, arrays: list[Any], donate: bool) -> Any:
+    def match(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
         """Return something where the gradients are like those of the last step, and no array stands in two places.
 
         JAX's arrays do not change, and the others are what the program returned: they may only have been deleted.

@@ -60,56 +60,62 @@ STEP = [
     Mutant("modes that are not contained", "@contained\ndef _take_step", "def _take_step", numpy("faults", "any_line")),
     Mutant(
         "a rule may donate the state of a fresh step",
-        "    _hold.raise_if_spent(holds)\n    return new, _hold.shared",
-        "    return new, _hold.shared",
+        "    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile\n    return {",
+        "    return {",
         numpy("hold", "a_rule_that_donates"),
     ),
     Mutant(
         "the claim made after the writes",
-        "claim = donation.claim if donate else",
-        "claim = _engines.nothing if donate else",
+        "leaves.columns, claim=claim)",
+        "leaves.columns)",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
         "the claim of a repeated step made after the writes",
-        "plan.step(*arrays, donation.claim if donate else",
-        "plan.step(*arrays, _engines.nothing if donate else",
+        "addresses, scalars, claim)",
+        "addresses, scalars, _engines.nothing)",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
         "memory shared with leaves that are not stepped",
-        "leaves.named(others))",
-        "[])",
+        "[] if part is None else part.others",
+        "[]",
         numpy("hold", "shares_memory_with_one_that_is_not_stepped"),
     ),
     Mutant(
         "a plan used for other leaves",
-        "keeps_plan = uniform and len(there) == len(gradients)",
-        "keeps_plan = uniform",
-        numpy("step", "other_leaves_may_lack"),
+        "uniform and part == leaves.part else",
+        "uniform else",
+        numpy("part", "parts_in_turn"),
     ),
     Mutant(
         "a plan used for gradients of another layout",
-        "inputs.plan = leaves.plan if keeps_plan else None",
-        "inputs.plan = leaves.plan if len(there) == len(gradients) else None",
+        "uniform and part == leaves.part else",
+        "part == leaves.part else",
         numpy("donate", "arrays_that_became_others"),
     ),
     Mutant(
         "a plan kept after gradients of another layout",
-        "new.plan = inputs.plan if keeps_plan else None",
-        "new.plan = inputs.plan if len(there) == len(gradients) else None",
+        "(inputs.plan, part) if uniform else (None, None)",
+        "inputs.plan, part",
         kernels("made_for"),
     ),
     Mutant(
-        "a plan kept for a tree with a place of None",
-        "keeps_plan = uniform and len(there) == len(gradients)",
-        "keeps_plan = uniform and not others",
-        jax("tree", "none_stands_for"),
+        "the scalars of the whole tree given to a part",
+        "scalars.subset(part.stepped)",
+        "scalars",
+        jax("part", "parts_in_turn"),
+    ),
+    Mutant(
+        "arrays that a part keeps forgotten",
+        "leaves.take_tokens(before)",
+        "pass",
+        numpy("part", "first_state_is_gone"),
     ),
     Mutant(
         "holds not shared after a step without some gradients",
-        "_hold.shared(holds, there, others)",
-        "_hold.shared(holds, there, [])",
+        "_hold.shared(holds, part.stepped, part.others)",
+        "_hold.shared(holds, part.stepped, [])",
         numpy("hold", "a_state_that_shares_a_leaf"),
     ),
     Mutant(
@@ -117,12 +123,6 @@ STEP = [
         "    new.take_tokens(leaves)\n",
         "",
         numpy("hold", "arrays_of_a_state_that_is_gone"),
-    ),
-    Mutant(
-        "holds on what is no array",
-        " if leaves.params[i] is not None]",
-        "]",
-        numpy("hold", "spent_alone"),
     ),
     Mutant(
         "arrays that changed are not checked again",
@@ -215,6 +215,19 @@ LEAVES = [
         "pass",
         numpy("hold", "states_of_the_same_arrays"),
     ),
+]
+
+PART = [
+    Mutant("holds on what is no array", " if params[i] is not None])", "])", numpy("hold", "spent_alone")),
+    Mutant("gradients of other leaves", "!= self.stepped:", "!= self.stepped and False:", jax("part", "parts_in_turn")),
+    Mutant("others that were deleted", "any(x.is_deleted() for x in arrays)", "False", jax("part", "were_deleted")),
+    Mutant(
+        "others that changed",
+        "None if addresses is None else (addresses + offsets, nbytes)",
+        "_NOWHERE",
+        torch("part", "do_not_fit_any_more or tied_meanwhile"),
+    ),
+    Mutant("how far others reach", "ends - starts)", "ends - ends)", torch("part", "tied_meanwhile")),
 ]
 
 HOLD = [
@@ -335,8 +348,8 @@ ALIASING = [
     ),
     Mutant(
         "a gradient at its parameter's address in another order",
-        "own == _span(namespace, p) and namespace.layout(g) == namespace.layout(p)",
-        "own == _span(namespace, p)",
+        "own == span(namespace, p) and namespace.layout(g) == namespace.layout(p)",
+        "own == span(namespace, p)",
         cupy("donate", "a_view_of_its_parameter"),
     ),
     Mutant(
@@ -609,9 +622,15 @@ NUMBA_MEMORY = [
 
 NUMBA = [
     Mutant(
+        "memory shared with leaves that are not stepped",
+        "(others is not None and meet(*others, starts, ends))",
+        "False",
+        torch("part", "tied_meanwhile"),
+    ),
+    Mutant(
         "two parameters of one memory",
-        "addresses if addresses is None or not donate or self._spans(addresses)[3] else None",
-        "addresses",
+        "if not are_apart or (",
+        "if (",
         torch("changed", "became_another_one"),
     ),
     Mutant(
@@ -996,6 +1015,7 @@ NUMBA_CACHE = [
 MUTANTS: Mutants = {
     f"{PACKAGE}/_step.py": STEP,
     f"{PACKAGE}/_leaves.py": LEAVES,
+    f"{PACKAGE}/_part.py": PART,
     f"{PACKAGE}/_hold.py": HOLD,
     f"{PACKAGE}/_state.py": STATE,
     f"{PACKAGE}/_aliasing.py": ALIASING,

@@ -1,0 +1,77 @@
+"""The part of a tree that a step takes, where some leaves are None or have no gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from adamod_array import _aliasing, _engines
+from adamod_array._namespace import Namespace
+
+Columns = list[list[Any]]
+
+Spans = tuple[Any, Any]
+"""Where some memory begins, and how many bytes it has; two arrays of int64."""
+
+
+@dataclass
+class Part:
+    """The leaves that have a gradient, and those that the step leaves as they are; places of None are in neither."""
+
+    stepped: list[int]
+    others: list[int]
+    _look: Any = field(default=None, compare=False)
+    """Knows the arrays of the others again, and how their memory lies around their addresses."""
+
+    @staticmethod
+    def of(params: list[Any], stepped: list[int]) -> Part | None:
+        """Return the part of a tree; None of all of it."""
+        if len(stepped) == len(params):
+            return None
+        others = sorted({*range(len(params))}.difference(stepped))
+        return Part(stepped, [i for i in others if params[i] is not None])
+
+    def columns(self, whole: Columns) -> Columns:
+        """Return the columns of the leaves that are stepped."""
+        return [[xs[i] for i in self.stepped] for xs in whole]
+
+    def put(self, new: Columns, whole: Columns) -> Columns:
+        """Return the whole columns, with new arrays in the places of those that were stepped."""
+        result = [[*xs] for xs in whole]
+        for xs, arrays in zip(result, new, strict=True):
+            for i, x in zip(self.stepped, arrays, strict=True):
+                xs[i] = x
+        return result
+
+    def remember(self, namespace: Namespace, whole: Columns) -> None:
+        """Take the arrays of the others for those that the next step will find."""
+        arrays = self._left(whole)
+        if arrays and namespace.name in ("numpy", "torch"):
+            addresses = _engines.addresses_of(namespace.name, arrays)
+            pairs = [_aliasing.span(namespace, x) or (a, a) for x, a in zip(arrays, addresses, strict=True)]
+            starts, ends = np.asarray(pairs, np.int64).T
+            signatures = _engines.signatures_of(arrays, ends - addresses)
+            self._look = None if signatures is None else (signatures, starts - addresses, ends - starts)
+
+    def find(self, namespace: Namespace, gradients: list[Any], whole: Columns) -> Spans | None:
+        """Return where the others are, if the same leaves have a gradient and the others are as they were."""
+        if [i for i, g in enumerate(gradients) if g is not None] != self.stepped:
+            return None
+        arrays = self._left(whole)
+        if namespace.name == "jax":
+            return None if any(x.is_deleted() for x in arrays) else _NOWHERE
+        if not arrays:
+            return _NOWHERE
+        if self._look is None:
+            return None
+        signatures, offsets, nbytes = self._look
+        addresses = signatures.match(arrays, False)
+        return None if addresses is None else (addresses + offsets, nbytes)
+
+    def _left(self, whole: Columns) -> list[Any]:
+        return [xs[i] for xs in whole for i in self.others]
+
+
+_NOWHERE: Spans = np.zeros(0, np.int64), np.zeros(0, np.int64)
