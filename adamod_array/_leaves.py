@@ -13,7 +13,8 @@ import numpy as np
 from adamod_array import _check, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
-from adamod_array._method import Method, check_slots
+from adamod_array._method import Method
+from adamod_array._methods import Methods, method_of, methods_of
 from adamod_array._namespace import Namespace, dtype_name, framework, has_tracers, is_complex, is_tracer, namespace_of
 from adamod_array._program.trace import slot_is_complex
 from adamod_array._tree import Tree
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class Leaves:
     """Parameters and slots as columns; the next step looks whether they changed, and at its gradients."""
 
-    method: Method
+    method: Method | Methods
     spec: Any
     columns: list[list[Any]]
     """The parameters, then each slot in the order of ``method.slots``."""
@@ -43,7 +44,7 @@ class Leaves:
     """For the arrays that users have got."""
 
     @staticmethod
-    def of(method: Method, params: Tree, slots: dict[str, Tree]) -> Leaves:
+    def of(method: Any, params: Tree, slots: dict[str, Tree]) -> Leaves:
         """Return the leaves of trees that were put together elsewhere (by JAX, pickle or a user), checked.
 
         Raises
@@ -51,10 +52,10 @@ class Leaves:
         TypeError, ValueError
             Something is no array, or does not fit its parameter.
         """
-        check_slots(method)
+        leaves, spec = _tree.flatten(params)
+        method = methods_of(method, spec, leaves)
         if set(slots) != set(method.slots):
             raise TypeError(f"the state keeps {tuple(slots)} and is not one of {method}")
-        leaves, spec = _tree.flatten(params)
         namespace = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
         columns = []
         for k, name in enumerate(method.slots):  # their order decides; JAX sorts the keys of a dict
@@ -63,13 +64,13 @@ class Leaves:
             for i, (p, x) in enumerate(zip(leaves, columns[-1], strict=True)):
                 if p is not None and namespace is not None:
                     _check_leaf(namespace, p, x, spec, i, tree, root)
-                    if is_complex(p) and not is_complex(x) and slot_is_complex(method, k):
+                    if is_complex(p) and not is_complex(x) and slot_is_complex(method_of(method, i), k):
                         what = f"complex like its parameter ({dtype_name(p)}), got {dtype_name(x)}"
                         raise TypeError(f"{_tree.path(spec, root, i)} must be {what}")
         return Leaves.laid_out(method, spec, [leaves, *columns], namespace)
 
     @staticmethod
-    def laid_out(method: Method, spec: Any, columns: list[list[Any]], namespace: Any) -> Leaves:
+    def laid_out(method: Method | Methods, spec: Any, columns: list[list[Any]], namespace: Any) -> Leaves:
         """Return the leaves of arrays that fit together, with their layouts as they are now."""
         layouts = [[None if namespace is None or x is None else namespace.layout(x) for x in xs] for xs in columns]
         leaf_indices = _tree.leaf_indices(spec) if namespace is not None and namespace.name == "torch" else None

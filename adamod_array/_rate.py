@@ -110,9 +110,14 @@ def decay_rate(value: Tree, spec: Any = None, params: Sequence[Any] = ()) -> Any
     """Check weight decay as :func:`constant_rate` checks a rate: numbers only."""
     kept = constant_rate(value, spec, params, "weight_decay")
     for each in kept if isinstance(kept, tuple) else (kept,):
-        if callable(each):
-            raise TypeError(f"weight_decay must be a number, got {each!r}; it follows the schedule of lr already")
+        refuse_schedule(each, lambda: "weight_decay")
     return kept
+
+
+def refuse_schedule(value: Any, what: Callable[[], str]) -> None:
+    """Check that weight decay is no schedule."""
+    if is_schedule(value):
+        raise TypeError(f"{what()} must be a number, got {value!r}; it follows the schedule of lr already")
 
 
 def step_count(value: Any) -> Any:

@@ -9,6 +9,7 @@ import optree
 
 from adamod_array import schedules
 from adamod_array._method import Method
+from adamod_array._methods import Methods
 from adamod_array._namespace import know
 from adamod_array._on_import import on_import
 from adamod_array._rate import PerLeaf, is_settled
@@ -27,7 +28,7 @@ def _children(state: State) -> tuple[Any, ...]:
 
 
 def _static(state: State) -> tuple[Any, ...]:
-    if not (is_settled(state.lr) and is_settled(state.weight_decay)):
+    if not (is_settled(state.lr) and is_settled(state.weight_decay) and isinstance(state.method, (Method, Methods))):
         state.resolved()  # a tree of rates cannot be hashed
     return state.method, state.lr, state.weight_decay
 
@@ -71,7 +72,7 @@ def _with_torch(torch: Any) -> None:
         torch.utils._pytree.register_pytree_node(State, flatten, unflatten, serialized_type_name=name)
     classes = [x for x in vars(schedules).values() if isinstance(x, type) and issubclass(x, schedules.Schedule)]
     if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals([State, PerLeaf, *METHODS, *classes])
+        torch.serialization.add_safe_globals([State, PerLeaf, Methods, *METHODS, *classes])
 
 
 def _with_flax(serialization: Any) -> None:

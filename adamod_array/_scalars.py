@@ -14,12 +14,17 @@ import numpy as np
 from adamod_array._coefficients import coefficients_at
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method
-from adamod_array._namespace import Namespace
-from adamod_array._rate import as_rate, is_schedule, is_single, spread
+from adamod_array._methods import Methods
+from adamod_array._namespace import REAL_DTYPE, Namespace
+from adamod_array._program.trace import constants, trace
+from adamod_array._rate import PerLeaf, as_rate, is_schedule, is_single, refuse_schedule, spread
 from adamod_array._tree import Tree, path
 
 Row = tuple[Any, Any, tuple[Any, ...]]
 """Learning rate, decay factor (None where there is no decay), and the coefficients of the step."""
+
+Overrides = tuple[Tree | None, Tree | None]
+"""A step's own learning rate and weight decay, where it has one."""
 
 _CODE = {"float32": "f", "float64": "d"}
 """What Python's arrays call the compute dtypes."""
@@ -31,59 +36,86 @@ def arguments(lr: Any, decay: Any, coefficients: Sequence[Any]) -> tuple[Any, ..
 
 
 class Scalars:
-    """Rates, decay factors and coefficients of one step, in double precision until an engine asks for them rounded.
+    """Rates, decay factors, coefficients and constants of one step, in double precision until an engine asks for them.
 
     Parameters
     ----------
     rates : sequence of (learning rate, decay factor or None)
-        The distinct ones.
+        Of each row, of which no two are alike.
     rate_index : tuple of int
-        Which of them each leaf has.
-    coefficients : tuple
-        Those of the method, the same for every leaf.
+        The row of each leaf.
+    methods : tuple of Method
+        The distinct ones.
+    method_index : tuple of int
+        The method of each row.
+    coefficients : sequence of tuple
+        Those of each method.
     """
 
     def __init__(
-        self, rates: Sequence[tuple[Any, Any]], rate_index: tuple[int, ...], coefficients: tuple[Any, ...]
+        self,
+        rates: Sequence[tuple[Any, Any]],
+        rate_index: tuple[int, ...],
+        methods: tuple[Method, ...],
+        method_index: tuple[int, ...],
+        coefficients: Sequence[tuple[Any, ...]],
     ) -> None:
         self.rates, self.rate_index, self.coefficients = rates, rate_index, coefficients
+        self.methods, self.method_index = methods, method_index
         self._rounded: dict[Any, Row] = {}
 
     @classmethod
-    def at(cls, t: Any, method: Method, lr: Any, override: Tree | None, weight_decay: Any, leaves: Leaves) -> Scalars:
-        """Return the scalars of step ``t``; ``lr`` and ``weight_decay`` are a state's, ``override`` a step's own rate.
+    def at(
+        cls,
+        t: Any,
+        method: Method | Methods,
+        lr: Any,
+        weight_decay: Any,
+        leaves: Leaves,
+        overrides: Overrides = (None, None),
+    ) -> Scalars:
+        """Return the scalars of step ``t``; ``lr`` and ``weight_decay`` are a state's, ``overrides`` a step's own.
 
         The decay factor is ``1 - lr * weight_decay``, or None where there is no decay.
 
         Raises
         ------
         TypeError, ValueError
-            A rate is no number, negative or not finite, or ``override`` is no tree prefix of the parameters.
+            A rate is no number, negative or not finite, or an override is no tree prefix of the parameters.
         """
         spec, beside = leaves.spec, "" if leaves.namespace is None else leaves.namespace.name
-        if override is not None:
-            lr = override if is_single(override, spec) else spread(override, spec, leaves.params, "lr")
-        coefficients = coefficients_at(method, t)
+        lr, weight_decay = (
+            kept if own is None else own if is_single(own, spec) else spread(own, spec, leaves.params, what)
+            for what, kept, own in zip(("lr", "weight_decay"), (lr, weight_decay), overrides, strict=True)
+        )
         n = spec.num_leaves
-        if not isinstance(lr, tuple) and not isinstance(weight_decay, tuple):
-            return cls([_with_decay(_read(lr, t, lambda: "lr", beside), weight_decay)], (0,) * n, coefficients)
-        lrs = lr if isinstance(lr, tuple) else (lr,) * n
-        decays = weight_decay if isinstance(weight_decay, tuple) else (weight_decay,) * n
-        rows: dict[tuple[int, float], int] = {}
+        if isinstance(method, Method) and not isinstance(lr, PerLeaf) and not isinstance(weight_decay, PerLeaf):
+            rate = _read(lr, t, lambda: "lr", beside)
+            pair = _with_decay(rate, _read_decay(weight_decay, lambda: "weight_decay", beside))
+            return cls([pair], (0,) * n, (method,), (0,), [coefficients_at(method, t)])
+        each = zip(*(x if isinstance(x, PerLeaf) else (x,) * n for x in (method, lr, weight_decay)), strict=True)
+        methods: dict[Method, int] = {}
+        rows: dict[tuple[Any, ...], int] = {}
         rates: list[tuple[Any, Any]] = []
         rate_index: list[int] = []
-        for i, (each, decay) in enumerate(zip(lrs, decays, strict=True)):
-            key = (id(each), decay)
+        method_index: list[int] = []
+        for i, (own, rate, decay) in enumerate(each):
+            key = methods.setdefault(own, len(methods)), id(rate), decay if type(decay) is float else id(decay)
             if key not in rows:
                 rows[key] = len(rates)
-                rates.append(_with_decay(_read(each, t, functools.partial(path, spec, "lr", i), beside), decay))
+                rate = _read(rate, t, functools.partial(path, spec, "lr", i), beside)
+                decay = _read_decay(decay, functools.partial(path, spec, "weight_decay", i), beside)
+                rates.append(_with_decay(rate, decay))
+                method_index.append(key[0])
             rate_index.append(rows[key])
-        return cls(rates, tuple(rate_index), coefficients)
+        coefficients = [coefficients_at(each, t) for each in methods]
+        return cls(rates, tuple(rate_index), tuple(methods), tuple(method_index), coefficients)
 
     @property
     def all(self) -> tuple[Any, ...]:
-        """Return every scalar, once."""
-        return *self.coefficients, *(x for pair in self.rates for x in pair if x is not None)
+        """Return every scalar that may be traced, once."""
+        rates = (x for pair in self.rates for x in pair if x is not None)
+        return *itertools.chain.from_iterable(self.coefficients), *rates
 
     @property
     def has_decay(self) -> bool:
@@ -94,9 +126,31 @@ class Scalars:
         """Return whether a leaf decays."""
         return self.rates[self.rate_index[leaf]][1] is not None
 
+    def method(self, leaf: int) -> Method:
+        """Return the method of a leaf."""
+        return self.methods[self.method_index[self.rate_index[leaf]]]
+
     def subset(self, leaf_indices: Sequence[int]) -> Scalars:
         """Return the scalars of some of the leaves."""
-        return Scalars(self.rates, tuple([self.rate_index[i] for i in leaf_indices]), self.coefficients)
+        rate_index = [self.rate_index[i] for i in leaf_indices]
+        if len(self.methods) == 1:
+            return self.with_numbers(self.rates, self.coefficients, tuple(rate_index))
+        rows = [*dict.fromkeys(rate_index)]  # only their own: methods of other leaves may have another Program
+        used = [*dict.fromkeys(self.method_index[k] for k in rows)]
+        return Scalars(
+            [self.rates[k] for k in rows],
+            tuple([rows.index(k) for k in rate_index]),
+            tuple([self.methods[k] for k in used]),
+            tuple([used.index(self.method_index[k]) for k in rows]),
+            [self.coefficients[k] for k in used],
+        )
+
+    def with_numbers(
+        self, rates: Sequence[tuple[Any, Any]], coefficients: Sequence[tuple[Any, ...]], rate_index: Any = None
+    ) -> Scalars:
+        """Return the same rows with other numbers, or for other leaves."""
+        index = self.rate_index if rate_index is None else rate_index
+        return Scalars(rates, index, self.methods, self.method_index, coefficients)
 
     def rounded(self, leaf: int, namespace: Namespace, dtype: str, device: Any) -> Row:
         """Return the row of a leaf, rounded to a real dtype for arrays on a device; once for all that share it."""
@@ -105,23 +159,49 @@ class Scalars:
         if row is None:
             lr, decay = self.rates[key[0]]
             scalar = functools.partial(namespace.scalar, dtype=dtype, device=device)
-            coefficients = tuple([scalar(c) for c in self.coefficients])
+            coefficients = tuple([scalar(c) for c in self.coefficients[self.method_index[key[0]]]])
             row = scalar(lr), None if decay is None else scalar(decay), coefficients
             self._rounded[key] = row
         return row
 
-    def rows(self, decay: bool, constants: tuple[float, ...]) -> list[tuple[Any, ...]]:
-        """Return a kernel's arguments for each of the rates, unrounded: rate, ``decay``, coefficients, constants."""
-        rest = (*self.coefficients, *constants)
-        if not decay:
-            return [arguments(lr, None, rest) for lr, _ in self.rates]
-        return [arguments(lr, 1.0 if factor is None else factor, rest) for lr, factor in self.rates]
+    def arguments(self, leaf: int, namespace: Namespace, dtype: str, device: Any) -> tuple[Any, ...]:
+        """Return the same with the constants, as the scalars of a Program for parameters computed in ``dtype``."""
+        real = REAL_DTYPE.get(dtype, dtype)
+        key = self.rate_index[leaf], dtype, str(device), "arguments"
+        found = self._rounded.get(key)
+        if found is None:
+            lr, decay, coefficients = self.rounded(leaf, namespace, real, device)
+            own = constants(self.method(leaf), decay=decay is not None, complex_parameter=dtype in REAL_DTYPE)
+            rest = [namespace.scalar(k, real, device) for k in own]
+            found = self._rounded[key] = arguments(lr, decay, (*coefficients, *rest))
+        return found
 
-    def table(self, decay: bool, constants: tuple[float, ...], dtype: str) -> np.ndarray[Any, Any]:
+    def constants(self, decay: bool) -> tuple[tuple[float, ...], ...]:
+        """Return the constants of each row, for real parameters."""
+        found = [constants(method, decay=decay) for method in self.methods]
+        return tuple([found[k] for k in self.method_index])
+
+    def rows(self, decay: bool, constants: Sequence[tuple[float, ...]]) -> list[tuple[Any, ...]]:
+        """Return a kernel's arguments for each row, unrounded: rate, ``decay``, coefficients, and these constants."""
+        rows = []
+        for (lr, factor), k, own in zip(self.rates, self.method_index, constants, strict=True):
+            rest = (*self.coefficients[k], *own)
+            rows.append(arguments(lr, (1.0 if factor is None else factor) if decay else None, rest))
+        return rows
+
+    def table(self, decay: bool, constants: Sequence[tuple[float, ...]], dtype: str) -> np.ndarray[Any, Any]:
         """Return :meth:`rows` as a table, rounded once; C makes what is too large for float32 infinite, in silence."""
         rows = self.rows(decay, constants)
         rounded = array(_CODE[dtype], itertools.chain.from_iterable(rows))
         return np.frombuffer(rounded, dtype).reshape(len(rows), -1)
+
+    def programs(self) -> list[list[int]]:
+        """Return the leaves grouped by Program: methods with other options may compute in another way."""
+        leaves: dict[Any, list[int]] = {}
+        both = [tuple([trace(m, complex_parameter=z) for z in (False, True)]) for m in self.methods]
+        for i, k in enumerate(self.rate_index):
+            leaves.setdefault(both[self.method_index[k]], []).append(i)
+        return [*leaves.values()]
 
 
 def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
@@ -132,5 +212,12 @@ def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
     return as_rate(rate, what, beside)
 
 
-def _with_decay(rate: Any, weight_decay: float) -> tuple[Any, Any]:
-    return rate, None if weight_decay == 0 else 1 - rate * weight_decay
+def _read_decay(weight_decay: Any, what: Callable[[], str], beside: str) -> Any:
+    if type(weight_decay) is float and 0 <= weight_decay < math.inf:
+        return weight_decay
+    refuse_schedule(weight_decay, what)
+    return as_rate(weight_decay, what, beside)
+
+
+def _with_decay(rate: Any, weight_decay: Any) -> tuple[Any, Any]:
+    return rate, None if type(weight_decay) is float and weight_decay == 0 else 1 - rate * weight_decay

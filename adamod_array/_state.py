@@ -11,7 +11,6 @@ import optree
 from adamod_array import _hold
 from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
-from adamod_array._method import Method
 from adamod_array._namespace import dtype_name, namespace_of
 from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
 from adamod_array._tree import P, Tree
@@ -38,7 +37,7 @@ class State(Generic[P]):
         real, float32 where the parameter has 16 bits, on the parameter's device.
     step : int
         Steps taken so far; an int on the host until a user's ``jax.jit`` traces it.
-    method : Method
+    method : Method or a tuple of one a leaf
         Hyperparameters and rule.
     lr : float, schedule, or a tuple of one a leaf
         As given to ``init``; ``state.lr(state.step)`` is the rate of the last step where it is a schedule.
@@ -63,7 +62,7 @@ class State(Generic[P]):
     params: P
     slots: dict[str, Tree]
     step: Any
-    method: Method
+    method: Any
     lr: Any = 1e-3
     weight_decay: Any = 0.0
     _known: InitVar[tuple[Leaves, Holds] | None] = None
@@ -80,7 +79,7 @@ class State(Generic[P]):
         self.__dict__.update({"_known": None, "_is_resolved": False, "_since": _hold.now(), "_spent_by": None} | fields)
 
     @classmethod
-    def of(cls, leaves: Leaves, holds: Holds, step: Any, method: Method, lr: Any, weight_decay: Any) -> State[Any]:
+    def of(cls, leaves: Leaves, holds: Holds, step: Any, method: Any, lr: Any, weight_decay: Any) -> State[Any]:
         """Return a state whose trees are built when they are asked for: most steps never do."""
         self = object.__new__(cls)
         fields = self.__dict__
@@ -129,6 +128,7 @@ class State(Generic[P]):
         leaves = Leaves.of(self.method, self.params, self.slots)
         if known is not None and leaves.are(known[0]):
             leaves = known[0]
+        fields["method"] = leaves.method
         for name, rate in (("lr", constant_rate), ("weight_decay", decay_rate)):
             if namespace_of(fields[name]) is None:  # 0-d arrays are read by the step
                 fields[name] = rate(fields[name], leaves.spec, leaves.params)
@@ -142,8 +142,8 @@ class State(Generic[P]):
         Parameters
         ----------
         **changes
-            ``params``, ``slots``, ``step``, ``method`` (one with the same slots), ``lr`` or ``weight_decay``; the rates
-            may be tree prefixes of ``params``.
+            ``params``, ``slots``, ``step``, ``method`` (with the same slots), ``lr`` or ``weight_decay``; the last
+            three may be tree prefixes of ``params``.
 
         Returns
         -------
@@ -166,8 +166,6 @@ class State(Generic[P]):
         for name in changes:
             if name not in (*CHILDREN, *STATIC):
                 raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join((*CHILDREN, *STATIC))}")
-        if not isinstance(changes.get("method", self.method), Method):
-            raise TypeError(f"State.replace: expected a method such as AdaMod(), got {changes['method']!r}")
         if changes.keys() & {"params", "slots", "method"}:
             new = dataclasses.replace(self, **changes)
             new.resolved()

@@ -12,7 +12,8 @@ from adamod_array import _aliasing, _check, _engines, _hold, _tree
 from adamod_array._coefficients import next_step
 from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._leaves import Leaves
-from adamod_array._method import Method, check_slots
+from adamod_array._method import Method
+from adamod_array._methods import Methods, first, method_of, methods_of
 from adamod_array._modes import contained
 from adamod_array._namespace import (
     COMPUTE_DTYPE,
@@ -27,19 +28,20 @@ from adamod_array._namespace import (
 from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
-from adamod_array._scalars import Scalars
+from adamod_array._scalars import Overrides, Scalars
 from adamod_array._state import State
 from adamod_array._tree import P, Tree
 
 
 @contained
-def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State[P]:
+def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State[P]:
     """Return the state before the first step of any method.
 
     Parameters
     ----------
-    method : Method
-        ``Adam()``, ``AdaMod(beta3=0.9999)``, or one of your own.
+    method : Method or a tree prefix of methods
+        ``Adam()``, ``AdaMod(beta3=0.9999)``, or one of your own. Of a tree prefix of ``params`` every
+        branch has hyperparameters of its own; the methods are of one class and keep the same slots.
     params : array or tree of arrays
         float16, bfloat16, float32, float64, complex64 or complex128 arrays of any shape, all of
         one framework, on any devices, in dicts, lists, tuples, namedtuples, or any container known
@@ -52,7 +54,8 @@ def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) 
     Raises
     ------
     TypeError
-        Not a method; a leaf that is not a floating array; frameworks mixed; a rate that is no number.
+        Not a method, or methods of two classes; a leaf that is not a floating array; frameworks mixed; a rate
+        that is no number.
     ValueError
         A rate that is negative or not finite, or no prefix of the tree; slots of the same name; a tensor
         whose memory is gone.
@@ -65,16 +68,17 @@ def init(method: Method, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) 
     >>> state.step, state.slots["s"]["w"]
     (0, array([0., 0., 0.]))
     """
-    if not isinstance(method, Method):
-        got = method.__name__ + ", a class" if isinstance(method, type) else type(method).__name__
-        raise TypeError(f"init: expected a method such as AdaMod(), got {got}; the order is init(method, params)")
-    check_slots(method)
-    trace(method)  # a rule that no kernel could follow is an error now, and everywhere
     given, spec = _tree.flatten(params)
+    method = methods_of(method, spec, given, "; the order is init(method, params)")
+    for each in {*method} if isinstance(method, Methods) else (method,):
+        trace(each)  # a rule that no kernel could follow is an error now, and everywhere
     namespace = _check.params(given, functools.partial(_tree.path, spec, "params"))
     lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
-    slots = [[None if p is None else _zeros(method, namespace, p, i) for p in given] for i in range(len(method.slots))]
+    slots = [
+        [None if p is None else _zeros(method_of(method, k), namespace, p, i) for k, p in enumerate(given)]
+        for i in range(len(method.slots))
+    ]
     leaves = Leaves.laid_out(method, spec, [given, *slots], namespace)
     holds = _hold.holds_on([given], None, _hold.now(), leaves.tokens)
     return State.of(leaves, holds, 0, method, lr, weight_decay)
@@ -91,7 +95,7 @@ def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
         return namespace.xp.zeros_like(p, dtype=namespace.dtype(dtype))
 
 
-def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False) -> State[P]:
     """Take one step of the state's method and return a new state; the old one still stands.
 
     Parameters
@@ -108,6 +112,8 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) 
     lr : float, 0-d array, schedule, or a tree prefix of them, optional
         Overrides the state's learning rate for this step. A traced value is fine, and no new value
         compiles anything again.
+    weight_decay : float, 0-d array, or a tree prefix of them, optional
+        Overrides the state's weight decay for this step, in the same way.
     donate : bool
         Write into the arrays of ``state`` (NumPy, CuPy, PyTorch) or give their buffers to the
         result (JAX). The old state is spent, and so is every state that shares arrays which were
@@ -137,37 +143,39 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) 
     >>> print(state.params)
     {'w': array([-0.1, -0.1]), 'b': array([0.])}
     """
-    return take_step(Method, state, grads, lr, donate)
+    return take_step(Method, state, grads, (lr, weight_decay), donate)
 
 
-def take_step(method_type: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
+def take_step(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
     """Take :func:`step`, for a state of one method only."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
-        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, lr, donate)
+        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, rates, donate)
         if new is None:
-            new = torch.compiler.disable(_take_step)(method_type, state, grads, lr, donate)
+            new = torch.compiler.disable(_take_step)(method_type, state, grads, rates, donate)
         return new
-    return _take_step(method_type, state, grads, lr, donate)
+    return _take_step(method_type, state, grads, rates, donate)
 
 
 @contained
-def _take_step(method_type: type[Method], state: State[P], grads: Tree, lr: Any, donate: bool) -> State[P]:
+def _take_step(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
     """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):
         raise TypeError(
             f"step: expected a State from init, got {type(state).__name__}; the order is step(state, grads)"
         )
     if not isinstance(state.method, method_type):
-        raise TypeError(f"the state is one of {type(state.method).__name__}, expected {method_type.__name__}")
+        state.resolved()  # which makes one method a leaf of a tree prefix
+        if not isinstance(method := first(state.method), method_type):
+            raise TypeError(f"the state is one of {type(method).__name__}, expected {method_type.__name__}")
     leaves, holds = state.resolved()
     gradients = leaves.gradients(grads)
     is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
     if is_jax and narrows(wide := [*leaves.params, *gradients]):
         with full_width(wide):
-            return _take_step(method_type, state, grads, lr, donate)
+            return _take_step(method_type, state, grads, rates, donate)
     t = next_step(state.step)
-    scalars = Scalars.at(t, state.method, state.lr, lr, state.weight_decay, leaves)
+    scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, rates)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
     new = _repeated(leaves, holds, t, gradients, scalars, donate)
     if new is None:
@@ -222,7 +230,7 @@ def _stepped(
     if donate and not (namespace.name == "jax" and leaves.are_distinct()):
         _aliasing.writable(namespace, leaves.named(there), leaves.named([] if part is None else part.others))
     claim = donation.claim if donate else _engines.nothing
-    inputs = _engines.StepInputs(leaves.method, namespace, scalars, gradients, leaves.columns, claim=claim)
+    inputs = _engines.StepInputs(namespace, scalars, gradients, leaves.columns, claim=claim)
     if part is not None:
         inputs = inputs.subset(part.stepped)
         part.remember(namespace, leaves.columns)

@@ -119,7 +119,7 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
 
 
 @contained
-def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
+def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: Any = None) -> Tree:
     r"""Return how far a step moved every coordinate, in units of the learning rate (Ma & Yarats 2021, section 3.3).
 
     .. math:: |\theta_t - (1 - \alpha_t\lambda)\,\theta_{t-1}| / \alpha_t
@@ -133,6 +133,8 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
         A state, not donated, and what one step made of it.
     lr : float, 0-d array, schedule, or a tree prefix of them, optional
         The learning rate of that step, where ``step(..., lr=...)`` had one of its own.
+    weight_decay : float, 0-d array, or a tree prefix of them, optional
+        Its weight decay, in the same way.
 
     Returns
     -------
@@ -163,7 +165,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None) -> Tree:
     namespace = after.namespace
     if namespace is None:
         return after.tree(after.params)
-    scalars = Scalars.at(new.step, old.method, old.lr, lr, old.weight_decay, after)  # what the step had
+    scalars = Scalars.at(new.step, after.method, old.lr, old.weight_decay, after, (lr, weight_decay))
 
     def magnitude(i: int) -> Array:
         p_old, p_new = before.params[i], after.params[i]
@@ -198,7 +200,7 @@ def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | No
         raise ValueError("no step has been taken, so that there are no rates yet")
     if namespace is None:
         return leaves, [None] * len(leaves.params)
-    scalars = Scalars.at(state.step, state.method, state.lr, lr, 0.0, leaves)
+    scalars = Scalars.at(state.step, leaves.method, state.lr, 0.0, leaves, (lr, None))
 
     def of(i: int, p: Array) -> tuple[Array, Array]:
         dtype, xp = _real_dtype(p), namespace.xp
@@ -206,7 +208,7 @@ def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | No
         with namespace.on_device(p):
             zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=namespace.dtype(dtype))
             try:
-                eta, eta_hat = state.method.rates(xp, alpha, c, *(slot[i] for slot in leaves.slots))
+                eta, eta_hat = scalars.method(i).rates(xp, alpha, c, *(slot[i] for slot in leaves.slots))
             except NotImplementedError as error:
                 raise TypeError(str(error)) from None
             return eta + zeros, eta_hat + zeros  # a rate may be one number

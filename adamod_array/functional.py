@@ -40,7 +40,9 @@ def adam_init(
     return init(method, params, lr, weight_decay=weight_decay)
 
 
-def adam_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def adam_step(
+    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+) -> State[P]:
     """Take one step of :class:`Adam` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
     Examples
@@ -51,7 +53,7 @@ def adam_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = Fa
     >>> print(state.params, state.step)
     [-0.1  0.1] 1
     """
-    return take_step(Adam, state, grads, lr, donate)
+    return take_step(Adam, state, grads, (lr, weight_decay), donate)
 
 
 def adamod_init(
@@ -84,7 +86,9 @@ def adamod_init(
     return init(method, params, lr, weight_decay=weight_decay)
 
 
-def adamod_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def adamod_step(
+    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+) -> State[P]:
     """Take one step of :class:`AdaMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
     Examples
@@ -96,7 +100,7 @@ def adamod_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = 
     >>> print(state.params["w"], state.step)
     [-0.5  0.5] 1
     """
-    return take_step(AdaMod, state, grads, lr, donate)
+    return take_step(AdaMod, state, grads, (lr, weight_decay), donate)
 
 
 def radam_init(
@@ -127,7 +131,9 @@ def radam_init(
     return init(method, params, lr, weight_decay=weight_decay)
 
 
-def radam_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def radam_step(
+    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+) -> State[P]:
     """Take one step of :class:`RAdam` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
     Examples
@@ -137,7 +143,7 @@ def radam_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = F
     >>> print(radam_step(radam_init(np.zeros(1), lr=0.5), np.ones(1)).params)
     [-0.5]
     """
-    return take_step(RAdam, state, grads, lr, donate)
+    return take_step(RAdam, state, grads, (lr, weight_decay), donate)
 
 
 def momentum_init(
@@ -161,7 +167,9 @@ def momentum_init(
     return init(method, params, lr, weight_decay=weight_decay)
 
 
-def momentum_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def momentum_step(
+    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+) -> State[P]:
     """Take one step of :class:`Momentum` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
     Examples
@@ -171,7 +179,7 @@ def momentum_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool 
     >>> print(momentum_step(momentum_init(np.zeros(1), lr=0.5), np.ones(1)).params)
     [-0.5]
     """
-    return take_step(Momentum, state, grads, lr, donate)
+    return take_step(Momentum, state, grads, (lr, weight_decay), donate)
 
 
 def diffgrad_init(
@@ -195,7 +203,9 @@ def diffgrad_init(
     return init(DiffGrad(beta1=beta1, beta2=beta2, eps=eps), params, lr, weight_decay=weight_decay)
 
 
-def diffgrad_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def diffgrad_step(
+    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+) -> State[P]:
     """Take one step of :class:`DiffGrad` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
     Examples
@@ -205,7 +215,7 @@ def diffgrad_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool 
     >>> print(diffgrad_step(diffgrad_init(np.zeros(1), lr=0.5), np.asarray([50.0])).params)
     [-0.5]
     """
-    return take_step(DiffGrad, state, grads, lr, donate)
+    return take_step(DiffGrad, state, grads, (lr, weight_decay), donate)
 
 
 def diffmod_init(
@@ -237,7 +247,9 @@ def diffmod_init(
     return init(method, params, lr, weight_decay=weight_decay)
 
 
-def diffmod_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool = False) -> State[P]:
+def diffmod_step(
+    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+) -> State[P]:
     """Take one step of :class:`DiffMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
     Examples
@@ -247,7 +259,7 @@ def diffmod_step(state: State[P], grads: Tree, *, lr: Any = None, donate: bool =
     >>> print(diffmod_step(diffmod_init(np.zeros(1), lr=0.5, beta3=0.5), np.asarray([50.0])).params)
     [-0.25]
     """
-    return take_step(DiffMod, state, grads, lr, donate)
+    return take_step(DiffMod, state, grads, (lr, weight_decay), donate)
 
 
 def _decay_of(len_memory: float, beta3: float, front_door: Any) -> float:

@@ -270,7 +270,7 @@ def test_not_a_state(backend: Backend, donate: bool, take_step: Callable[..., St
 def test_not_a_method(backend: Backend) -> None:
     for bad in (AdaMod, "adamod", None, tree(backend)):
         with pytest.raises(TypeError, match=r"(?s)expected a method .*init\(method, params\)"):
-            aa.init(bad, tree(backend))  # type: ignore[arg-type]
+            aa.init(bad, tree(backend))
 
 
 def test_a_spent_state(backend: Backend, donate: bool) -> None:

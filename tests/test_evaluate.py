@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from adamod_array._method import apply_rule
 from adamod_array._program.evaluate import Evaluation, is_real
-from adamod_array._program.trace import trace
+from adamod_array._program.trace import constants, trace
+from adamod_array._scalars import arguments
 from tests.compare import assert_close
 from tests.test_results import PASSED_ON, RULES
 from tests.trees import METHODS, values
@@ -31,7 +32,9 @@ def test_every_rule(name: str, dtype: str, decays: bool, sizes: list[int]) -> No
     assert is_real(program)
     c = tuple(number(0.5 / (k + 1)) for k in range(sum(name.startswith("c") for name in program.scalars)))
     lr, decay = number(0.125), number(0.75) if decays else None
-    evaluation = Evaluation(program, [lr, *([decay] if decays else []), *c], np.dtype(dtype), max(sizes))
+    with np.errstate(all="ignore"):  # 1e300 is infinite in float32
+        scalars = [*arguments(lr, decay, c), *map(number, constants(method, decay=decays))]
+    evaluation = Evaluation(program, scalars, np.dtype(dtype), max(sizes))
     for seed, n in enumerate(sizes):
         g, p, *slots = (np.abs(values(n, seed=seed + k)).astype(dtype) for k in range(2 + len(method.slots)))
         before = [x.copy() for x in (g, p, *slots)]

@@ -12,6 +12,7 @@ import pytest
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, engine, host_math, init, schedules, step
 from adamod_array._engines import xla
+from adamod_array._program.trace import constants, trace
 from tests.compare import assert_close
 
 pytestmark = pytest.mark.only("jax")
@@ -212,8 +213,7 @@ def test_xla_flushes_denormals_and_not_this_library() -> None:
 def test_one_program_for_every_step_and_rate(donate: bool) -> None:
     """And every set of hyperparameters, of which there is no end."""
     params = jnp.ones(117)
-    lines, _ = xla._programs(AdaMod(), ((True, False),))
-    programs = xla.jitted(lines, donate, True)
+    programs = xla.jitted((((True, False), trace(AdaMod(), decay=True)),), donate, True)
     before = programs._cache_size()
     with engine("jit"):
         for t in range(1, 101):
@@ -230,10 +230,10 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
     The library's program, and the user's.
     """
     x = jnp.zeros(100_000, "float32")
-    scalars = (method.coefficients(3.0, host_math), [(1e-3, None)])
+    scalars = ([method.coefficients(3.0, host_math)], [(1e-3, None)], [[constants(method)]])
     arrays = ([x], [[x] for _ in range(1 + len(method.slots))])
-    lines, constants = xla._programs(method, ((False, False),))
-    programs = [xla.jitted(lines, True, True).lower(np.uint32(0), (0,), *scalars, constants, *arrays)]
+    lines = (((False, False), trace(method)),)
+    programs = [xla.jitted(lines, True, True).lower(np.uint32(0), ((0,), (0,)), *scalars, *arrays)]
     with engine("jit"):
         programs.append(jax.jit(step, donate_argnums=0).lower(init(method, x), x))
     for lowered in programs:

@@ -121,7 +121,7 @@ def test_parameters_of_a_module_are_known_again() -> None:
 
 def test_one_program_is_written_for_all_leaves() -> None:
     """Leaf by leaf there are no loops in it: each operation is one call, and what it needs no longer is let go."""
-    text, _ = source(trace(Adam(), decay=True))
+    text = source(trace(Adam(), decay=True))
     assert text.count("sqrt(") == 1
     assert "for " not in text
     assert text.count("del ") >= 3

@@ -16,7 +16,8 @@ from typing import Any
 from adamod_array._late import late
 from adamod_array._method import Array, Method
 from adamod_array._namespace import Namespace, framework
-from adamod_array._scalars import Scalars
+from adamod_array._program.trace import Program, trace
+from adamod_array._scalars import Overrides, Scalars
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
@@ -31,7 +32,6 @@ def nothing() -> None:
 class StepInputs:
     """One step over leaves of one framework, checked and ready to run."""
 
-    method: Method
     namespace: Namespace
     scalars: Scalars
     grads: list[Array]
@@ -41,6 +41,10 @@ class StepInputs:
     """What an engine worked out, kept from step to step while arrays and gradients stay in layout."""
     claim: Callable[[], None] = nothing
     """To be called just before the first write of a donated step: what fails before leaves the state as it was."""
+
+    def program(self, *, decay: bool, complex_parameter: bool = False) -> Program:
+        """Return the Program of the leaves, whose methods differ in constants alone."""
+        return trace(self.scalars.methods[0], decay=decay, complex_parameter=complex_parameter)
 
     @property
     def params(self) -> list[Array]:
@@ -68,7 +72,23 @@ Columns = list[list[Array]]
 
 
 def run(inputs: StepInputs, donate: bool) -> Columns:
-    """Take the step by the engine in force."""
+    """Take the step by the engine in force; leaves whose methods compute in another way, one kind after the other."""
+    kinds = inputs.scalars.programs() if len(inputs.scalars.methods) > 1 else ()
+    if len(kinds) < 2:
+        return _run(inputs, donate)
+    if donate:
+        inputs.grads = _module("eager").disjoint(inputs)  # one kind's parameters are written before another is read
+    columns: Columns = [[*xs] for xs in inputs.columns]
+    for leaf_indices in kinds:
+        new = _run(inputs.subset(leaf_indices), donate)
+        for xs, results in zip(columns, new, strict=True):
+            for i, x in zip(leaf_indices, results, strict=True):
+                xs[i] = x
+    inputs.plan = None
+    return columns
+
+
+def _run(inputs: StepInputs, donate: bool) -> Columns:
     name = inputs.namespace.name
     if name == "torch":
         engine = _module("torch")  # which chooses further, once autograd is served
@@ -80,11 +100,11 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     return new
 
 
-def step_in_graph(method: type[Method], state: Any, grads: Any, lr: Any, donate: bool) -> Any:
+def step_in_graph(method: type[Method], state: Any, grads: Any, rates: Overrides, donate: bool) -> Any:
     """Take a step as a part of the graph that a user's ``torch.compile`` traces; None where that cannot be."""
     from adamod_array._engines import torch_dynamo  # which Dynamo follows, unlike a call of late()
 
-    return torch_dynamo.step(method, state, grads, lr, donate)
+    return torch_dynamo.step(method, state, grads, rates, donate)
 
 
 def serving(name: str, framework: Any) -> tuple[str, str]:

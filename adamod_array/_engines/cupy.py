@@ -12,31 +12,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from adamod_array._engines import Columns, StepInputs, eager
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
+from adamod_array._method import Method
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
 from adamod_array._program.cuda_source import Source, source, stored_dtypes, takes
 from adamod_array._program.trace import trace
-from adamod_array._scalars import arguments
 
 
 @functools.lru_cache(maxsize=1024)
-def _kernel(method: Any, storage: str, gradient_storage: str, decay: bool) -> tuple[Any, tuple[float, ...], Any]:
-    """Return the kernel of a method (None where there is none), its constants, and the dtypes of slots it takes."""
+def _kernel(method: Method, storage: str, gradient_storage: str, decay: bool) -> tuple[Any, Any]:
+    """Return the kernel of a method (None where there is none), and the dtypes of slots it takes."""
     program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
     stored = stored_dtypes(program, storage)
     slots = [stored[name] for name, _ in program.arrays[2:]]
     if not takes(program):
-        return None, (), slots
-    text, constants = source(program, storage, gradient_storage)
-    return _compiled(text), tuple(_rounded(x, COMPUTE_DTYPE[storage]) for x in constants), slots
-
-
-def _rounded(x: float, dtype: str) -> Any:
-    """Return a constant as the kernel has it: 1e300 is infinite in float32, without a word."""
-    with np.errstate(all="ignore"):
-        return np.dtype(REAL_DTYPE.get(dtype, dtype)).type(x)
+        return None, slots
+    return _compiled(source(program, storage, gradient_storage)), slots
 
 
 @functools.cache
@@ -56,15 +47,14 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     for i, (g, *old) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
         p, *slots = old
         storage = dtype_name(p)
-        kernel, constants, dtypes = _kernel(inputs.method, storage, dtype_name(g), inputs.scalars.decays(i))
+        kernel, dtypes = _kernel(inputs.scalars.method(i), storage, dtype_name(g), inputs.scalars.decays(i))
         if kernel is None or [dtype_name(x) for x in slots] != dtypes:
             fallback.append(i)
             continue
-        compute = COMPUTE_DTYPE[storage]
         with p.device:
-            row = inputs.scalars.rounded(i, inputs.namespace, REAL_DTYPE.get(compute, compute), p.device)
+            row = inputs.scalars.arguments(i, inputs.namespace, COMPUTE_DTYPE[storage], p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
-        launches[i] = kernel, g, old, new, (*arguments(*row), *constants)
+        launches[i] = kernel, g, old, new, row
     others = eager.begin(inputs.subset(fallback), donate) if fallback else None
     if donate:
         inputs.claim()

@@ -12,11 +12,11 @@ import numpy as np
 
 from adamod_array._aliasing import WRITABLE, overlapping
 from adamod_array._engines import Columns, StepInputs
-from adamod_array._method import apply_rule
+from adamod_array._method import Method, apply_rule
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._program.evaluate import Evaluation, is_real
 from adamod_array._program.trace import Program, trace
-from adamod_array._scalars import Row, arguments
+from adamod_array._scalars import Row
 
 SMALL = 1 << 14
 """Up to so many elements, a NumPy array is stepped at once, as the rule is written."""
@@ -34,7 +34,10 @@ class _Leaf:
     g: Any
     old: tuple[Any, ...]
     """The parameter and its slots."""
+    method: Method
     scalars: Row
+    arguments: tuple[Any, ...]
+    """The same and the constants: what ``program`` is given; of large leaves alone."""
     dtype: str
     slot_dtypes: list[str]
     """What the slots are computed in: a user may keep them in another dtype."""
@@ -83,10 +86,12 @@ def _leaves(inputs: StepInputs, grads: Sequence[Any]) -> list[_Leaf]:
         dtype = COMPUTE_DTYPE[dtype_name(old[0])]
         real = REAL_DTYPE.get(dtype, dtype)
         scalars = inputs.scalars.rounded(i, namespace, real, namespace.device(old[0]))
-        program = trace(inputs.method, decay=scalars[1] is not None, complex_parameter=dtype in REAL_DTYPE)
+        method = inputs.scalars.method(i)
+        program = trace(method, decay=scalars[1] is not None, complex_parameter=dtype in REAL_DTYPE)
         slot_dtypes = [dtype if domain == "complex" else real for _, domain in program.arrays[2:]]
         in_blocks = namespace.name == "numpy" and old[0].size > SMALL and _is_contiguous((g, *old))
-        leaves.append(_Leaf(g, tuple(old), scalars, dtype, slot_dtypes, program, in_blocks))
+        row = inputs.scalars.arguments(i, namespace, dtype, namespace.device(old[0])) if in_blocks else ()
+        leaves.append(_Leaf(g, tuple(old), method, scalars, row, dtype, slot_dtypes, program, in_blocks))
     return leaves
 
 
@@ -111,7 +116,7 @@ def _block_step(inputs: StepInputs, leaf: _Leaf) -> tuple[Callable[..., list[Any
     if not is_real(leaf.program):
         return functools.partial(_new, inputs, leaf), SMALL  # its temporaries are new at every operation
     size = min(BLOCK, leaf.old[0].size)
-    evaluation = Evaluation(leaf.program, arguments(*leaf.scalars), np.dtype(leaf.dtype), size)
+    evaluation = Evaluation(leaf.program, leaf.arguments, np.dtype(leaf.dtype), size)
 
     def results(*arrays: Any) -> list[Any]:
         new = evaluation(*arrays)
@@ -146,7 +151,7 @@ def _new(inputs: StepInputs, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[An
     namespace, compute = inputs.namespace, inputs.namespace.dtype(leaf.dtype)
     slots = [namespace.cast(x, namespace.dtype(dtype)) for x, dtype in zip(kept, leaf.slot_dtypes, strict=True)]
     new = apply_rule(
-        inputs.method, namespace.xp, lr, decay, c, namespace.cast(g, compute), namespace.cast(p, compute), slots
+        leaf.method, namespace.xp, lr, decay, c, namespace.cast(g, compute), namespace.cast(p, compute), slots
     )
     copied = [passed and namespace.name in WRITABLE for passed in leaf.program.aliases_input]
     results = [_broadcast(namespace, x, leaf.dtype, p) for x in new]

@@ -26,7 +26,6 @@ from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace
 from adamod_array._program.numba_source import source
-from adamod_array._program.trace import trace
 from adamod_array._scalars import Scalars
 
 
@@ -59,7 +58,6 @@ class _Group:
     leaves: Any
     """Which of those that kernels take; None of all."""
     kernel: Any
-    constants: tuple[float, ...]
     compute: str
     layout: tuple[Any, ...]
     """The kernel's arguments from ``sizes`` to ``start_of``."""
@@ -88,6 +86,8 @@ class Plan:
     """Tells in one compiled call whether the next arrays are like those of the last step, and where they are."""
     misses: int = 0
     """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
+    constants: tuple[tuple[float, ...], ...] = ()
+    """Those of each row of scalars."""
     spans: tuple[bytes, Any, Any, bool] = (b"", None, None, True)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
     whether no two of them share memory."""
@@ -125,7 +125,7 @@ class Plan:
         """Step the leaves of the kernels, whose arrays are at these addresses, after all that can fail."""
         if not grads:
             return columns
-        rows = [scalars.table(self.key[1], group.constants, group.compute) for group in self.groups]
+        rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if self.key[0]:
             copies = self._copies(namespace, grads, columns, addresses)
@@ -205,21 +205,22 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> Plan:
     groups = [_group(inputs, key, storage, leaves, in_kernel, kernels[storage]) for storage, leaves in by_dtype.items()]
     arrays = [xs[i] for xs in (inputs.grads, *inputs.columns) for i in in_kernel]
     nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays], np.int64)
-    return Plan(key, len(in_kernel), in_kernel, sorted(fallback), groups, nbytes)
+    constants = inputs.scalars.constants(key[1])
+    return Plan(key, len(in_kernel), in_kernel, sorted(fallback), groups, nbytes, constants=constants)
 
 
 def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:
-    """Return the compiled kernel of some leaves, its constants, and whether it has threads; None of one that fails."""
+    """Return the compiled kernel of some leaves, and whether it has threads; None of one that fails."""
     donate, decay, _, forks = key
     elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
     threads = elements > SERIAL and not forks and _has_threads()
-    text, constants = source(trace(inputs.method, decay=decay), *storage, donate=donate, threads=threads)
-    name = f"a kernel of {type(inputs.method).__name__} for {storage[0]}"
+    text = source(inputs.program(decay=decay), *storage, donate=donate, threads=threads)
+    name = f"a kernel of {type(inputs.scalars.methods[0]).__name__} for {storage[0]}"
     if name in passed_over:
         return None
     try:
         with lock:
-            return compiled_kernel(text, COMPUTE_DTYPE[storage[0]], threads), constants, threads
+            return compiled_kernel(text, COMPUTE_DTYPE[storage[0]], threads), threads
     except Exception as error:  # whatever a compiler may raise
         pass_over(name, error)
         return None
@@ -246,13 +247,12 @@ def _group(
     in_kernel: list[int],
     kernel: Any,
 ) -> _Group:
-    compiled, constants, threads = kernel
+    compiled, threads = kernel
     sizes, leaf_of, start_of = blocks(tuple([math.prod(inputs.params[i].shape) for i in leaves]))
     row_of = np.asarray([key[2][i] for i in leaves], np.int64)
     return _Group(
         None if leaves == in_kernel else [in_kernel.index(i) for i in leaves],
         compiled,
-        constants,
         COMPUTE_DTYPE[storage[0]],
         (sizes, row_of, leaf_of, start_of),
         threads,

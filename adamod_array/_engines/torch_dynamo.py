@@ -15,6 +15,7 @@ from torch.utils import _pytree
 from adamod_array._coefficients import next_step
 from adamod_array._formulas import _logarithm
 from adamod_array._method import Method, apply_rule
+from adamod_array._scalars import Overrides
 from adamod_array._state import State
 from adamod_array._tree import Tree
 
@@ -25,15 +26,20 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
     allow(_logarithm)  # a pure function: Dynamo may go past its cache, and need not warn
 
 
-def step(method_type: type[Method], state: Any, grads: Tree, lr: Any, donate: bool) -> State | None:
+def step(method_type: type[Method], state: Any, grads: Tree, rates: Overrides, donate: bool) -> State | None:
     """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
-    if not isinstance(state, State) or not isinstance(state.method, method_type) or state._spent_by is not None:
+    if not isinstance(state, State) or state._spent_by is not None:
         return None
     method = state.method
+    if not all(isinstance(each, method_type) for each in (method if isinstance(method, tuple) else (method,))):
+        return None
     leaves, holds = state._known or (None, {})
     if any(hold.claim is not None for hold in holds) or (leaves is not None and leaves.leaf_indices is None):
         return None
+    lr, weight_decay = rates
     if lr is not None and not (isinstance(lr, (int, float, torch.Tensor)) or callable(lr)):
+        return None
+    if weight_decay is not None and not isinstance(weight_decay, (int, float, torch.Tensor)):
         return None
     if leaves is None:
         old, spec = _pytree.tree_flatten(state.params)
@@ -55,11 +61,12 @@ def step(method_type: type[Method], state: Any, grads: Tree, lr: Any, donate: bo
     if not all(_fits(p, g) for p, g in zip(old, gradients, strict=True)):
         return None
     inputs = [x for xs in (gradients, *old_slots) for x in xs]
-    differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(old, [*inputs, lr])
+    differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(old, [*inputs, *rates])
     if not donate and not differentiated and any(p is not None and p.requires_grad for p in old):
         return None  # PyTorch's compiler makes no new leaves that require grad
     t = next_step(state.step)
-    scalars = _Scalars(method, t, state.lr if lr is None else lr, state.weight_decay)
+    kept = [own if own is not None else known for own, known in zip(rates, (state.lr, state.weight_decay), strict=True)]
+    scalars = _Scalars(method, t, *kept)
     params, slots = [*old], [[*slot] for slot in old_slots]
     for i, (p, g) in enumerate(zip(old, gradients, strict=True)):
         if g is None:
@@ -69,7 +76,7 @@ def step(method_type: type[Method], state: Any, grads: Tree, lr: Any, donate: bo
         with torch.set_grad_enabled(differentiated):
             compute = _COMPUTE.get(p.dtype, p.dtype)
             computed = [x.to(compute if x.is_complex() else _REAL.get(compute, compute)) for x in kept]
-            new = apply_rule(method, _Functions, rate, decay, c, g.to(compute), p.to(compute), computed)
+            new = apply_rule(scalars.method_of(i), _Functions, rate, decay, c, g.to(compute), p.to(compute), computed)
             new = [_array_of_its_own(x, p, [g, *kept, *new[:k]]) for k, x in enumerate(new)]
             if donate:
                 for x, y in zip((p, *kept), new, strict=True):
@@ -158,10 +165,16 @@ def _read(lr: Any, t: Any) -> Any:
 class _Scalars:
     """Rates and coefficients of a step; each is in the program once a device and dtype."""
 
-    def __init__(self, method: Method, t: Any, lr: Any, weight_decay: Any) -> None:
+    def __init__(self, method: Any, t: Any, lr: Any, weight_decay: Any) -> None:
         self.method, self.t, self.lr, self.weight_decay = method, t, lr, weight_decay
         self.coefficients: dict[Any, tuple[Any, ...]] = {}
+        """By device, dtype, and the leaf where each has a method of its own."""
         self.rates: dict[Any, tuple[Any, Any]] = {}
+
+    def method_of(self, i: int) -> Method:
+        """Return the method of leaf ``i``."""
+        method: Method = self.method[i] if isinstance(self.method, tuple) else self.method
+        return method
 
     def of(self, i: int, p: Any) -> tuple[Any, Any, tuple[Any, ...]]:
         """Return rate, decay and coefficients of leaf ``i``, in its compute dtype."""
@@ -169,19 +182,22 @@ class _Scalars:
         weight_decay = self.weight_decay[i] if isinstance(self.weight_decay, tuple) else self.weight_decay
         dtype = _COMPUTE.get(p.dtype, _REAL.get(p.dtype, p.dtype))
         key = p.device, dtype
-        if key not in self.coefficients:
+        own = *key, i if isinstance(self.method, tuple) else None
+        if own not in self.coefficients:
             t = torch.full((), self.t, dtype=torch.float64, device=p.device)
-            self.coefficients[key] = tuple([c.to(dtype) for c in self.method.coefficients(t, _Functions)])
+            self.coefficients[own] = tuple([c.to(dtype) for c in self.method_of(i).coefficients(t, _Functions)])
         # of one rate for all leaves, neither number nor identity may be compiled in: it can change from step to step
-        which = *key, (id(lr) if callable(lr) else i) if isinstance(self.lr, tuple) else None, weight_decay
+        own_rate = (id(lr) if callable(lr) else i) if isinstance(self.lr, tuple) else None
+        has_decay = isinstance(weight_decay, torch.Tensor) or weight_decay != 0
+        which = *key, own_rate, i if isinstance(self.weight_decay, tuple) else has_decay
         if which not in self.rates:
             t = torch.full((), self.t, dtype=torch.float64, device=p.device)
             rate = _read(lr, t)
             if not isinstance(rate, torch.Tensor):
                 rate = torch.full((), rate, dtype=torch.float64, device=p.device)
-            decay = None if weight_decay == 0 else (1 - rate * weight_decay).to(dtype)
+            decay = (1 - rate * weight_decay).to(dtype) if has_decay else None
             self.rates[which] = rate.to(dtype), decay
-        return *self.rates[which], self.coefficients[key]
+        return *self.rates[which], self.coefficients[own]
 
 
 def _fits(p: Any, g: Any) -> bool:

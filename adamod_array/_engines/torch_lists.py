@@ -18,9 +18,8 @@ from adamod_array._engines import Columns, StepInputs
 from adamod_array._engines.eager import disjoint
 from adamod_array._engines.torch_program import fresh, functions, is_list, write
 from adamod_array._late import late
-from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._program.trace import trace
+from adamod_array._program.trace import Program
 
 CHUNK = 1 << 16
 """Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""
@@ -118,8 +117,8 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
     groups = []
     for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
-        key = inputs.method, compute, decay
-        prepare, step = _program(*key)
+        program = inputs.program(decay=decay, complex_parameter=compute in REAL_DTYPE)
+        prepare, step = _functions(program, compute)
         on_host = device.type == "cpu"
         for at in _chunks(inputs, every, 0 if fused else CHUNK) if on_host else [every]:
             compiled = None
@@ -127,7 +126,7 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
                 arrays = [xs[i] for i in at for xs in (inputs.grads, *inputs.columns)]
                 alike = [x.dtype for x in arrays] if on_host else [*map(inputs.namespace.layout, arrays)]
                 rates = [] if on_host else [inputs.scalars.rate_index[i] for i in at]
-                compiled = _fused(*key, donate, (*alike, *rates), dynamic=on_host)
+                compiled = _fused(program, compute, donate, (*alike, *rates), dynamic=on_host)
             groups.append(_Group(at, compute, prepare, step, compiled, on_host))
     return groups
 
@@ -157,16 +156,13 @@ def _disjoint(inputs: StepInputs, plan: Plan) -> list[Any]:
 
 
 def _prepared(inputs: StepInputs, group: _Group) -> Any:
-    """Return rate, decay where there is one, and coefficients, rounded once; lists of them where leaves differ."""
-    real = REAL_DTYPE.get(group.compute, group.compute)
-    device = inputs.params[group.leaves[0]].device
-    rows = [inputs.scalars.rounded(i, inputs.namespace, real, device) for i in group.leaves]
-    rates: list[Any] = [column for column in zip(*(row[:2] for row in rows), strict=True) if column[0] is not None]
-    if len({inputs.scalars.rate_index[i] for i in group.leaves}) == 1:
-        rates = [column[0] for column in rates]
-    else:
-        rates = [[*column] for column in rates]
-    return group.prepare(*rates, *rows[0][2])
+    """Return the scalars of a group, rounded once; lists of them where leaves differ."""
+    device, scalars = inputs.params[group.leaves[0]].device, inputs.scalars
+    rows = [scalars.arguments(i, inputs.namespace, group.compute, device) for i in group.leaves]
+    if all(row is rows[0] for row in rows):
+        return group.prepare(*rows[0])
+    columns = zip(*rows, strict=True)
+    return group.prepare(*(xs[0] if all(x is xs[0] for x in xs) else [*xs] for xs in columns))
 
 
 def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
@@ -202,20 +198,17 @@ def _flat(x: Any) -> Any:
     return flat.set_(x.untyped_storage(), x.storage_offset(), (x.numel(),))
 
 
-@functools.lru_cache(maxsize=256)
-def _program(method: Method, compute: str, decay: bool) -> Any:
-    return functions(trace(method, decay=decay, complex_parameter=compute in REAL_DTYPE), compute)
-
+_functions = functools.lru_cache(maxsize=256)(functions)
 
 _LIKE_IEEE = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz")
 """On a GPU: no contracted multiply-adds, divisions rounded correctly, denormals kept. The CPU's code is so anyway."""
 
 
 @functools.lru_cache(maxsize=256)
-def _fused(method: Method, compute: str, decay: bool, donate: bool, arrays: Any, *, dynamic: bool) -> Any:
+def _fused(program: Program, compute: str, donate: bool, arrays: Any, *, dynamic: bool) -> Any:
     """Return a function of its own for these arrays: PyTorch counts compilations of each, and gives up after eight."""
     torch = sys.modules["torch"]
-    _, step = functions(trace(method, decay=decay), compute, write if donate else fresh)
+    _, step = functions(program, compute, write if donate else fresh)
     known = torch._inductor.list_options() if hasattr(torch, "_inductor") else ()
     options = {name: True for name in _LIKE_IEEE if name in known}
     compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, options=options)

@@ -11,10 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from adamod_array._namespace import REAL_DTYPE
-from adamod_array._program.render import Renderer
 from adamod_array._program.trace import Program
 
 _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
@@ -22,19 +19,15 @@ _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp"
 _COMMUTE = ("add", "mul", "minimum", "maximum")
 
 
-def source(program: Program) -> tuple[str, tuple[float, ...]]:
-    """Return two functions and the constants ``k0``, ``k1``, ... that they use.
-
-    ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists.
-    """
+def source(program: Program) -> str:
+    """Return two functions: ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists."""
     arrays = [name for name, _ in program.arrays]
     casts = program.arrays  # a user may keep slots in another dtype
     scalars = [*program.scalars]
-    write = Renderer()
     prepare, body = [], []
     for x in program.operations:
-        statement = f"{x.result} = {x.name}({', '.join(map(write.operand, x.operands))})"
-        if all(operand in scalars or isinstance(operand, float) for operand in x.operands):
+        statement = f"{x.result} = {x.name}({', '.join(x.operands)})"
+        if all(operand in scalars for operand in x.operands):
             scalars.append(x.result)
             prepare.append(statement)
         else:
@@ -47,7 +40,7 @@ def source(program: Program) -> tuple[str, tuple[float, ...]]:
         if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
             statements.append(f"del {', '.join(dead)}")
     pairs = zip(program.outputs, program.aliases_input, strict=True)
-    outputs = [f"copy({x})" if passed else write.operand(x) for x, passed in pairs]
+    outputs = [f"copy({x})" if passed else x for x, passed in pairs]
     every = ", ".join(scalars) + ","
     lines = [
         f"def prepare({', '.join(program.scalars)}):",
@@ -61,7 +54,7 @@ def source(program: Program) -> tuple[str, tuple[float, ...]]:
         f"    return {', '.join(outputs)},",
         "",
     ]
-    return "\n".join(lines), write.constants
+    return "\n".join(lines)
 
 
 def is_list(x: Any) -> bool:
@@ -140,9 +133,7 @@ def functions(program: Program, compute: str, store: Callable[..., Any] | None =
     scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in program.operations}
     scope |= {"copy": _copy, "cast": functools.partial(_cast, dtype=dtype)}
     scope["cast_real"] = functools.partial(_cast, dtype=real)
-    text, constants = source(program)
-    with np.errstate(all="ignore"):  # as the compute dtype has them: 1e300 is infinite in float32
-        scope |= {f"k{i}": float(np.dtype(compute).type(x).real) for i, x in enumerate(constants)}
+    text = source(program)
     if store is not None:
         scope["store"] = store
         text += "\ndef stored(scalars, *arrays):\n    return store(arrays[1:], step(scalars, *arrays))\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import graphlib
 import operator
@@ -12,9 +11,8 @@ from typing import Any
 
 from adamod_array._engines import Columns, StepInputs
 from adamod_array._engines.xla_fence import divisor, fenced, first, mixed, opaque_zero
-from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._program.trace import COMPARISONS, Operand, Operation, Program, trace
+from adamod_array._program.trace import COMPARISONS, Operand, Operation, Program, constants
 from adamod_array._scalars import arguments
 
 KEPT: dict[str, Any] = vars(sys).setdefault("_adamod_array_kept", {})
@@ -26,9 +24,14 @@ Filled by ``setdefault``, which is atomic: a lock could be held for ever by an i
 
 def program_of(inputs: StepInputs, opaque: Any, donate: bool) -> tuple[Callable[..., Columns], tuple[Any, ...]]:
     """Return a jitted function that takes the step, and its arguments."""
-    programs, constants = _programs(inputs.method, _kinds(inputs))
-    scalars = inputs.scalars
-    arguments = (opaque, scalars.rate_index, scalars.coefficients, scalars.rates, constants)
+    scalars, kinds = inputs.scalars, _kinds(inputs)
+    programs = tuple([(kind, inputs.program(decay=kind[0], complex_parameter=kind[1])) for kind in kinds])
+    numbers = [
+        [constants(method, decay=decay, complex_parameter=is_complex) for method in scalars.methods]
+        for decay, is_complex in kinds
+    ]
+    index = scalars.rate_index, scalars.method_index
+    arguments = (opaque, index, scalars.coefficients, scalars.rates, numbers)
     return jitted(programs, donate, on_one_cpu()), (*arguments, inputs.grads, inputs.columns)
 
 
@@ -41,28 +44,6 @@ def _kinds(inputs: StepInputs) -> tuple[Kind, ...]:
     return tuple(sorted({(inputs.scalars.decays(i), p.dtype.kind == "c") for i, p in enumerate(inputs.params)}))
 
 
-@functools.lru_cache(maxsize=1024)
-def _programs(method: Method, kinds: tuple[Kind, ...]) -> tuple[Programs, tuple[tuple[float, ...], ...]]:
-    """Return a program for each kind, its constants made scalars, and these: methods that differ in them share it."""
-    programs, constants = [], []
-    for decays, is_complex in kinds:
-        program, numbers = _generalized(trace(method, decay=decays, complex_parameter=is_complex))
-        programs.append(((decays, is_complex), program))
-        constants.append(numbers)
-    return tuple(programs), tuple(constants)
-
-
-def _generalized(program: Program) -> tuple[Program, tuple[float, ...]]:
-    names: dict[str, str] = {}  # by repr: 0.0 and -0.0 are two
-
-    def named(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
-        return tuple(x if isinstance(x, str) else names.setdefault(repr(x), f"k{len(names)}") for x in operands)
-
-    operations = tuple(dataclasses.replace(x, operands=named(x.operands)) for x in program.operations)
-    outputs = named(program.outputs)
-    return Program((*program.scalars, *names.values()), program.arrays, operations, outputs), tuple(map(float, names))
-
-
 @functools.lru_cache(maxsize=256)
 def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
     """Return a jitted function of opaque numbers and the parts of a step's inputs.
@@ -73,7 +54,8 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
     jax = sys.modules["jax"]
     steps = {kind: jax.jit(functools.partial(_step_leaf, program, sequential)) for kind, program in programs}
 
-    def step(opaque: Any, rate_index: Any, c: Any, rates: Any, constants: Any, grads: Any, columns: Columns) -> Columns:
+    def step(opaque: Any, index: Any, c: Any, rates: Any, constants: Any, grads: Any, columns: Columns) -> Columns:
+        rate_index, method_index = index
         if isinstance(opaque, list):
             unknown = [mixed([first(x) for x in arrays if x.size] if sequential else arrays) for arrays in opaque]
         else:
@@ -86,7 +68,8 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
         for k, number, g, p, *slots in zip(rate_index, unknown, grads, *columns, strict=True):
             lr, decay = rates[k]
             kind = decay is not None, p.dtype.kind == "c"
-            scalars = arguments(lr, decay, (*c, *constants_of[kind]))
+            own = method_index[k]
+            scalars = arguments(lr, decay, (*c[own], *constants_of[kind][own]))
             new.append(steps[kind](number, scalars, g, p, *slots))  # traced once for all leaves of one shape
         return [[arrays[k] for arrays in new] for k in range(len(columns))]
 

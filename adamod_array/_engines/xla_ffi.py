@@ -24,11 +24,9 @@ from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest,
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_plan import Plan, key_of
-from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
 from adamod_array._program.numba_source import source
-from adamod_array._program.trace import trace
-from adamod_array._scalars import Scalars
+from adamod_array._program.trace import Program
 
 LEAVES = 176
 """At most so many of a call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2 are one. The time that XLA
@@ -63,7 +61,10 @@ def plan_of(inputs: StepInputs, donate: bool) -> Plan:
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
     if key is None or not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
         return Plan(key)
-    return Plan(key, *_program(inputs.method, _storages(inputs), inputs.scalars.has_decay, donate))
+    decay = inputs.scalars.has_decay
+    with _building():
+        kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
+    return Plan(key, _jitted(kernels, donate), _computes(kernels), inputs.scalars.constants(decay))
 
 
 def takes_traced(inputs: StepInputs) -> bool:
@@ -106,13 +107,13 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     jax = sys.modules["jax"]
     scalars = inputs.scalars
     arrays, tree = jax.tree.flatten((opaque, scalars.coefficients, scalars.rates, inputs.grads, inputs.columns))
-    decay, rate_index = scalars.has_decay, scalars.rate_index
+    decay = scalars.has_decay
     # JAX keeps these functions, and they no arrays
-    bare = dataclasses.replace(inputs, scalars=Scalars((), (), ()), grads=[], columns=[])
+    bare = dataclasses.replace(inputs, scalars=scalars.with_numbers((), ()), grads=[], columns=[])
 
     def given(x: Sequence[Any]) -> tuple[StepInputs, Any]:
         opaque, coefficients, rates, grads, columns = jax.tree.unflatten(tree, x)
-        scalars = Scalars(rates, rate_index, coefficients)
+        scalars = bare.scalars.with_numbers(rates, coefficients)
         return dataclasses.replace(bare, scalars=scalars, grads=grads, columns=columns), opaque
 
     def xla(*x: Any) -> Any:
@@ -122,10 +123,11 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     def kernel(*x: Any) -> Any:
         with full_width(x):
             inputs, _ = given(x)
-            kernels, constants = _kernels(inputs.method, _storages(inputs), decay, in_place=True)
-            rows = inputs.scalars.rows(decay, constants)
+            kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
+            rows = inputs.scalars.rows(decay, inputs.scalars.constants(decay))
             tables = [_stacked(rows, compute) for compute in _computes(kernels)]
-            return _step(kernels, tables, np.asarray(rate_index, np.int32), inputs.grads, inputs.columns)
+            index = np.asarray(inputs.scalars.rate_index, np.int32)
+            return _step(kernels, tables, index, inputs.grads, inputs.columns)
 
     with _building():
 
@@ -186,33 +188,19 @@ class _Kernel:
 Kernels = tuple[tuple[Storage, _Kernel], ...]
 
 
-@functools.lru_cache(maxsize=1024)
-def _program(
-    method: Method, storages: tuple[Storage, ...], decay: bool, donate: bool
-) -> tuple[Any, tuple[str, ...], tuple[float, ...]]:
-    """Return the library's own program, the dtypes of its tables of scalars, and the constants that end their rows."""
-    with _building():
-        kernels, constants = _kernels(method, storages, decay, in_place=donate)
-    return _jitted(kernels, donate), _computes(kernels), constants
-
-
 @functools.lru_cache(maxsize=256)
 def _jitted(kernels: Kernels, donate: bool) -> Any:
     return sys.modules["jax"].jit(functools.partial(_step, kernels), donate_argnums=3 if donate else ())
 
 
-def _kernels(
-    method: Method, storages: tuple[Storage, ...], decay: bool, *, in_place: bool
-) -> tuple[Kernels, tuple[float, ...]]:
-    """Return a kernel for each storage, and the constants that end a row: methods that differ in them share it."""
-    program = trace(method, decay=decay)
-    constants: tuple[float, ...] = ()
+@functools.lru_cache(maxsize=1024)
+def _kernels(program: Program, storages: tuple[Storage, ...], *, in_place: bool) -> Kernels:
+    """Return a kernel for each storage."""
     kernels = []
     for storage in storages:
-        serial, constants = source(program, *storage, donate=in_place, threads=False)
-        threaded, _ = source(program, *storage, donate=in_place, threads=True)
+        serial, threaded = (source(program, *storage, donate=in_place, threads=each) for each in (False, True))
         kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, serial, threaded)))
-    return tuple(kernels), constants
+    return tuple(kernels)
 
 
 def _computes(kernels: Kernels) -> tuple[str, ...]:

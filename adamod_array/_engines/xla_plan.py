@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter, methodcaller
@@ -33,7 +34,7 @@ class Plan:
     """None where no kernel takes these arrays."""
     computes: tuple[str, ...] = ()
     """The dtypes of the tables of scalars."""
-    constants: tuple[float, ...] = ()
+    constants: tuple[tuple[float, ...], ...] = ()
     """The last of each row of them."""
     signatures: tuple[set[type], list[Any], list[Any]] | None = None
     """The classes, avals and shardings of the last gradients. What one program returns has the very same objects at
@@ -84,6 +85,6 @@ class Plan:
 def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...] | None:
     """Return what a program depends on beside the arrays; None where a rate is an array, or a scalar is traced."""
     rates_are_known = all(isinstance(x, float) for pair in scalars.rates for x in pair if x is not None)
-    if not rates_are_known or any(map(is_tracer, scalars.coefficients)):
+    if not rates_are_known or any(map(is_tracer, itertools.chain.from_iterable(scalars.coefficients))):
         return None
     return donate, scalars.has_decay  # which leaf has which rate is an argument

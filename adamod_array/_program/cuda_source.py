@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
 from adamod_array._program.render import Renderer
-from adamod_array._program.trace import Operation, Program
+from adamod_array._program.trace import Operand, Operation, Program
 
 _C_TYPE = {
     "bool": "bool",
@@ -32,7 +32,7 @@ class Source:
     """What an ElementwiseKernel is made of."""
 
     inputs: str
-    """``g``, ``p`` and the slots as ``in_*``, then the program's scalars, then constants."""
+    """``g``, ``p`` and the slots as ``in_*``, then the program's scalars."""
     outputs: str
     """``p`` and the slots as ``out_*``; they may be the inputs' own arrays."""
     operation: str
@@ -53,7 +53,6 @@ class _Cuda(Renderer):
     }
 
     def __init__(self, program: Program, compute: str) -> None:
-        super().__init__()
         self._domains, self._compute = _domains(program), compute
         self._arrays = {name for name, _ in program.arrays}
 
@@ -62,12 +61,12 @@ class _Cuda(Renderer):
         real = REAL_DTYPE.get(self._compute, self._compute)
         return _C_TYPE[{"bool": "bool", "real": real, "complex": self._compute}[domain]]
 
-    def name(self, value: str) -> str:
+    def name(self, value: Operand) -> str:
         return f"x_{value}" if value in self._arrays else value
 
     def expression(self, operation: Operation) -> str:
-        operands = [self.operand(x) for x in operation.operands]
-        real = [self._domains.get(x, "real") != "complex" for x in operation.operands]
+        operands = [self.name(x) for x in operation.operands]
+        real = [self._domains[x] != "complex" for x in operation.operands]
         if all(real) and operation.name in ("real", "imag"):
             return operands[0] if operation.name == "real" else f"{self.type('real')}(0)"
         # NumPy multiplies by a real number + 0i
@@ -80,8 +79,8 @@ class _Cuda(Renderer):
         return self.operations[operation.name].format(*operands)
 
 
-def source(program: Program, storage: str, gradient_storage: str) -> tuple[Source, tuple[float, ...]]:
-    """Return the kernel of a program for one dtype of parameters and one of gradients, and its constants."""
+def source(program: Program, storage: str, gradient_storage: str) -> Source:
+    """Return the kernel of a program for one dtype of parameters and one of gradients."""
     compute = COMPUTE_DTYPE[storage]
     stored = stored_dtypes(program, storage)
     write = _Cuda(program, compute)
@@ -94,16 +93,16 @@ def source(program: Program, storage: str, gradient_storage: str) -> tuple[Sourc
     statements += [f"const {write.type(x.domain)} {x.result} = {write.expression(x)};" for x in program.operations]
     written = ["p", *(name for name, _ in program.arrays[2:])]
     statements += [
-        f"out_{name} = {_C_TYPE[stored[name]]}({write.operand(output)});"
+        f"out_{name} = {_C_TYPE[stored[name]]}({write.name(output)});"
         for name, output in zip(written, program.outputs, strict=True)
     ]
     inputs = [f"{gradient_storage if name == 'g' else stored[name]} in_{name}" for name, _ in program.arrays]
-    inputs += [f"{REAL_DTYPE.get(compute, compute)} {name}" for name in (*program.scalars, *write.constant_names)]
+    inputs += [f"{REAL_DTYPE.get(compute, compute)} {name}" for name in program.scalars]
     outputs = [f"{stored[name]} out_{name}" for name in written]
-    return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements)), write.constants
+    return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements))
 
 
-def _domains(program: Program) -> Mapping[str | float, str]:
+def _domains(program: Program) -> Mapping[Operand, str]:
     """Return of every value of the program: "real", "complex" or "bool"."""
     return {
         **dict.fromkeys(program.scalars, "real"),
@@ -126,6 +125,5 @@ def takes(program: Program) -> bool:
     """Return whether a kernel can be made of the program: complex numbers only where C++ and NumPy mean the same."""
     domains = _domains(program)
     return all(
-        x.name in _COMPLEX or all(domains.get(operand, "real") != "complex" for operand in x.operands)
-        for x in program.operations
+        x.name in _COMPLEX or all(domains[operand] != "complex" for operand in x.operands) for x in program.operations
     )

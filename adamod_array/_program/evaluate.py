@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamod_array._program.trace import COMPARISONS, Operand, Program
+from adamod_array._program.trace import COMPARISONS, Program
 
 
 def is_real(program: Program) -> bool:
@@ -37,7 +37,7 @@ class Evaluation:
 
     def __init__(self, program: Program, scalars: Sequence[Any], dtype: Any, size: int) -> None:
         self._code, self._dtype = _scheduled(program), dtype
-        self._scalars = [*scalars, *self._code.constants]
+        self._scalars = [*scalars]
         first = len(program.arrays)
         for function, operands in self._code.among_scalars:
             self._scalars.append(function(*[self._scalars[i - first] for i in operands]))
@@ -58,9 +58,8 @@ class Evaluation:
 
 
 class _Code(NamedTuple):
-    """A program whose values have places in one list: arrays, scalars, constants, what is made of them, temporaries."""
+    """A program whose values have places in one list: arrays, scalars, what is made of them, temporaries."""
 
-    constants: list[float]
     among_scalars: list[tuple[Callable[..., Any], list[int]]]
     operations: list[tuple[Callable[..., Any], list[int], int]]
     temporaries: list[bool]
@@ -71,20 +70,12 @@ class _Code(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def _scheduled(program: Program) -> _Code:
     """Give every value a place; a temporary's is free again after its last use."""
-    constants: dict[str, float] = {}  # by repr: 0.0 and -0.0 are two
-    for operand in (*(y for each in program.operations for y in each.operands), *program.outputs):
-        if not isinstance(operand, str):
-            constants.setdefault(repr(operand), operand)
-    place = {name: i for i, name in enumerate((*(name for name, _ in program.arrays), *program.scalars, *constants))}
-
-    def at(operand: Operand) -> int:
-        return place[operand if isinstance(operand, str) else repr(operand)]
-
+    place = {name: i for i, name in enumerate((*(name for name, _ in program.arrays), *program.scalars))}
     scalars = {*program.scalars}
     among_scalars, others = [], []
     for x in program.operations:
-        if all(y in scalars or not isinstance(y, str) for y in x.operands):
-            among_scalars.append((_OF_SCALARS[x.name], [*map(at, x.operands)]))
+        if scalars.issuperset(x.operands):
+            among_scalars.append((_OF_SCALARS[x.name], [place[y] for y in x.operands]))
             scalars.add(x.result)
             place[x.result] = len(place)
         else:
@@ -95,8 +86,8 @@ def _scheduled(program: Program) -> _Code:
     free: list[int] = []
     operations = []
     for i, x in enumerate(others):
-        operands, is_bool = [*map(at, x.operands)], x.name in COMPARISONS
-        dead = {at(y) for y in x.operands if last[y] == i and at(y) >= first}
+        operands, is_bool = [place[y] for y in x.operands], x.name in COMPARISONS
+        dead = {place[y] for y in x.operands if last[y] == i and place[y] >= first}
         if x.name != "where":  # which is written in two parts, and may not overwrite what it reads
             free += dead
         spare = [k for k in free if temporaries[k - first] == is_bool]
@@ -109,7 +100,7 @@ def _scheduled(program: Program) -> _Code:
         if x.name == "where":
             free += dead
         operations.append((_OF_ARRAYS[x.name], operands, place[x.result]))
-    return _Code([*constants.values()], among_scalars, operations, temporaries, [*map(at, program.outputs)])
+    return _Code(among_scalars, operations, temporaries, [place[y] for y in program.outputs])
 
 
 def _where(condition: Any, a: Any, b: Any, out: Any) -> None:

@@ -33,13 +33,10 @@ class _Numba(Renderer):
     }
 
 
-def source(
-    program: Program, storage: str, gradient_storage: str, *, donate: bool, threads: bool
-) -> tuple[str, tuple[float, ...]]:
-    """Return the kernel as a Python module, and the constants that follow its scalars.
+def source(program: Program, storage: str, gradient_storage: str, *, donate: bool, threads: bool) -> str:
+    """Return the kernel as a Python module.
 
-    Constants are arguments: methods that differ in hyperparameters alone share a kernel. Arrays that
-    are worth threads are too large for the caches, and are asked for ahead of time.
+    Arrays that are worth threads are too large for the caches, and are asked for ahead of time.
     """
     compute = COMPUTE_DTYPE[storage]
     arrays = [name for name, _ in program.arrays]
@@ -49,7 +46,7 @@ def source(
     write = _Numba()
     body = [f"{x.result} = {write.expression(x)}" for x in program.operations]
     stores = [
-        f"store_{name}(at_{name if donate else name + '_new'}, i, {write.operand(x)})"
+        f"store_{name}(at_{name if donate else name + '_new'}, i, {write.name(x)})"
         for name, x in zip(written, program.outputs, strict=True)
     ]
     head = [
@@ -66,7 +63,6 @@ def source(
             head.append(f"{load}, {store} = {at}")
         else:
             head.append(f"{load if column == name else store} = {at}[{int(column != name)}]")
-    scalars = [*program.scalars, *write.constant_names]
     n = _LINE // SIZE[compute]
     ahead = [
         f"for i in range(start + {_AHEAD * n}, start + {(_AHEAD + _PIECE) * n}, {n}):",
@@ -77,7 +73,7 @@ def source(
         "    leaf = leaf_of[b]",
         "    row = scalars[row_of[leaf]]",
         *(f"    at_{column} = addresses[{j}, leaf]" for j, column in enumerate(columns)),
-        *(f"    {name} = row[{j}]" for j, name in enumerate(scalars)),
+        *(f"    {name} = row[{j}]" for j, name in enumerate(program.scalars)),
         f"    stop = min(start_of[b] + {BLOCK}, sizes[leaf])",
         f"    for start in range(start_of[b], stop, {_PIECE * n if threads else BLOCK}):",
         *(f"        {statement}" for statement in (ahead if threads else [])),
@@ -88,4 +84,4 @@ def source(
         *(f"            {statement}" for statement in [*body, *stores]),
     ]
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
-    return "\n".join([*head, "", "", *kernel, ""]), write.constants
+    return "\n".join([*head, "", "", *kernel, ""])

@@ -8,11 +8,7 @@ from adamod_array._program.trace import Operand, Operation
 
 
 class Renderer:
-    """Writes operations as expressions, and collects constants.
-
-    Constants are arguments of a kernel, ``k0``, ``k1``, ...: methods that differ in hyperparameters alone share it.
-    A language is a subclass that adds to the table what it writes in its own way.
-    """
+    """Writes operations as expressions; a language is a subclass that adds to the table what it writes otherwise."""
 
     operations: ClassVar[dict[str, str]] = {
         "add": "{} + {}",
@@ -30,27 +26,10 @@ class Renderer:
     }
     """Expressions with one operator each, so that none needs parentheses."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}  # of constants, by repr: 0.0 and -0.0 are two
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        """Return the constants so far, ``k0`` first."""
-        return tuple(map(float, self._names))
-
-    @property
-    def constant_names(self) -> list[str]:
-        """Return the names of the constants."""
-        return [*self._names.values()]
-
-    def name(self, value: str) -> str:
-        """Return what an earlier value is called."""
+    def name(self, value: Operand) -> str:
+        """Return what an array, a scalar or an earlier value is called."""
         return value
-
-    def operand(self, x: Operand) -> str:
-        """Return the name of a value or constant."""
-        return self.name(x) if isinstance(x, str) else self._names.setdefault(repr(x), f"k{len(self._names)}")
 
     def expression(self, operation: Operation) -> str:
         """Return an operation of named operands."""
-        return self.operations[operation.name].format(*map(self.operand, operation.operands))
+        return self.operations[operation.name].format(*map(self.name, operation.operands))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +20,8 @@ COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 FUNCTIONS = ("sqrt", "minimum", "maximum", "where", "abs", "exp", "real", "imag")
 """What a rule may use of its namespace, beside arithmetic, comparisons and ``x**2``."""
 
-Operand = str | float
-"""The name of an earlier value, or a constant in double precision."""
+Operand = str
+"""The name of an array, a scalar or an earlier value."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,13 @@ class Operation:
 
 @dataclass(frozen=True)
 class Program:
-    """A rule as a straight line: hyperparameters folded, equal subexpressions shared, dead ones gone."""
+    """A rule as a straight line: equal subexpressions shared, dead ones gone.
+
+    Its constants are scalars, so that methods which differ in them alone have one Program.
+    """
 
     scalars: tuple[str, ...]
-    """``lr``, ``decay`` where there is one, and the coefficients ``c0``, ``c1``, ..."""
+    """``lr``, ``decay`` where there is one, the coefficients ``c0``, ``c1``, ..., and the constants ``k0``, ..."""
     arrays: tuple[tuple[str, str], ...]
     """``g``, ``p`` and the slots (``slot_0``, ...: a user's names cannot meet generated ones), each with its domain."""
     operations: tuple[Operation, ...]
@@ -62,6 +68,8 @@ class _Recorder:
     def __init__(self, has_complex: bool) -> None:
         self.has_complex = has_complex
         self.operations: dict[tuple[str, tuple[str, ...]], Operation] = {}
+        self.constants: dict[str, float] = {}
+        """By what they are made of: "=0.5" of a number, "1.0 - beta1" of a hyperparameter."""
 
     def apply(self, name: str, *operands: Any) -> Symbol:
         domains = [x.domain for x in operands if isinstance(x, Symbol)]
@@ -70,23 +78,63 @@ class _Recorder:
             raise TypeError(f"a rule computes with numbers: use xp.where(condition, a, b), not {name} of a comparison")
         if name in ("real", "imag") and not self.has_complex:
             raise TypeError(f'xp.{name} is of complex values alone: ask xp.isdtype(g.dtype, "complex floating") first')
-        names = tuple(x.name if isinstance(x, Symbol) else self._constant(name, x) for x in operands)
+        names = tuple(x.name if isinstance(x, Symbol) else self.constant(name, x) for x in operands)
         if name in COMPARISONS:
             domain = "bool"
         elif name in ("abs", "real", "imag"):
             domain = "real"
         else:
             domain = "complex" if "complex" in domains else "real"
-        key = name, tuple(map(repr, names))  # 0.0 and -0.0 are two constants
+        key = name, names
         if key not in self.operations:
             self.operations[key] = Operation(f"x{len(self.operations)}", name, names, domain)
         return Symbol(self, self.operations[key].result, domain)
 
-    @staticmethod
-    def _constant(name: str, x: Any) -> float:
+    def constant(self, name: str, x: Any) -> Operand:
+        """Return the name of a number: what it is made of, for two hyperparameters may be equal by chance."""
         if isinstance(x, (bool, complex)) or not isinstance(x, (int, float)):
             raise TypeError(f"a rule computes with its arrays, scalars and real numbers: {name} was given {x!r}")
-        return float(x)
+        origin = x.origin if isinstance(x, _Hyperparameter) else _literal(x)
+        self.constants[origin] = float(x)
+        return origin
+
+
+def _literal(x: float) -> str:
+    return f"={float(x)!r}"  # 0.0 and -0.0 are two constants
+
+
+class _Hyperparameter(float):
+    """A number that remembers which hyperparameters it is made of, and how."""
+
+    origin: str
+
+    def __new__(cls, value: float, origin: str) -> _Hyperparameter:
+        self = super().__new__(cls, value)
+        self.origin = origin
+        return self
+
+    def __neg__(self) -> _Hyperparameter:
+        return _Hyperparameter(-float(self), f"(-{self.origin})")
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
+
+
+def _folded(sign: str, function: Callable[[float, float], float], *, swapped: bool = False) -> Any:
+    def method(self: _Hyperparameter, other: Any) -> Any:
+        if isinstance(other, bool) or not isinstance(other, (int, float)):
+            return NotImplemented
+        pair = (other, self) if swapped else (self, other)
+        a, b = (x.origin if isinstance(x, _Hyperparameter) else _literal(x) for x in pair)
+        return _Hyperparameter(function(float(pair[0]), float(pair[1])), f"({a} {sign} {b})")
+
+    return method
+
+
+for _name, _sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/")):
+    _function = getattr(operator, _name)
+    setattr(_Hyperparameter, f"__{_name}__", _folded(_sign, _function))
+    setattr(_Hyperparameter, f"__r{_name}__", _folded(_sign, _function, swapped=True))
 
 
 class Symbol:
@@ -177,14 +225,20 @@ def trace(method: Method, *, decay: bool = False, complex_parameter: bool = Fals
     TypeError
         The rule uses something outside of :data:`FUNCTIONS`; the message names it.
     """
-    return _trace(method, decay, complex_parameter)
+    return _trace(method, decay, complex_parameter)[0]
+
+
+def constants(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> tuple[float, ...]:
+    """Return the constants of :func:`trace`, which end its scalars, in double precision."""
+    return _trace(method, decay, complex_parameter)[1]
 
 
 @functools.lru_cache(maxsize=1024)
-def _trace(method: Method, decay: bool, complex_parameter: bool) -> Program:
+def _trace(method: Method, decay: bool, complex_parameter: bool) -> tuple[Program, tuple[float, ...]]:
     domain = "complex" if complex_parameter else "real"
     slots = dict.fromkeys([f"slot_{i}" for i in range(len(method.slots))], "real")
     scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
+    remembering = _remembering(method)
     while True:  # a slot is complex where the rule makes it so, perhaps through another slot
         recorder = _Recorder(complex_parameter)
         arrays = {"g": domain, "p": domain, **slots}
@@ -192,7 +246,7 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> Program:
         symbols |= {name: Symbol(recorder, name, arrays[name]) for name in arrays}
         try:
             new = apply_rule(
-                method,
+                remembering,
                 _namespace(recorder),
                 symbols["lr"],
                 symbols.get("decay"),
@@ -203,13 +257,39 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> Program:
             )
             new = tuple([_as_number(recorder, x) for x in new])
             domains = [x.domain if isinstance(x, Symbol) else "real" for x in new]
-            outputs = tuple(x.name if isinstance(x, Symbol) else recorder._constant("return", x) for x in new)
+            outputs = tuple(x.name if isinstance(x, Symbol) else recorder.constant("return", x) for x in new)
         except TypeError as error:
             raise TypeError(f"{type(method).__name__}.rule: {error}") from None
         found = dict(zip(slots, domains[1:], strict=True))
         if found == slots:
-            return Program(scalars, tuple(arrays.items()), _live(tuple(recorder.operations.values()), outputs), outputs)
+            operations = _live(tuple(recorder.operations.values()), outputs)
+            return _numbered(Program(scalars, tuple(arrays.items()), operations, outputs), recorder.constants)
         slots = {name: "complex" if "complex" in (slots[name], found[name]) else "real" for name in slots}
+
+
+def _remembering(method: Method) -> Method:
+    """Return the method with hyperparameters that remember what they are."""
+    twin = copy.copy(method)
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        if type(value) is float:
+            object.__setattr__(twin, field.name, _Hyperparameter(value, field.name))
+    return twin
+
+
+def _numbered(program: Program, values: Mapping[str, float]) -> tuple[Program, tuple[float, ...]]:
+    """Return the program with its constants among the scalars, in the order of their use, and the constants."""
+    names: dict[str, str] = {}
+    for x in (*(y for each in program.operations for y in each.operands), *program.outputs):
+        if x in values:
+            names.setdefault(x, f"k{len(names)}")
+
+    def named(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        return tuple([names.get(x, x) for x in operands])
+
+    operations = tuple([dataclasses.replace(x, operands=named(x.operands)) for x in program.operations])
+    numbered = Program((*program.scalars, *names.values()), program.arrays, operations, named(program.outputs))
+    return numbered, tuple([values[x] for x in names])
 
 
 def _as_number(recorder: _Recorder, x: Any) -> Any:

@@ -26,10 +26,10 @@ def steps(test: str) -> Check:
 
 
 OPTIONS, CALL = '("--fmad=false",)', "    kernel(*inputs, *scalars, *outputs)\n"
-STORED = "{_C_TYPE[stored[name]]}({write.operand(output)})"
+STORED = "{_C_TYPE[stored[name]]}({write.name(output)})"
 OUTPUT = f'f"out_{{name}} = {STORED};"'
 REAL = "{REAL_DTYPE.get(compute, compute)}"
-SCALARS = f'f"{REAL} {{name}}" for name in (*program.scalars'
+SCALARS = f'f"{REAL} {{name}}" for name in program.scalars'
 TABLE = '        "sqrt": "sqrt({})",\n'
 
 EMITTER = [
@@ -57,7 +57,7 @@ EMITTER = [
     Mutant(
         "slots rounded as the parameter is",
         OUTPUT,
-        OUTPUT.replace("({write.operand(output)})", "({_C_TYPE[storage]}({write.operand(output)}))"),
+        OUTPUT.replace("({write.name(output)})", "({_C_TYPE[storage]}({write.name(output)}))"),
         exact("adam-bfloat16"),
     ),
     # memory

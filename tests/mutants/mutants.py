@@ -148,7 +148,9 @@ STEP = [
         "if False:",
         numpy("errors", "a_state_of_another_method"),
     ),
-    Mutant("a rule not traced by init", "    trace(method)  #", "    #", numpy("results", "no_arithmetic_with")),
+    Mutant(
+        "a rule not traced by init", "        trace(each)  #", "        pass  #", numpy("results", "no_arithmetic_with")
+    ),
 ]
 
 LEAVES = [
@@ -166,7 +168,7 @@ LEAVES = [
     ),
     Mutant(
         "a real slot that the rule makes complex",
-        "and not is_complex(x) and slot_is_complex(method, k)",
+        "and not is_complex(x) and slot_is_complex(method_of(method, i), k)",
         "and False",
         numpy("errors", "a_real_slot"),
     ),
@@ -470,8 +472,8 @@ SCALARS = [
     ),
     Mutant(
         "one decay for leaves of one rate",
-        "key = (id(each), decay)",
-        "key = (id(each), 0.0)",
+        "id(rate), decay if type(decay) is float else id(decay)",
+        "id(rate), 0.0",
         numpy("step", "weight_decay_of_a_tree_prefix"),
     ),
     Mutant(
@@ -742,12 +744,6 @@ NUMBA_COMPILE = [
 
 RENDER = [
     Mutant("less for less or equal", '"le": "{} <= {}"', '"le": "{} < {}"', numpy("results", "whatever and equal")),
-    Mutant(
-        "the sign of zero",
-        "setdefault(repr(x), f",
-        "setdefault(repr(x + 0.0), f",
-        numpy("results", "whatever and zeros"),
-    ),
 ]
 
 NUMBA_SOURCE = [
@@ -912,8 +908,8 @@ TORCH_LISTS = [
 TORCH_PROGRAM = [
     Mutant(
         "what a rule passes on not copied",
-        'f"copy({x})" if passed else write.operand(x)',
-        "write.operand(x)",
+        'f"copy({x})" if passed else x',
+        "x",
         torch("results", "memory_of_its_own and numba"),
     ),
     Mutant(
@@ -955,7 +951,19 @@ TRACE = [
         "in parts",
         numpy("results", "memory_of_its_own and eager"),
     ),
-    Mutant("the sign of zero", "tuple(map(repr, names))", "names", numpy("results", "whatever and beside")),
+    Mutant("the sign of zero", "={float(x)!r}", "={float(x) + 0.0!r}", numpy("results", "whatever and zeros")),
+    Mutant(
+        "hyperparameters that are equal by chance taken for one",
+        "x.origin if isinstance(x, _Hyperparameter) else _literal(x)\n        self",
+        "_literal(x)\n        self",
+        numpy("methods", "equal_by_chance"),
+    ),
+    Mutant(
+        "arithmetic of hyperparameters turned round",
+        "pair = (other, self) if swapped else (self, other)",
+        "pair = (self, other)",
+        numpy("methods", "share_a_program"),
+    ),
     Mutant(
         "parts of complex inputs passed on",
         'operation.name in ("real", "imag")',
@@ -972,8 +980,8 @@ TRACE = [
     Mutant("other powers", "if exponent != 2:", "if False:", numpy("results", "no_powers")),
     Mutant(
         "operands turned round",
-        "(other, self) if swapped else (self, other)",
-        "(self, other)",
+        "*((other, self) if swapped else (self, other))",
+        "*(self, other)",
         numpy("results", "whatever and left"),
     ),
 ]
