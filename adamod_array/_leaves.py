@@ -64,9 +64,10 @@ class Leaves:
             for i, (p, x) in enumerate(zip(leaves, columns[-1], strict=True)):
                 if p is not None and namespace is not None:
                     _check_leaf(namespace, p, x, spec, i, tree, root)
-                    if is_complex(p) and not is_complex(x) and slot_is_complex(method_of(method, i), k):
-                        what = f"complex like its parameter ({dtype_name(p)}), got {dtype_name(x)}"
-                        raise TypeError(f"{_tree.path(spec, root, i)} must be {what}")
+                    as_complex = is_complex(p) and slot_is_complex(method_of(method, i), k)
+                    if is_complex(x) != as_complex:  # it would lose half of each number, or lack it
+                        what = f"complex like its parameter ({dtype_name(p)})" if as_complex else "real"
+                        raise TypeError(f"{_tree.path(spec, root, i)} must be {what}, got {dtype_name(x)}")
         return Leaves.laid_out(method, spec, [leaves, *columns], namespace)
 
     @staticmethod

@@ -19,7 +19,8 @@ def ulps(actual: Any, expected: Any) -> np.ndarray[Any, Any]:
         pairs = [(actual.real, expected.real), (actual.imag, expected.imag)]
     else:
         both, pairs = np.abs(expected).astype(actual.dtype), [(actual, expected)]
-    spacing = np.spacing(both) if both.dtype != "bfloat16" else _bfloat16_spacing(both)
+    with np.errstate(invalid="ignore"):  # of infinities
+        spacing = np.spacing(both) if both.dtype != "bfloat16" else _bfloat16_spacing(both)
     spacing = spacing.astype(np.longdouble)
     result = np.zeros(np.broadcast_shapes(actual.shape, expected.shape), np.longdouble)
     for a, e in pairs:

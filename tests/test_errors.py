@@ -338,6 +338,18 @@ def test_a_real_slot_of_a_complex_parameter(backend: Backend, donate: bool, dtyp
     assert aa.step(dataclasses.replace(state, slots={**state.slots, "v": zero}), state.params, donate=donate).step == 1
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_a_complex_slot_that_the_rule_makes_real(backend: Backend, donate: bool, dtype: str) -> None:
+    """It would lose its imaginary parts."""
+    if dtype not in backend.table["dtypes"]:
+        pytest.skip("the backend has no complex numbers")
+    wrong = backend.array([1j, 1.0], dtype)
+    for params, name in ((wrong, "v"), (backend.array([1.0, 1.0]), "m")):
+        state = aa.adam_init(params)
+        with raises(TypeError, f"slots['{name}'] must be real", dtype):
+            aa.step(dataclasses.replace(state, slots={**state.slots, name: wrong}), state.params, donate=donate)
+
+
 # hyperparameters
 
 

@@ -193,6 +193,28 @@ def test_vmap_over_rates() -> None:
         assert_same(row, adamod_step(state, g, lr=lr).params, ulp=1)
 
 
+@pytest.mark.parametrize("name", ["numba", "eager", "foreach"])
+def test_tensors_that_were_of_inference_mode(name: str) -> None:
+    """Data of another kind was put into them since; PyTorch writes and counts them in that mode alone, as before."""
+    with engine(name):
+        for changed_after in (0, 3):
+            with torch.inference_mode():
+                mixed = torch.ones(4)
+            state = adam_init({"plain": torch.ones(4), "mixed": mixed}, 0.25)
+            expected = adam_init({"plain": torch.ones(4), "mixed": torch.ones(4)}, 0.25)
+            for t in range(6):
+                if t == changed_after:
+                    mixed.data = mixed.data.clone()
+                grads = {"plain": torch.full((4,), t - 2.5), "mixed": torch.full((4,), 2.5 - t)}
+                expected = adam_step(expected, grads)
+                state = adam_step(state, grads, donate=True)
+                assert state.params["mixed"] is mixed
+            assert not torch.is_inference_mode_enabled()
+            with torch.inference_mode():
+                for key, p in state.params.items():
+                    assert torch.equal(p, expected.params[key])
+
+
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("donate", [False, True])
 def test_grad_modes_do_not_change_the_numbers(context: Callable[[], Any], donate: bool) -> None:

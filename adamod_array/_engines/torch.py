@@ -74,13 +74,22 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
 
 def _without_autograd(torch: Any, inputs: StepInputs, donate: bool) -> contextlib.AbstractContextManager[Any]:
     """Return the mode of a step: tensors of inference mode may be written in that mode alone."""
-    if donate and any(x.is_inference() for x in inputs.written):
-        # no interrupt comes in what C++ enters and leaves; once on, that mode is not put back by others
-        inference = getattr(torch._C, "_InferenceMode", torch.inference_mode)
-        mode: contextlib.AbstractContextManager[Any] = inference(True)
-    else:
-        mode = torch.no_grad()
+    no_grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
+    return _inference_mode(torch) if donate and any(map(_lacks_version, inputs.written)) else no_grad
+
+
+def _inference_mode(torch: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return that mode, in which no interrupt comes between C++ that enters and leaves it: nobody would put it back."""
+    mode: contextlib.AbstractContextManager[Any] = getattr(torch._C, "_InferenceMode", torch.inference_mode)(True)
     return mode
+
+
+def _lacks_version(x: Any) -> bool:
+    """Return whether a tensor is of inference mode, or was when it was made and had its data replaced since."""
+    try:
+        return x._version < 0  # type: ignore[no-any-return]
+    except RuntimeError:
+        return True
 
 
 def _tell_autograd(old: Columns, new: Columns) -> None:
@@ -88,7 +97,12 @@ def _tell_autograd(old: Columns, new: Columns) -> None:
     if any(p is q for p, q in zip(old[0], new[0], strict=True)):
         tell = getattr(sys.modules["torch"].autograd.graph, "increment_version", None)
         if tell is not None:  # else autograd does not see that they were written
-            tell([x for xs in new for x in xs])
+            tensors = [x for xs in new for x in xs]
+            try:
+                tell(tensors)
+            except RuntimeError:  # one was of inference mode
+                with _inference_mode(sys.modules["torch"]):
+                    tell(tensors)
         return
     for p, q in zip(new[0], old[0], strict=True):
         if q.requires_grad:
