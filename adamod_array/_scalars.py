@@ -177,15 +177,17 @@ class Scalars:
         return found
 
     def constants(self, decay: bool) -> tuple[tuple[float, ...], ...]:
-        """Return the constants of each row, for real parameters."""
-        found = [constants(method, decay=decay) for method in self.methods]
-        return tuple([found[k] for k in self.method_index])
+        """Return the constants of each method, for real parameters."""
+        return tuple([constants(method, decay=decay) for method in self.methods])
 
     def rows(self, decay: bool, constants: Sequence[tuple[float, ...]]) -> list[tuple[Any, ...]]:
-        """Return a kernel's arguments for each row, unrounded: rate, ``decay``, coefficients, and these constants."""
+        """Return a kernel's arguments for each row, unrounded: rate, ``decay``, coefficients, and constants.
+
+        ``constants`` are those of each method.
+        """
         rows = []
-        for (lr, factor), k, own in zip(self.rates, self.method_index, constants, strict=True):
-            rest = (*self.coefficients[k], *own)
+        for (lr, factor), k in zip(self.rates, self.method_index, strict=True):
+            rest = (*self.coefficients[k], *constants[k])
             rows.append(arguments(lr, (1.0 if factor is None else factor) if decay else None, rest))
         return rows
 

@@ -340,6 +340,38 @@ def test_weight_decay_of_a_tree_prefix(backend: Backend) -> None:
     assert_same(backend, state.params["b"], alone(backend, ("b",), 0.25).params)
 
 
+@pytest.mark.parametrize("donate", [False, True])
+def test_weight_decay_of_one_step(backend: Backend, donate: bool) -> None:
+    """It overrides the state's, like lr, for this step alone; in every form."""
+    trees: list[tuple[Any, Any]] = [(0.5, 0.5), (0.0, 0.0), (np.float32(0.5), 0.5), (np.asarray(0.5), 0.5)]
+    trees += [(backend.array(0.5), 0.5), ({"layers": [0.5, 0.0], "b": 0.125}, {"layers": [0.5, 0.0], "b": 0.125})]
+    for own, kept in trees:
+        for before in (0.0, 0.25):
+            state = adamod_init(tree(backend), lr=0.25, weight_decay=before)
+            expected = adamod_init(tree(backend), lr=0.25, weight_decay=kept)
+            for seed in range(3):
+                state = adamod_step(state, tree(backend, seed=seed), weight_decay=own, donate=donate)
+                expected = adamod_step(expected, tree(backend, seed=seed))
+            assert_same(backend, state.params, expected.params)
+            assert state.weight_decay == before
+            after = adamod_step(expected.replace(weight_decay=before), tree(backend, seed=5))
+            assert_same(backend, adamod_step(state, tree(backend, seed=5)), after)
+
+
+def test_what_no_weight_decay_of_a_step_is(backend: Backend) -> None:
+    state, grads = adamod_init(tree(backend), lr=0.25), tree(backend)
+    for wrong, error, message in (
+        (-0.5, ValueError, "weight_decay must not be negative"),
+        (float("nan"), ValueError, "weight_decay must be finite"),
+        ("0.5", TypeError, "weight_decay must be a number"),
+        (schedules.constant(0.5), TypeError, "weight_decay must be a number, .* it follows the schedule of lr"),
+        ({"layers": 0.5}, ValueError, "weight_decay is neither one value nor a tree prefix"),
+        ({"layers": [0.5, -1.0], "b": 0.5}, ValueError, r"weight_decay\['layers'\]\[1\].* must not be negative"),
+    ):
+        with pytest.raises(error, match=message):
+            step(state, grads, weight_decay=wrong)
+
+
 @methods
 def test_weight_decay_shrinks_and_stays_out_of_the_slots(backend: Backend, method: Method) -> None:
     """Decoupled: theta times 1 - lr*lambda, then the step; powers of two, so that the product is exact."""

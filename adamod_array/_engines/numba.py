@@ -87,7 +87,7 @@ class Plan:
     misses: int = 0
     """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
     constants: tuple[tuple[float, ...], ...] = ()
-    """Those of each row of scalars."""
+    """Those of each method, which end its rows of scalars."""
     spans: tuple[bytes, Any, Any, bool] = (b"", None, None, True)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
     whether no two of them share memory."""

@@ -35,7 +35,7 @@ class Plan:
     computes: tuple[str, ...] = ()
     """The dtypes of the tables of scalars."""
     constants: tuple[tuple[float, ...], ...] = ()
-    """The last of each row of them."""
+    """Those of each method, which end its rows of scalars."""
     signatures: tuple[set[type], list[Any], list[Any]] | None = None
     """The classes, avals and shardings of the last gradients. What one program returns has the very same objects at
     every step, which are then compared by identity."""
