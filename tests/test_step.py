@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -356,6 +357,23 @@ def test_weight_decay_of_one_step(backend: Backend, donate: bool) -> None:
             assert state.weight_decay == before
             after = adamod_step(expected.replace(weight_decay=before), tree(backend, seed=5))
             assert_same(backend, adamod_step(state, tree(backend, seed=5)), after)
+
+
+@pytest.mark.only("jax", "torch")
+def test_a_traced_weight_decay(backend: Backend) -> None:
+    """Inside a user's program, which is compiled once for all values."""
+    if backend.name == "jax":
+        train = sys.modules["jax"].jit(lambda s, g, d: adamod_step(s, g, weight_decay=d))
+    else:
+        train = sys.modules["torch"].compile(
+            lambda s, g, d: adamod_step(s, g, weight_decay=d), fullgraph=True, backend="eager"
+        )
+    state = inside = adamod_init(tree(backend), lr=0.25)
+    for seed, decay in enumerate((0.5, 0.25, 0.125, 1.0)):
+        state = adamod_step(state, tree(backend, seed=seed), weight_decay=decay)
+        inside = train(inside, tree(backend, seed=seed), backend.array(decay))
+        assert_same(backend, inside.params, state.params, ulp=0 if backend.name == "jax" else 4)  # PyTorch's own root
+    assert backend.name == "torch" or train._cache_size() == 2  # of a count that is Python's, and of one that is JAX's
 
 
 def test_what_no_weight_decay_of_a_step_is(backend: Backend) -> None:
