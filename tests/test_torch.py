@@ -194,6 +194,22 @@ def test_vmap_over_rates() -> None:
 
 
 @pytest.mark.parametrize("name", ["numba", "eager", "foreach"])
+def test_views_that_are_read_with_the_other_sign(name: str) -> None:
+    """PyTorch loses the sign where it casts numbers into one."""
+    with engine(name):
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            for donate in (False, True):
+                state = adam_init(torch.ones(40, dtype=dtype)._neg_view(), 0.25)
+                expected = adam_init(-torch.ones(40, dtype=dtype), 0.25)
+                for _ in range(3):
+                    g = torch.full((40,), 0.5, dtype=dtype)
+                    state = adam_step(state, g._neg_view(), donate=donate)
+                    expected = adam_step(expected, -g)
+                assert torch.equal(state.params, expected.params)
+                assert all(torch.equal(state.slots[k], expected.slots[k]) for k in "mv")
+
+
+@pytest.mark.parametrize("name", ["numba", "eager", "foreach"])
 def test_tensors_that_were_of_inference_mode(name: str) -> None:
     """Data of another kind was put into them since; PyTorch writes and counts them in that mode alone, as before."""
     with engine(name):

@@ -186,6 +186,7 @@ def _finish(namespace: Namespace, new: Any, old: Any, in_place: bool) -> Any:
     if namespace.name == "numpy":
         new = np.asarray(new)  # NumPy makes scalars of 0-d arrays
     if in_place:
-        old[...] = new
+        is_negative = namespace.name == "torch" and old.is_neg()  # in PyTorch 2.13, a copy that casts loses the sign
+        old[...] = namespace.cast(new, old.dtype) if is_negative else new
         return old
     return namespace.cast(new, old.dtype)
