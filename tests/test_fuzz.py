@@ -367,8 +367,12 @@ class Fuzz(RuleBasedStateMachine):
         if isinstance(wanted, Exception):
             return f"the eager engine on NumPy: {wanted}"
         written = [column[i] for i, g in enumerate(grads) if g is not None for column in columns]
-        if donate and backend.name == "jax" and len({*map(id, written)}) < len(written):
-            return "a buffer is given away twice"
+        others = [x for i, g in enumerate(grads) if g is None for x in (column[i] for column in columns)]
+        if donate and backend.name == "jax":
+            if len({*map(id, written)}) < len(written):
+                return "a buffer is given away twice"
+            if not {*map(id, written)}.isdisjoint(id(x) for x in others if x is not None):
+                return "a buffer of others is given away"
         if not donate or backend.name not in IN_MEMORY:
             return ""
         if backend.name == "numpy" and not all(x.flags.writeable for x in written):
@@ -376,7 +380,6 @@ class Fuzz(RuleBasedStateMachine):
         there = all_spots(backend, written)
         if len(np.unique(there)) < len(there):
             return "memory is written twice"
-        others = [x for i, g in enumerate(grads) if g is None for x in (column[i] for column in columns)]
         kept = all_spots(backend, [x for x in others if x is not None])
         return "memory of others is written" if np.isin(kept, there).any() else ""
 

@@ -162,8 +162,8 @@ LEAVES = [
     ),
     Mutant(
         "slots put together by hand not compared with their parameters",
-        "_check_leaf(namespace, p, x, spec, i, tree, root)\n                    if",
-        "if",
+        "_check_leaf(namespace, p, x, spec, i, tree, root)\n                    as_complex",
+        "as_complex",
         numpy("errors", "slots_put_together_by_hand"),
     ),
     Mutant(
@@ -865,8 +865,8 @@ TORCH = [
     ),
     Mutant(
         "tensors of inference mode",
-        "if donate and any(x.is_inference() for x in inputs.written):",
-        "if False:",
+        "if donate and any(map(_lacks_version, inputs.written)) else no_grad",
+        "if False else no_grad",
         torch("torch", "inference_mode"),
     ),
 ]
