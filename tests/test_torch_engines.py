@@ -103,6 +103,23 @@ def test_leaves_too_large_to_be_stepped_together(donate: bool) -> None:
     assert_same(found, expected)
 
 
+@pytest.mark.parametrize("name", ["numba", "eager", "foreach"])
+def test_slots_that_a_user_keeps_in_another_dtype(name: str) -> None:
+    """They stay so, and those of other leaves, which are stepped together with them, stay as they are."""
+    for donate in (False, True):
+        state = init(Adam(), [torch.ones(3), torch.ones(3), torch.ones(3)], 0.25)
+        state.slots["m"][1].data = state.slots["m"][1].data.double()
+        state.slots["v"][2].data = state.slots["v"][2].data.double()
+        with engine(name):
+            for t in range(3):
+                state = step(state, [torch.full((3,), t + 0.5)] * 3, donate=donate)
+        assert [x.dtype for x in state.params] == [torch.float32] * 3
+        assert [x.dtype for x in state.slots["m"]] == [torch.float32, torch.float64, torch.float32]
+        assert [x.dtype for x in state.slots["v"]] == [torch.float32, torch.float32, torch.float64]
+        for x in (*state.slots["m"], *state.slots["v"], *state.params):
+            assert (x == x[0]).all()
+
+
 def test_parameters_of_a_module_are_known_again() -> None:
     """Their gradients are tensors of another class, and yet of one framework; or each step would be planned anew."""
     pytest.importorskip("numba")

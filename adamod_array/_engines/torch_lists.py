@@ -113,7 +113,8 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
         fused = p.dtype.is_floating_point and fuse and not missing_compiler(p.device.type)
         if fused and p.device.type == "cpu":
             fused = all(x.is_contiguous() for x in (p, g, *slots))
-        leaves.setdefault((p.device, dtype_name(p), g.dtype, inputs.scalars.decays(i), fused), []).append(i)
+        dtypes = g.dtype, *(x.dtype for x in slots)  # which a user may keep in others
+        leaves.setdefault((p.device, dtype_name(p), dtypes, inputs.scalars.decays(i), fused), []).append(i)
     groups = []
     for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
