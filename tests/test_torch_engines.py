@@ -435,7 +435,7 @@ def test_what_dynamo_traces_is_a_step_as_it_stands(method: Method, dtype: str, d
     for k in range(4):
         grads = tree(dtype, seed=10 * k)
         grads["w"][1] = None
-        new = dynamo.step(Method, actual, grads, None, donate)
+        new = dynamo.step(Method, actual, grads, (None, None), donate)
         assert new is not None
         assert ("donated to step" in repr(actual)) == donate
         with engine("eager"):
@@ -448,22 +448,24 @@ def test_what_dynamo_leaves_to_a_step_outside() -> None:
     state = init(Momentum(), {"w": w})
     made = State({"w": w}, {"m": {"w": w}}, 0, Momentum(), {"w": 0.1})  # rates that are still a tree
     leaf = init(Momentum(), {"w": torch.ones(3, requires_grad=True)})
-    grads = {"w": w}
+    grads, none = {"w": w}, (None, None)
     for arguments in [
-        (Method, "a state", grads, None),
-        (Adam, state, grads, None),
-        (Method, state, grads, "a rate"),
-        (Method, made, grads, None),
-        (Method, state, {"w": [w]}, None),
-        (Method, state, {"v": w}, None),
-        (Method, state, {"w": w[:2]}, None),
-        (Method, init(Momentum(), {"w": None}), grads, None),
-        (Method, init(Momentum(), {"w": np.ones(3)}), grads, None),
-        (Method, leaf, grads, None),
+        (Method, "a state", grads, none),
+        (Adam, state, grads, none),
+        (Method, state, grads, ("a rate", None)),
+        (Method, state, grads, (None, {"w": 0.5})),
+        (Method, State({"w": w}, {"m": {"w": w}}, 0, {"w": Momentum()}), grads, none),
+        (Method, made, grads, none),
+        (Method, state, {"w": [w]}, none),
+        (Method, state, {"v": w}, none),
+        (Method, state, {"w": w[:2]}, none),
+        (Method, init(Momentum(), {"w": None}), grads, none),
+        (Method, init(Momentum(), {"w": np.ones(3)}), grads, none),
+        (Method, leaf, grads, none),
     ]:
         assert dynamo.step(*arguments, donate=False) is None
-    assert dynamo.step(Method, leaf, grads, None, donate=True) is not None
-    assert dynamo.step(Method, leaf, grads, None, donate=True) is None  # spent
+    assert dynamo.step(Method, leaf, grads, none, donate=True) is not None
+    assert dynamo.step(Method, leaf, grads, none, donate=True) is None  # spent
 
 
 @pytest.mark.parametrize("kind", [float, torch.tensor])
