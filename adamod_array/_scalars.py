@@ -84,15 +84,16 @@ class Scalars:
             A rate is no number, negative or not finite, or an override is no tree prefix of the parameters.
         """
         spec, beside = leaves.spec, "" if leaves.namespace is None else leaves.namespace.name
-        lr, weight_decay = (
-            kept if own is None else own if is_single(own, spec) else spread(own, spec, leaves.params, what)
-            for what, kept, own in zip(("lr", "weight_decay"), (lr, weight_decay), overrides, strict=True)
-        )
+        if overrides[0] is not None:
+            lr = _of_step(overrides[0], leaves, "lr")
+        if overrides[1] is not None:
+            weight_decay = _of_step(overrides[1], leaves, "weight_decay")
         n = spec.num_leaves
         if isinstance(method, Method) and not isinstance(lr, PerLeaf) and not isinstance(weight_decay, PerLeaf):
             rate = _read(lr, t, lambda: "lr", beside)
-            pair = _with_decay(rate, _read_decay(weight_decay, lambda: "weight_decay", beside))
-            return cls([pair], (0,) * n, (method,), (0,), [coefficients_at(method, t)])
+            if type(weight_decay) is not float or overrides[1] is not None:  # a state's own is checked
+                weight_decay = _read_decay(weight_decay, lambda: "weight_decay", beside)
+            return cls([_with_decay(rate, weight_decay)], (0,) * n, (method,), (0,), [coefficients_at(method, t)])
         each = zip(*(x if isinstance(x, PerLeaf) else (x,) * n for x in (method, lr, weight_decay)), strict=True)
         methods: dict[Method, int] = {}
         rows: dict[tuple[Any, ...], int] = {}
@@ -185,10 +186,10 @@ class Scalars:
 
         ``constants`` are those of each method.
         """
-        rows = []
-        for (lr, factor), k in zip(self.rates, self.method_index, strict=True):
-            rest = (*self.coefficients[k], *constants[k])
-            rows.append(arguments(lr, (1.0 if factor is None else factor) if decay else None, rest))
+        rows: list[tuple[Any, ...]] = []
+        for (lr, factor), k in zip(self.rates, self.method_index):  # noqa: B905 - strict costs as much as the loop
+            own = () if not decay else (1.0 if factor is None else factor,)
+            rows.append((lr, *own, *self.coefficients[k], *constants[k]))
         return rows
 
     def table(self, decay: bool, constants: Sequence[tuple[float, ...]], dtype: str) -> np.ndarray[Any, Any]:
@@ -204,6 +205,11 @@ class Scalars:
         for i, k in enumerate(self.rate_index):
             leaves.setdefault(both[self.method_index[k]], []).append(i)
         return [*leaves.values()]
+
+
+def _of_step(rate: Tree, leaves: Leaves, what: str) -> Any:
+    """Return a step's own rate: a single one, or one a leaf."""
+    return rate if is_single(rate, leaves.spec) else spread(rate, leaves.spec, leaves.params, what)
 
 
 def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
