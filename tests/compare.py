@@ -47,7 +47,8 @@ def assert_close(actual: Any, expected: Any, *, ulp: float = 0, atol: float = 0.
     distance = ulps(actual, expected)
     wrong = ~(distance <= ulp)
     if atol:
-        wrong &= ~(np.abs(actual.astype(np.complex256) - expected.astype(np.complex256)) <= atol)
+        with np.errstate(invalid="ignore"):  # of infinities
+            wrong &= ~(np.abs(actual.astype(np.complex256) - expected.astype(np.complex256)) <= atol)
     if wrong.any():
         i = np.unravel_index(np.nanargmax(np.where(wrong, np.nan_to_num(distance, nan=np.inf), -1)), wrong.shape)
         raise AssertionError(
