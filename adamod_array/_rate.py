@@ -87,7 +87,7 @@ def spread(value: Tree, spec: Any, params: Sequence[Any], what: str) -> PerLeaf:
     """Spread a tree prefix of rates over the leaves; where a parameter is None, its rate may be so too."""
     if isinstance(value, PerLeaf):
         if len(value) != spec.num_leaves:
-            raise ValueError(f"{what} has {len(value)} rates for {spec.num_leaves} leaves of params")
+            raise ValueError(f"{what} has {len(value)} values for {spec.num_leaves} leaves of params")
         return value
     pairs = zip(broadcast_prefix(value, spec, what), params, strict=True)
     return PerLeaf([0.0 if x is None is p else x for x, p in pairs])

@@ -198,7 +198,7 @@ def _repeated(
         (gradients,), columns, scalars = part.columns([gradients]), part.columns(columns), scalars.subset(part.stepped)
     if not plan.fits(scalars, donate):
         return None
-    addresses = plan.match([*gradients, *itertools.chain(*columns)], donate, others)
+    addresses = plan.find([*gradients, *itertools.chain(*columns)], donate, others)
     if addresses is None:
         return None
     donation = Donation(holds, t, None if part is None else part.stepped)

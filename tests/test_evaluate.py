@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adamod_array._method import apply_rule
-from adamod_array._program.evaluate import Evaluation, is_real
+from adamod_array._program.evaluate import Evaluation
 from adamod_array._program.trace import constants, trace
 from adamod_array._scalars import arguments
 from tests.compare import assert_close
@@ -29,7 +29,7 @@ EVERY = METHODS | RULES | PASSED_ON
 def test_every_rule(name: str, dtype: str, decays: bool, sizes: list[int]) -> None:
     method, number = EVERY[name], np.dtype(dtype).type
     program = trace(method, decay=decays)
-    assert is_real(program)
+    assert program.is_real
     c = tuple(number(0.5 / (k + 1)) for k in range(sum(name.startswith("c") for name in program.scalars)))
     lr, decay = number(0.125), number(0.75) if decays else None
     with np.errstate(all="ignore"):  # 1e300 is infinite in float32

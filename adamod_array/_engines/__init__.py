@@ -16,7 +16,8 @@ from typing import Any
 from adamod_array._late import late
 from adamod_array._method import Array, Method
 from adamod_array._namespace import Namespace, framework
-from adamod_array._program.trace import Program, trace
+from adamod_array._program.program import Program
+from adamod_array._program.trace import trace
 from adamod_array._scalars import Overrides, Scalars
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")

@@ -15,7 +15,8 @@ from typing import Any
 from adamod_array._engines import Columns, StepInputs, eager
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
-from adamod_array._program.cuda_source import Source, source, stored_dtypes, takes
+from adamod_array._program.cuda_source import Source, source, stored_dtypes
+from adamod_array._program.lower import can_be_lowered
 from adamod_array._program.trace import trace
 
 
@@ -25,7 +26,7 @@ def _kernel(method: Method, storage: str, gradient_storage: str, decay: bool) ->
     program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
     stored = stored_dtypes(program, storage)
     slots = [stored[name] for name, _ in program.arrays[2:]]
-    if not takes(program):
+    if not can_be_lowered(program):
         return None, slots
     return _compiled(source(program, storage, gradient_storage)), slots
 

@@ -14,8 +14,9 @@ from adamod_array._aliasing import WRITABLE, overlapping
 from adamod_array._engines import Columns, StepInputs
 from adamod_array._method import Method, apply_rule
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
-from adamod_array._program.evaluate import Evaluation, is_real
-from adamod_array._program.trace import Program, trace
+from adamod_array._program.evaluate import Evaluation
+from adamod_array._program.program import Program
+from adamod_array._program.trace import trace
 from adamod_array._scalars import Row
 
 SMALL = 1 << 14
@@ -113,7 +114,7 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
 
 def _block_step(inputs: StepInputs, leaf: _Leaf) -> tuple[Callable[..., list[Any]], int]:
     """Return what computes a block, and its size: of real numbers the Program, of complex ones the rule."""
-    if not is_real(leaf.program):
+    if not leaf.program.is_real:
         return functools.partial(_new, inputs, leaf), SMALL  # its temporaries are new at every operation
     size = min(BLOCK, leaf.old[0].size)
     evaluation = Evaluation(leaf.program, leaf.arguments, np.dtype(leaf.dtype), size)

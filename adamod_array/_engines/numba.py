@@ -22,6 +22,7 @@ from adamod_array._aliasing import overlapping
 from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over
 from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
 from adamod_array._engines.numba_memory import meet
+from adamod_array._engines.plan import Plan
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace
@@ -47,9 +48,6 @@ class _Pool:
 
 _pool = _Pool()
 
-_PATIENCE = 8
-"""After so many misses in a row a plan is not repeated any more."""
-
 
 @dataclass
 class _Group:
@@ -64,15 +62,10 @@ class _Group:
     threads: bool
 
 
-@dataclass
-class Plan:
-    """How a tree is stepped; handed from state to state while arrays and gradients stay in layout.
+@dataclass(kw_only=True)
+class NumbaPlan(Plan):
+    """How a tree is stepped. Arrays are listed as gradients, parameters, and the slots one after the other."""
 
-    Arrays are listed as gradients, parameters, and the slots one after the other.
-    """
-
-    key: tuple[Any, ...]
-    """What else must be as it was: see :func:`_key`."""
     count: int
     """How many leaves kernels take."""
     in_kernel: list[int]
@@ -82,36 +75,26 @@ class Plan:
     groups: list[_Group]
     nbytes: Any
     """Of each array of the leaves taken."""
-    signatures: Any = None
-    """Tells in one compiled call whether the next arrays are like those of the last step, and where they are."""
-    misses: int = 0
-    """Steps in a row that found other arrays: where that goes on, remembering them is lost time."""
     constants: tuple[tuple[float, ...], ...] = ()
     """Those of each method, which end its rows of scalars."""
     spans: tuple[bytes, Any, Any, bool] = (b"", None, None, True)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
     whether no two of them share memory."""
 
-    def match(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
-        """Return the addresses of arrays like those of the last step; None where one is not, or may not be written.
+    @staticmethod
+    def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
+        return donate, scalars.has_decay, scalars.rate_index, _pool.forks
 
-        ``others`` are the addresses and sizes of what a donated step may not touch.
-        """
+    def match(self, arrays: list[Any], donate: bool, others: Any) -> Any:
         addresses = self.signatures.match(arrays, donate)
-        self.misses = 0 if addresses is not None else self.misses + 1
         if addresses is not None and donate:
             _, starts, ends, are_apart = self._spans(addresses)
             if not are_apart or (others is not None and meet(*others, starts, ends)):
                 return None
         return addresses
 
-    def remember(self, arrays: list[Any]) -> None:
-        """Take arrays for those that the next step will find."""
-        self.signatures = signatures_of(arrays, self.count, self.nbytes) if self.misses < _PATIENCE else None
-
-    def fits(self, scalars: Scalars, donate: bool) -> bool:
-        """Return whether it is the plan for these scalars."""
-        return self.key == _key(scalars, donate)
+    def look(self, arrays: list[Any]) -> Any:
+        return signatures_of(arrays, self.count, self.nbytes, stay=self.key[0])
 
     def step(
         self,
@@ -165,17 +148,12 @@ class Plan:
         return copies
 
 
-def _key(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
-    """Return what a plan depends on beside the arrays."""
-    return donate, scalars.has_decay, scalars.rate_index, _pool.forks
-
-
 def run(inputs: StepInputs, donate: bool) -> Columns:
     """Step every leaf: those that a kernel takes in one call a storage dtype, the rest eagerly."""
-    plan: Plan = inputs.plan
+    plan: NumbaPlan = inputs.plan
     known = plan is not None and plan.fits(inputs.scalars, donate)
     if not known:
-        plan = inputs.plan = _plan(inputs, _key(inputs.scalars, donate))
+        plan = inputs.plan = _plan(inputs, NumbaPlan.key_of(inputs.scalars, donate))
     if plan.fallback and donate:
         inputs.grads = eager.disjoint(inputs)  # all of them, before any array is written
     kernels = inputs.subset(plan.in_kernel) if plan.fallback else inputs
@@ -190,7 +168,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     return new
 
 
-def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> Plan:
+def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
     """Group the leaves by the kernel that takes them."""
     by_dtype: dict[tuple[str, str], list[int]] = {}
     fallback: list[int] = []
@@ -205,8 +183,15 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> Plan:
     groups = [_group(inputs, key, storage, leaves, in_kernel, kernels[storage]) for storage, leaves in by_dtype.items()]
     arrays = [xs[i] for xs in (inputs.grads, *inputs.columns) for i in in_kernel]
     nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays], np.int64)
-    constants = inputs.scalars.constants(key[1])
-    return Plan(key, len(in_kernel), in_kernel, sorted(fallback), groups, nbytes, constants=constants)
+    return NumbaPlan(
+        key=key,
+        count=len(in_kernel),
+        in_kernel=in_kernel,
+        fallback=sorted(fallback),
+        groups=groups,
+        nbytes=nbytes,
+        constants=inputs.scalars.constants(key[1]),
+    )
 
 
 def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:

@@ -7,6 +7,7 @@ looked at in that very step, for a user may have changed them in place: ``m.data
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ except Exception as error:  # no struct as expected, or no compiler: addresses a
     numpy_abi = None  # type: ignore[assignment]
 
 
-def signatures_of(arrays: list[Any], count: int, nbytes: Any) -> Any:
+def signatures_of(arrays: list[Any], count: int, nbytes: Any, *, stay: bool = False) -> Any:
     """Return what will know arrays like these again; None where nothing can.
 
     Parameters
@@ -31,11 +32,13 @@ def signatures_of(arrays: list[Any], count: int, nbytes: Any) -> Any:
         How many of them are gradients.
     nbytes : array
         Bytes of each.
+    stay : bool
+        Whether what is written is expected to be the same arrays at every step.
     """
     if isinstance(arrays[0], np.ndarray):
         return NumpySignatures(arrays, count) if numpy_abi is not None else None
     try:
-        return TorchSignatures(arrays, count, nbytes)
+        return TorchSignatures(arrays, count if stay else len(arrays), nbytes)
     except (ImportError, AttributeError, TypeError) as error:  # names of PyTorch that are not public
         pass_over("a fast look at PyTorch's tensors", error)
         return None
@@ -55,7 +58,11 @@ class NumpySignatures:
 
 
 class TorchSignatures:
-    """Of tensors: class, dtype, shape, strides, ``requires_grad`` and dispatch keys, by what guards compiled graphs."""
+    """Of tensors: class, dtype, shape, strides, ``requires_grad`` and dispatch keys, by what guards compiled graphs.
+
+    The storages of those after the first ``count`` are held: nothing else can come to their addresses meanwhile, and
+    to ask them for their sizes is all that is left to do.
+    """
 
     def __init__(self, arrays: list[Any], count: int, nbytes: Any) -> None:
         from torch._C import _functorch
@@ -63,22 +70,34 @@ class TorchSignatures:
 
         self._guards = TensorGuards(*arrays, dynamic_dims_sizes=None, dynamic_dims_strides=None)
         self._interpreters = _functorch.peek_interpreter_stack
-        self._nbytes = nbytes
+        self._count, self._nbytes = count, nbytes.tolist()
+        self._storages = [x.untyped_storage() for x in arrays[count:]]
+        self._sizes = [x.nbytes() for x in self._storages]
+        self._addresses = [x.data_ptr() for x in arrays[count:]]
 
     def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the tensors' addresses, or None where one has changed or has lost its memory."""
         if not self._guards.check(*arrays) or self._interpreters() is not None:
             return None
-        addresses = addresses_of("torch", arrays)
+        addresses, n = [x.data_ptr() for x in arrays], self._count
+        if addresses[n:] == self._addresses and [x.nbytes() for x in self._storages] == self._sizes:
+            arrays = arrays[:n]
         storages = [x.untyped_storage() for x in arrays]
-        ends = addresses_of("torch", storages) + np.asarray([x.nbytes() for x in storages], np.int64)
-        return addresses if (addresses + self._nbytes <= ends).all() else None
+        places = zip(addresses, self._nbytes, storages)  # noqa: B905 - of those that may have moved
+        if False in [start + nbytes <= x.data_ptr() + x.nbytes() for start, nbytes, x in places]:
+            return None
+        return _integers(addresses)
 
 
 def addresses_of(framework: str, arrays: list[Any]) -> Any:
     """Return where the data of each array is."""
     if framework == "torch":
-        return np.asarray([x.data_ptr() for x in arrays], np.int64)
+        return _integers([x.data_ptr() for x in arrays])
     if numpy_abi is None:
         return np.asarray([x.ctypes.data for x in arrays], np.int64)
     return numpy_abi.addresses_of(arrays)
+
+
+def _integers(numbers: list[int]) -> Any:
+    """Return an array of 64 bits; NumPy takes three times as long to make one of a list."""
+    return np.frombuffer(array("q", numbers), np.int64)

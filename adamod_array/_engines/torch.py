@@ -16,7 +16,7 @@ _LISTS = ("cpu", "cuda", "xpu", "mps")
 
 
 @dataclass
-class Plan:
+class TorchPlan:
     """The engine of a tree and what it worked out, handed from state to state."""
 
     choice: str
@@ -28,9 +28,9 @@ class Plan:
         """Return what knows the tensors of the last step again; None where the next must be checked one by one."""
         return self.inner.signatures if self.engine == "numba" and self.inner is not None else None
 
-    def match(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
+    def find(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
         """Return the addresses of tensors like those of the last step, or None."""
-        return self.inner.match(arrays, donate, others)
+        return self.inner.find(arrays, donate, others)
 
     def fits(self, scalars: Scalars, donate: bool) -> bool:
         """Return whether it is the plan for these scalars."""
@@ -58,7 +58,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         if not _are_plain(torch, inputs):
             plan = None
         elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
-            plan = Plan(choice, "numba" if kernels is not None else _engine(inputs, choice))
+            plan = TorchPlan(choice, "numba" if kernels is not None else _engine(inputs, choice))
         if plan is None or plan.engine == "eager":
             new = eager.run(inputs, donate)
         else:
@@ -67,7 +67,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
                 new = kernels.run(inputs, donate)
             else:
                 new = torch_lists.run(inputs, donate, fuse=plan.engine == "compile")
-            inputs.plan = Plan(plan.choice, plan.engine, inputs.plan)
+            inputs.plan = TorchPlan(plan.choice, plan.engine, inputs.plan)
     _tell_autograd(inputs.columns, new)
     return new
 

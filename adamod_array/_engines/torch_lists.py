@@ -16,10 +16,12 @@ from typing import Any
 
 from adamod_array._engines import Columns, StepInputs
 from adamod_array._engines.eager import disjoint
+from adamod_array._engines.plan import Plan
 from adamod_array._engines.torch_program import fresh, functions, is_list, write
 from adamod_array._late import late
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._program.trace import Program
+from adamod_array._program.program import Program
+from adamod_array._scalars import Scalars
 
 CHUNK = 1 << 16
 """Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""
@@ -41,24 +43,25 @@ class _Group:
     """Whether ``fused`` takes leaves without their shape."""
 
 
-@dataclass
-class Plan:
-    """How a tree is stepped, as long as arrays and gradients stay in layout."""
+@dataclass(kw_only=True)
+class ListsPlan(Plan):
+    """How a tree is stepped, as long as arrays and gradients stay in layout; it knows no arrays again."""
 
-    donate: bool
-    rate_index: tuple[int, ...]
-    decay: tuple[bool, ...]
     groups: list[_Group]
     disjoint: list[int] | None = None
     """Addresses of all tensors for which the overlap check passed; while they do not change it is skipped."""
 
+    @staticmethod
+    def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
+        return donate, scalars.rate_index, tuple([factor is not None for _, factor in scalars.rates])
+
 
 def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:
     """Step every leaf, by torch.compile where that is asked for and can be."""
-    decay = tuple([factor is not None for _, factor in inputs.scalars.rates])
-    plan: Plan = inputs.plan
-    if plan is None or (plan.donate, plan.rate_index, plan.decay) != (donate, inputs.scalars.rate_index, decay):
-        plan = inputs.plan = Plan(donate, inputs.scalars.rate_index, decay, _groups(inputs, donate, fuse))
+    plan: ListsPlan = inputs.plan
+    if plan is None or not plan.fits(inputs.scalars, donate):
+        key = ListsPlan.key_of(inputs.scalars, donate)
+        plan = inputs.plan = ListsPlan(key=key, groups=_groups(inputs, donate, fuse))
     grads = _disjoint(inputs, plan) if donate else inputs.grads
     calls = _calls(inputs, plan, grads)
     if donate:
@@ -73,7 +76,7 @@ def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:
     return columns
 
 
-def _calls(inputs: StepInputs, plan: Plan, grads: list[Any]) -> list[tuple[_Group, Any, list[Any]]]:
+def _calls(inputs: StepInputs, plan: ListsPlan, grads: list[Any]) -> list[tuple[_Group, Any, list[Any]]]:
     """Return the groups with their scalars, rounded once for all that share them, and with their arrays."""
     prepared: dict[Any, Any] = {}
     calls = []
@@ -146,7 +149,7 @@ def _chunks(inputs: StepInputs, leaves: list[int], size: int) -> list[list[int]]
     return chunks
 
 
-def _disjoint(inputs: StepInputs, plan: Plan) -> list[Any]:
+def _disjoint(inputs: StepInputs, plan: ListsPlan) -> list[Any]:
     """Return the gradients, copied where they share memory with a tensor that may be written before they are read."""
     addresses = [x.data_ptr() for x in (*inputs.grads, *inputs.written)]
     if addresses == plan.disjoint:

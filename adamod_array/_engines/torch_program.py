@@ -1,60 +1,25 @@
 """PyTorch: a rule's straight line as a program over lists of tensors, every operation once for all leaves.
 
-It runs as it stands, where ``torch._foreach_*`` launches few kernels for many tensors, or is given
+It runs operation by operation, where ``torch._foreach_*`` launches few kernels for many tensors, or is given
 to ``torch.compile``, which fuses it.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 from adamod_array._namespace import REAL_DTYPE
-from adamod_array._program.trace import Program
+from adamod_array._program.program import Program
 
 _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
 """What PyTorch has for lists; the rest goes tensor by tensor."""
 _COMMUTE = ("add", "mul", "minimum", "maximum")
 
-
-def source(program: Program) -> str:
-    """Return two functions: ``prepare`` does the arithmetic among scalars, ``step`` takes lists to new lists."""
-    arrays = [name for name, _ in program.arrays]
-    casts = program.arrays  # a user may keep slots in another dtype
-    scalars = [*program.scalars]
-    prepare, body = [], []
-    for x in program.operations:
-        statement = f"{x.result} = {x.name}({', '.join(x.operands)})"
-        if all(operand in scalars for operand in x.operands):
-            scalars.append(x.result)
-            prepare.append(statement)
-        else:
-            body.append(([operand for operand in x.operands if operand not in scalars], x.result, statement))
-    last = {operand: i for i, (operands, _, _) in enumerate(body) for operand in operands}
-    temporaries = {result for _, result, _ in body} - {*program.outputs}
-    statements = []
-    for i, (operands, _, statement) in enumerate(body):
-        statements.append(statement)
-        if dead := [x for x in dict.fromkeys(operands) if x in temporaries and last[x] == i]:
-            statements.append(f"del {', '.join(dead)}")
-    pairs = zip(program.outputs, program.aliases_input, strict=True)
-    outputs = [f"copy({x})" if passed else x for x, passed in pairs]
-    every = ", ".join(scalars) + ","
-    lines = [
-        f"def prepare({', '.join(program.scalars)}):",
-        *(f"    {each}" for each in prepare),
-        f"    return {every}",
-        "",
-        f"def step(scalars, {', '.join(arrays)}):",
-        f"    {every} = scalars",
-        *(f"    {name} = {'cast' if kind == 'complex' else 'cast_real'}({name})" for name, kind in casts),
-        *(f"    {each}" for each in statements),
-        f"    return {', '.join(outputs)},",
-        "",
-    ]
-    return "\n".join(lines)
+_Call = tuple[str, Callable[..., Any], tuple[str, ...]]
+"""The name of a result, the operation, and the names of what it is given."""
 
 
 def is_list(x: Any) -> bool:
@@ -124,18 +89,46 @@ def _cast(xs: Any, dtype: Any) -> Any:
 
 
 def functions(program: Program, compute: str, store: Callable[..., Any] | None = None) -> tuple[Any, Any]:
-    """Return ``prepare`` and ``step`` of :func:`source`, as functions; ``store`` takes what ``step`` returns.
+    """Return ``prepare``, which does the arithmetic among scalars, and ``step``, which takes lists to new lists.
 
-    Their code is nobody else's: PyTorch counts how often code was compiled, and gives up after eight times.
+    ``store`` takes what ``step`` returns. The code of ``step`` is nobody else's: PyTorch counts how often code was
+    compiled, and gives up after eight times.
     """
     torch = sys.modules["torch"]
     dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
-    scope: dict[str, Any] = {x.name: _operation(x.name, real) for x in program.operations}
-    scope |= {"copy": _copy, "cast": functools.partial(_cast, dtype=dtype)}
-    scope["cast_real"] = functools.partial(_cast, dtype=real)
-    text = source(program)
-    if store is not None:
-        scope["store"] = store
-        text += "\ndef stored(scalars, *arrays):\n    return store(arrays[1:], step(scalars, *arrays))\n"
-    exec(compile(text, "<a rule over lists of tensors>", "exec"), scope)
-    return scope["prepare"], scope["step" if store is None else "stored"]
+    scalars = [*program.scalars]
+    among_scalars: list[_Call] = []
+    among_lists: list[_Call] = []
+    for x in program.operations:
+        if is_scalar := {*scalars}.issuperset(x.operands):
+            scalars.append(x.result)
+        (among_scalars if is_scalar else among_lists).append((x.result, _operation(x.name, real), x.operands))
+    temporaries = {result for result, _, _ in among_lists}.difference(program.outputs)
+    last = {operand: i for i, (_, _, operands) in enumerate(among_lists) for operand in operands}
+    dead = [[x for x, k in last.items() if k == i and x in temporaries] for i in range(len(among_lists))]
+    arrays = [(name, dtype if domain == "complex" else real) for name, domain in program.arrays]
+    outputs = [*zip(program.outputs, program.aliases_input, strict=True)]
+
+    def prepare(*given: Any) -> list[Any]:
+        values = dict(zip(program.scalars, given, strict=True))
+        for result, operation, operands in among_scalars:
+            values[result] = operation(*[values[x] for x in operands])
+        return [*values.values()]
+
+    def step(prepared: Sequence[Any], *given: Any) -> Any:
+        values = dict(zip(scalars, prepared, strict=True))
+        for (name, kind), xs in zip(arrays, given, strict=True):
+            values[name] = _cast(xs, kind)  # a user may keep slots in another dtype
+        for (result, operation, operands), gone in zip(among_lists, dead, strict=True):
+            values[result] = operation(*[values[x] for x in operands])
+            for x in gone:
+                del values[x]
+        new = [_copy(values[x]) if aliases else values[x] for x, aliases in outputs]
+        return new if store is None else store(given[1:], new)
+
+    return prepare, _with_code_of_its_own(step)
+
+
+def _with_code_of_its_own(function: Any) -> Any:
+    code = function.__code__
+    return FunctionType(code.replace(), function.__globals__, code.co_name, None, function.__closure__)

@@ -12,7 +12,8 @@ from typing import Any
 from adamod_array._engines import Columns, StepInputs
 from adamod_array._engines.xla_fence import divisor, fenced, first, mixed, opaque_zero
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._program.trace import COMPARISONS, Operand, Operation, Program, constants
+from adamod_array._program.program import COMPARISONS, Operand, Operation, Program
+from adamod_array._program.trace import constants
 from adamod_array._scalars import arguments
 
 KEPT: dict[str, Any] = vars(sys).setdefault("_adamod_array_kept", {})

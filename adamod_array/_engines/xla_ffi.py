@@ -23,10 +23,10 @@ from adamod_array._engines import Columns, StepInputs
 from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
-from adamod_array._engines.xla_plan import Plan, key_of
+from adamod_array._engines.xla_plan import XlaPlan
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
 from adamod_array._program.numba_source import source
-from adamod_array._program.trace import Program
+from adamod_array._program.program import Program
 
 LEAVES = 176
 """At most so many of a call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2 are one. The time that XLA
@@ -53,18 +53,19 @@ def _building() -> Iterator[None]:
         ) from error
 
 
-def plan_of(inputs: StepInputs, donate: bool) -> Plan:
+def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     """Return how the step is taken, if every leaf lies on one CPU device, is known, and a kernel takes its storage."""
-    key, plan = key_of(inputs.scalars, donate), inputs.plan
+    key, plan = XlaPlan.key_of(inputs.scalars, donate), inputs.plan
     if plan is not None and plan.key == key:
         return plan  # type: ignore[no-any-return]
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
     if key is None or not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
-        return Plan(key)
+        return XlaPlan(key=key)
     decay = inputs.scalars.has_decay
     with _building():
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
-    return Plan(key, _jitted(kernels, donate), _computes(kernels), inputs.scalars.constants(decay))
+    program, constants = _jitted(kernels, donate), inputs.scalars.constants(decay)
+    return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
 
 
 def takes_traced(inputs: StepInputs) -> bool:

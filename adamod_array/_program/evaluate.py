@@ -12,12 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamod_array._program.trace import COMPARISONS, Program
-
-
-def is_real(program: Program) -> bool:
-    """Return whether all values of a program are real."""
-    return "complex" not in {domain for _, domain in program.arrays} | {x.domain for x in program.operations}
+from adamod_array._program.program import COMPARISONS, Program
 
 
 class Evaluation:

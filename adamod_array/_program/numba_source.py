@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from adamod_array._namespace import COMPUTE_DTYPE, SIZE
+from adamod_array._program.program import Program
 from adamod_array._program.render import Renderer
-from adamod_array._program.trace import Program
 
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from adamod_array._program.trace import Operand, Operation
+from adamod_array._program.program import Operand, Operation
 
 
 class Renderer:

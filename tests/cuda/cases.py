@@ -9,7 +9,8 @@ from typing import Any
 
 from adamod_array import AdaMod, Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
-from adamod_array._program.trace import Program, trace
+from adamod_array._program.program import Program
+from adamod_array._program.trace import trace
 from tests import trees
 
 KERNEL = "adamod_array_step"

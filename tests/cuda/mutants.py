@@ -26,9 +26,10 @@ def steps(test: str) -> Check:
 
 
 OPTIONS, CALL = '("--fmad=false",)', "    kernel(*inputs, *scalars, *outputs)\n"
-STORED = "{_C_TYPE[stored[name]]}({write.name(output)})"
+VALUES = "{', '.join(values)}"
+STORED = f"{{_C_TYPE[stored[name]]}}({VALUES})"
 OUTPUT = f'f"out_{{name}} = {STORED};"'
-REAL = "{REAL_DTYPE.get(compute, compute)}"
+REAL = "{real_dtype}"
 SCALARS = f'f"{REAL} {{name}}" for name in program.scalars'
 TABLE = '        "sqrt": "sqrt({})",\n'
 
@@ -50,21 +51,21 @@ EMITTER = [
     Mutant("scalars in 16 bits", SCALARS, SCALARS.replace(REAL, "{storage}"), exact("adam-float16")),
     Mutant(
         "16 bits computed in 16 bits",
-        "compute = COMPUTE_DTYPE[storage]\n    stored =",
-        "compute = storage\n    stored =",
+        "compute = COMPUTE_DTYPE[storage]\n    real_dtype =",
+        "compute = storage\n    real_dtype =",
         exact("adam-float16"),
     ),
     Mutant(
         "slots rounded as the parameter is",
         OUTPUT,
-        OUTPUT.replace("({write.name(output)})", "({_C_TYPE[storage]}({write.name(output)}))"),
+        OUTPUT.replace(f"({VALUES})", f"({{_C_TYPE[storage]}}({VALUES}))"),
         exact("adam-bfloat16"),
     ),
     # memory
     Mutant(
         "slots in each other's place",
-        "zip(written, program.outputs, strict=True)",
-        "zip(written, (program.outputs[0], *program.outputs[:0:-1]), strict=True)",
+        "iter(of_reals.outputs)",
+        "iter((of_reals.outputs[0], *of_reals.outputs[:0:-1]))",
         exact("adamod-float32"),
     ),
     Mutant(

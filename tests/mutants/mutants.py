@@ -52,6 +52,11 @@ def kernels(select: str) -> Check:
     return Check("tests/exact/test_kernels.py", select)
 
 
+def lower() -> Check:
+    """Complex programs as pairs of reals."""
+    return Check("tests/test_lower.py", "compute_what_the_rule_does")
+
+
 PACKAGE = "adamod_array"
 ENGINES = f"{PACKAGE}/_engines"
 PROGRAM = f"{PACKAGE}/_program"
@@ -645,14 +650,14 @@ NUMBA = [
     Mutant("the pool's lock not taken", "with _pool.lock:", "if True:", kernels("take_turns")),
     Mutant(
         "a plan used for other rates",
-        "return self.key == _key(scalars, donate)",
-        "return self.key[0] == donate",
+        "return donate, scalars.has_decay, scalars.rate_index, _pool.forks",
+        "return donate, True, None, _pool.forks",
         numpy("step", "may_change_between"),
     ),
     Mutant(
         "a plan used for other rates of as many leaves",
-        "return self.key == _key(scalars, donate)",
-        "return (self.key[0], self.key[1]) == _key(scalars, donate)[:2]",
+        "return donate, scalars.has_decay, scalars.rate_index, _pool.forks",
+        "return donate, scalars.has_decay, None, _pool.forks",
         numpy("step", "may_change_between"),
     ),
     Mutant(
@@ -700,8 +705,14 @@ SIGNATURES = [
     ),
     Mutant(
         "the storage's size",
-        "addresses if (addresses + self._nbytes <= ends).all() else None",
-        "addresses",
+        "        if False in [",
+        "        if None in [",
+        torch("changed", "pytorchs_tensors and storage and numba"),
+    ),
+    Mutant(
+        "the size of a storage that stayed in its place",
+        " and [x.nbytes() for x in self._storages] == self._sizes:",
+        ":",
         torch("changed", "pytorchs_tensors and storage and numba"),
     ),
 ]
@@ -874,8 +885,8 @@ TORCH = [
 TORCH_LISTS = [
     Mutant(
         "a plan used for other rates",
-        "(plan.donate, plan.rate_index, plan.decay) != (donate, inputs.scalars.rate_index, decay)",
-        "plan.donate != donate",
+        "return donate, scalars.rate_index, tuple(",
+        "return donate, *tuple([])[:0]  # ",
         torch("step", "may_change_between and numba"),
     ),
     Mutant(
@@ -908,9 +919,15 @@ TORCH_LISTS = [
 TORCH_PROGRAM = [
     Mutant(
         "what a rule passes on not copied",
-        'f"copy({x})" if passed else x',
-        "x",
+        "_copy(values[x]) if aliases else values[x]",
+        "values[x]",
         torch("results", "memory_of_its_own and numba"),
+    ),
+    Mutant(
+        "temporaries kept",
+        "                del values[x]",
+        "                pass",
+        torch("torch_engines", "each_operation_is_one_call"),
     ),
     Mutant(
         "differences turned round",
@@ -932,16 +949,16 @@ TORCH_PROGRAM = [
     ),
     Mutant(
         "real slots computed as complex ones",
-        "'cast' if kind == 'complex' else 'cast_real'",
-        "'cast'",
+        'dtype if domain == "complex" else real',
+        "dtype",
         torch("torch_engines", "lists_step_as and complex64"),
     ),
 ]
 
-TRACE = [
+PROGRAM_DATA = [
     Mutant(
         "one result twice",
-        " or (isinstance(x, str) and x in self.outputs[:i])",
+        " or x in self.outputs[:i]",
         "",
         numpy("results", "memory_of_its_own and eager"),
     ),
@@ -951,10 +968,19 @@ TRACE = [
         "in parts",
         numpy("results", "memory_of_its_own and eager"),
     ),
+    Mutant(
+        "parts of complex inputs passed on",
+        'operation.name in ("real", "imag")',
+        "False",
+        numpy("results", "memory_of_its_own and eager"),
+    ),
+]
+
+SYMBOLS = [
     Mutant("the sign of zero", "={float(x)!r}", "={float(x) + 0.0!r}", numpy("results", "whatever and zeros")),
     Mutant(
         "hyperparameters that are equal by chance taken for one",
-        "x.origin if isinstance(x, _Hyperparameter) else _literal(x)\n        self",
+        "x.origin if isinstance(x, Hyperparameter) else _literal(x)\n        self",
         "_literal(x)\n        self",
         numpy("methods", "equal_by_chance"),
     ),
@@ -962,15 +988,8 @@ TRACE = [
         "arithmetic of hyperparameters turned round",
         "pair = (other, self) if swapped else (self, other)",
         "pair = (self, other)",
-        numpy("methods", "share_a_program"),
+        numpy("methods", "equal_by_chance"),
     ),
-    Mutant(
-        "parts of complex inputs passed on",
-        'operation.name in ("real", "imag")',
-        "False",
-        numpy("results", "memory_of_its_own and eager"),
-    ),
-    Mutant("slots complex through another slot", "if found == slots:", "if True:", numpy("slips", "v_of_a_complex")),
     Mutant(
         "arithmetic with comparisons",
         'x.domain == "bool" for x in numbers',
@@ -984,6 +1003,22 @@ TRACE = [
         "*(self, other)",
         numpy("results", "whatever and left"),
     ),
+]
+
+LOWER = [
+    Mutant("the sign of an imaginary part", 'self._do("neg", b[1]) if a[1] is None', "b[1] if a[1] is None", lower()),
+    Mutant(
+        "a product without its second half",
+        'b_re), self._do("mul", a_im, b_im))\n        return re, self._do("add"',
+        'b_re), ZERO)\n        return re, self._do("add"',
+        lower(),
+    ),
+    Mutant("the real part where numbers are compared", 'self._do("and", *(', "next(iter(", lower()),
+    Mutant("a modulus without its imaginary part", 'self._do("hypot", a[0], a[1])', 'self._do("abs", a[0])', lower()),
+]
+
+TRACE = [
+    Mutant("slots complex through another slot", "if found == slots:", "if True:", numpy("slips", "v_of_a_complex")),
 ]
 
 NUMBA_CACHE = [
@@ -1048,6 +1083,9 @@ MUTANTS: Mutants = {
     f"{ENGINES}/torch.py": TORCH,
     f"{ENGINES}/torch_lists.py": TORCH_LISTS,
     f"{ENGINES}/torch_program.py": TORCH_PROGRAM,
+    f"{PROGRAM}/program.py": PROGRAM_DATA,
+    f"{PROGRAM}/symbols.py": SYMBOLS,
+    f"{PROGRAM}/lower.py": LOWER,
     f"{PROGRAM}/trace.py": TRACE,
     f"{ENGINES}/numba_cache.py": NUMBA_CACHE,
 }

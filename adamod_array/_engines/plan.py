@@ -1,0 +1,53 @@
+"""A plan: what an engine worked out for a tree, kept from step to step while arrays stay as they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from adamod_array._scalars import Scalars
+
+_PATIENCE = 8
+"""After so many misses in a row arrays are not remembered any more: it would be lost time."""
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What all plans have: a key, and the arrays of the last step. Lists of arrays begin with the gradients."""
+
+    key: Any
+    """What the plan depends on beside the arrays: see :meth:`key_of`."""
+    signatures: Any = None
+    """Knows arrays like those of the last step; None where the next must be checked one by one."""
+    misses: int = 0
+    """Steps in a row that found other arrays."""
+
+    @staticmethod
+    def key_of(scalars: Scalars, donate: bool) -> Any:
+        """Return the key for these scalars; None where no plan may be kept."""
+        raise NotImplementedError
+
+    def fits(self, scalars: Scalars, donate: bool) -> bool:
+        """Return whether it is the plan for these scalars."""
+        return self.key is not None and self.key == self.key_of(scalars, donate)
+
+    def find(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
+        """Return the addresses of arrays like those of the last step; None where one is not, or may not be written.
+
+        ``others`` are the addresses and sizes of what a donated step may not touch.
+        """
+        found = self.match(arrays, donate, others)
+        self.misses = 0 if found is not None else self.misses + 1
+        return found
+
+    def match(self, arrays: list[Any], donate: bool, others: Any) -> Any:
+        """Do :meth:`find`, for the arrays of one engine."""
+        raise NotImplementedError
+
+    def remember(self, arrays: list[Any]) -> None:
+        """Take arrays for those that the next step will find."""
+        self.signatures = self.look(arrays) if self.misses < _PATIENCE else None
+
+    def look(self, arrays: list[Any]) -> Any:
+        """Return what will know arrays like these again; None where nothing can."""
+        raise NotImplementedError

@@ -1,0 +1,54 @@
+"""A rule as data: the straight line of operations that every compiler is given."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+
+Operand = str
+"""The name of an array, a scalar or an earlier value."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``result = name(*operands)``."""
+
+    result: str
+    name: str
+    operands: tuple[Operand, ...]
+    domain: str
+    """"real", "complex" or "bool"."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A rule as a straight line: equal subexpressions shared, dead ones gone.
+
+    Its constants are scalars, so that methods which differ in them alone have one Program.
+    """
+
+    scalars: tuple[str, ...]
+    """``lr``, ``decay`` where there is one, the coefficients ``c0``, ``c1``, ..., and the constants ``k0``, ..."""
+    arrays: tuple[tuple[str, str], ...]
+    """``g``, ``p`` and the slots (``slot_0``, ...: a user's names cannot meet generated ones), each with its domain."""
+    operations: tuple[Operation, ...]
+    outputs: tuple[Operand, ...]
+    """The new ``p`` and slots."""
+
+    @property
+    def is_real(self) -> bool:
+        """Return whether all values are real."""
+        return "complex" not in {domain for _, domain in self.arrays} | {x.domain for x in self.operations}
+
+    @functools.cached_property
+    def aliases_input(self) -> tuple[bool, ...]:
+        """Return which outputs are an input, an earlier output, or part of one, under another name."""
+        inputs = {name for name, _ in self.arrays}
+        parts: set[Operand] = set(inputs)
+        for operation in self.operations:
+            if operation.name in ("real", "imag") and operation.operands[0] in {*parts, *self.outputs}:
+                parts.add(operation.result)
+        pairs = enumerate(self.outputs)
+        return tuple([x in parts or x in self.outputs[:i] for i, x in pairs])
