@@ -156,16 +156,17 @@ class Watch(TorchDispatchMode):
 
 
 def test_each_operation_is_one_call_for_all_leaves() -> None:
-    """What is needed no longer is let go: beside the results, three lists at a time."""
+    """What is needed no longer is let go: beside the results, four lists at a time."""
     program = trace(Adam(), decay=True)
     prepare, run = torch_program.functions(program, "float32")
-    scalars = prepare(*[0.5] * len(program.scalars))
+    scalars = [float(x) for x in prepare(*[0.5] * len(program.scalars))]
     lists = [[torch.ones(3) for _ in range(5)] for _ in program.arrays]
     with Watch() as watch:
         run(scalars, *lists)
-    assert len(watch.names) == len(program.operations)
-    assert watch.names.count("_foreach_sqrt.default") == 1
-    assert watch.most <= 5 * (3 + 3)
+    names = [name for name in watch.names if name.startswith("_foreach")]
+    assert len(names) == len(program.operations)
+    assert names.count("_foreach_sqrt.default") == 1
+    assert watch.most <= 5 * (3 + 4)
 
 
 @dataclasses.dataclass(frozen=True)

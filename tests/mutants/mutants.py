@@ -713,7 +713,7 @@ SIGNATURES = [
         "the size of a storage that stayed in its place",
         " and [x.nbytes() for x in self._storages] == self._sizes:",
         ":",
-        torch("changed", "pytorchs_tensors and storage and numba"),
+        torch("changed", "is_where_it_was and numba"),
     ),
 ]
 
