@@ -19,7 +19,7 @@ Named = tuple[Any, Callable[[], str]]
 """An array and its path: a call, because paths are spelled out for errors only."""
 
 
-def writable(namespace: Namespace, written: list[Named], others: list[Named]) -> None:
+def check_writable(namespace: Namespace, written: list[Named], others: list[Named]) -> None:
     """Check arrays that are to be written in place: none is read-only or shares memory with another of its state.
 
     ``others`` are those that the step leaves as they are.

@@ -12,7 +12,7 @@ _numbers = itertools.count(1)
 
 
 class Hold:
-    """What states have in common that share arrays as they are, until a donated step claims it.
+    """The right to use some arrays, shared by all states that hold them, until a donated step claims it.
 
     ``origin`` stays the same from one donated step to the next, as the arrays do.
     """

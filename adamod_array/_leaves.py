@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Leaves:
-    """Parameters and slots as columns; the next step looks whether they changed, and at its gradients."""
+    """Parameters and slots as columns; every step checks whether they have changed, and its gradients."""
 
     method: Method | Methods
     spec: Any
@@ -37,11 +37,11 @@ class Leaves:
     leaf_indices: Tree = None
     """Of PyTorch's, the tree of leaf numbers: its compiler can walk through that, and not through ``spec``."""
     plan: Any = None
-    """What the engine worked out about those that had a gradient."""
+    """The engine's plan for the leaves in ``part``."""
     part: Part | None = None
-    """Which these were; None of all."""
+    """The leaves of the last step; None means all."""
     tokens: _hold.Tokens = field(default_factory=dict)
-    """For the arrays that users have got."""
+    """Tokens of arrays that were handed to users."""
 
     @staticmethod
     def of(method: Any, params: Tree, slots: dict[str, Tree]) -> Leaves:
@@ -148,7 +148,7 @@ class Leaves:
         ) or (self.namespace.name == "torch" and any(map(_check.lacks_memory, arrays)))
 
     def are_distinct(self) -> bool:
-        """Return whether no array stands in two places, which is all there is to ask of JAX's: they share no memory."""
+        """Return whether no array stands in two places; enough for JAX, whose distinct arrays never share memory."""
         identities = [id(x) for xs in self.columns for x in xs if x is not None]
         return len(set(identities)) == len(identities)
 
@@ -163,14 +163,14 @@ class Leaves:
         ]
 
     def gradients(self, grads: Tree) -> list[Any]:
-        """Return what stands where the parameters are; the scalars that NumPy makes of 0-d arrays, as arrays."""
+        """Return the gradients in leaf order, None where there is none; NumPy's scalars become 0-d arrays."""
         leaves = _tree.leaves_like(self.spec, grads, "grads")
         if any(isinstance(g, np.generic) for g in leaves):
             leaves = [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves]
         return leaves
 
-    def checked(self, gradients: list[Any], grads: Tree) -> tuple[list[int], bool]:
-        """Return which gradients are there, and whether each lies in memory as its parameter does.
+    def check_gradients(self, gradients: list[Any], grads: Tree) -> tuple[list[int], bool]:
+        """Return the leaves that have a gradient, and whether each gradient has its parameter's layout in memory.
 
         Raises
         ------

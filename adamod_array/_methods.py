@@ -12,7 +12,7 @@ from adamod_array._tree import Tree, flatten, path
 
 
 class Methods(PerLeaf):
-    """One method a leaf, all of one class and with the same slots."""
+    """One method per leaf, all of one class and with the same slots."""
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ class Methods(PerLeaf):
 def methods_of(value: Tree, spec: Any, params: Sequence[Any], hint: str = "") -> Method | Methods:
     """Return a method as it is, and a tree prefix of methods as one a leaf.
 
-    ``hint`` ends the error of what has no method at all.
+    ``hint`` is appended to the error for a value that contains no method.
 
     Raises
     ------
@@ -46,18 +46,18 @@ def methods_of(value: Tree, spec: Any, params: Sequence[Any], hint: str = "") ->
         if not isinstance(x, Method):
             raise TypeError(f"{place()} must be a method such as AdaMod(), got {_described(x)}")
         check_slots(x)
-        first, first_place = places[0]
-        if type(x) is not type(first):
+        one, its_place = places[0]
+        if type(x) is not type(one):
             raise TypeError(
-                f"methods of one state are of one class: {first_place()} is {type(first).__name__},"
+                f"methods of one state are of one class: {its_place()} is {type(one).__name__},"
                 f" {place()} is {type(x).__name__}; take a state for each class"
             )
-        if x.slots != first.slots:
+        if x.slots != one.slots:
             raise ValueError(
-                f"methods of one state keep the same slots: {first_place()} keeps {first.slots}, {place()} {x.slots}"
+                f"methods of one state keep the same slots: {its_place()} keeps {one.slots}, {place()} {x.slots}"
             )
-    one = places[0][0] if places else next(x for x in flatten(value)[0] if isinstance(x, Method))
-    return Methods(one if p is None else x for x, p in zip(given, params, strict=True))
+    some = places[0][0] if places else next(x for x in flatten(value)[0] if isinstance(x, Method))
+    return Methods(some if p is None else x for x, p in zip(given, params, strict=True))
 
 
 def method_of(method: Method | Methods, leaf: int) -> Method:

@@ -22,8 +22,8 @@ class Part:
 
     stepped: list[int]
     others: list[int]
-    _look: Any = field(default=None, compare=False)
-    """Knows the arrays of the others again, and how their memory lies around their addresses."""
+    _recorded: Any = field(default=None, compare=False)
+    """Signatures of the others, and where their memory begins and ends relative to their addresses."""
 
     @staticmethod
     def of(params: list[Any], stepped: list[int]) -> Part | None:
@@ -46,31 +46,31 @@ class Part:
         return result
 
     def remember(self, namespace: Namespace, whole: Columns) -> None:
-        """Take the arrays of the others for those that the next step will find."""
-        arrays = self._left(whole)
+        """Record signatures and memory spans of the leaves that are not stepped."""
+        arrays = self._untouched(whole)
         if arrays and namespace.name in ("numpy", "torch"):
             addresses = _engines.addresses_of(namespace.name, arrays)
             pairs = [_aliasing.span(namespace, x) or (a, a) for x, a in zip(arrays, addresses, strict=True)]
             starts, ends = np.asarray(pairs, np.int64).T
             signatures = _engines.signatures_of(arrays, ends - addresses)
-            self._look = None if signatures is None else (signatures, starts - addresses, ends - starts)
+            self._recorded = None if signatures is None else (signatures, starts - addresses, ends - starts)
 
-    def find(self, namespace: Namespace, gradients: list[Any], whole: Columns) -> Spans | None:
-        """Return where the others are, if the same leaves have a gradient and the others are as they were."""
+    def spans_if_alike(self, namespace: Namespace, gradients: list[Any], whole: Columns) -> Spans | None:
+        """Return the memory spans of the others, or None where other leaves have a gradient, or one has changed."""
         if [i for i, g in enumerate(gradients) if g is not None] != self.stepped:
             return None
-        arrays = self._left(whole)
+        arrays = self._untouched(whole)
         if namespace.name == "jax":
             return None if any(x.is_deleted() for x in arrays) else _NOWHERE
         if not arrays:
             return _NOWHERE
-        if self._look is None:
+        if self._recorded is None:
             return None
-        signatures, offsets, nbytes = self._look
+        signatures, offsets, nbytes = self._recorded
         addresses = signatures.match(arrays, False)
         return None if addresses is None else (addresses + offsets, nbytes)
 
-    def _left(self, whole: Columns) -> list[Any]:
+    def _untouched(self, whole: Columns) -> list[Any]:
         return [xs[i] for xs in whole for i in self.others]
 
 

@@ -41,15 +41,15 @@ class Scalars:
     Parameters
     ----------
     rates : sequence of (learning rate, decay factor or None)
-        Of each row, of which no two are alike.
+        One pair per row; no two rows are alike.
     rate_index : tuple of int
         The row of each leaf.
     methods : tuple of Method
-        The distinct ones.
+        The distinct methods.
     method_index : tuple of int
         The method of each row.
     coefficients : sequence of tuple
-        Those of each method.
+        Coefficients, per method.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Scalars:
         return row
 
     def arguments(self, leaf: int, namespace: Namespace, dtype: str, device: Any) -> tuple[Any, ...]:
-        """Return the same with the constants, as the scalars of a Program for parameters computed in ``dtype``."""
+        """Return the rounded row of a leaf, and its constants: the scalars of a Program that computes in ``dtype``."""
         real = REAL_DTYPE.get(dtype, dtype)
         key = self.rate_index[leaf], dtype, str(device), "arguments"
         found = self._rounded.get(key)

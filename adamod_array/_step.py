@@ -147,7 +147,7 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = No
 
 
 def take_step(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
-    """Take :func:`step`, for a state of one method only."""
+    """Do what :func:`step` does, for a state of one class of methods; raise for another."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
         new: State[P] | None = _engines.step_in_graph(method_type, state, grads, rates, donate)
@@ -157,8 +157,7 @@ def take_step(method_type: type[Method], state: State[P], grads: Tree, rates: Ov
     return _take_step(method_type, state, grads, rates, donate)
 
 
-@contained
-def _take_step(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
+def _advance(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
     """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):
         raise TypeError(
@@ -173,7 +172,7 @@ def _take_step(method_type: type[Method], state: State[P], grads: Tree, rates: O
     is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
     if is_jax and narrows(wide := [*leaves.params, *gradients]):
         with full_width(wide):
-            return _take_step(method_type, state, grads, rates, donate)
+            return _advance(method_type, state, grads, rates, donate)
     t = next_step(state.step)
     scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, rates)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
@@ -183,30 +182,33 @@ def _take_step(method_type: type[Method], state: State[P], grads: Tree, rates: O
     return State.of(*new, t, state.method, state.lr, state.weight_decay)
 
 
+_take_step = contained(_advance)
+
+
 def _repeated(
     leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], scalars: Scalars, donate: bool
 ) -> tuple[Leaves, Holds] | None:
-    """Step arrays that lie as those of the last step did, which were checked; None where one does not."""
+    """Repeat the last plan without the full checks; return None where an array is not as those of the last step."""
     plan, part, columns, namespace = leaves.plan, leaves.part, leaves.columns, leaves.namespace
     if namespace is None or not _engines.can_repeat(plan):
         return None
     others = None
     if part is not None:
-        others = part.find(namespace, gradients, columns)
+        others = part.spans_if_alike(namespace, gradients, columns)
         if others is None:
             return None
         (gradients,), columns, scalars = part.columns([gradients]), part.columns(columns), scalars.subset(part.stepped)
     if not plan.fits(scalars, donate):
         return None
-    addresses = plan.find([*gradients, *itertools.chain(*columns)], donate, others)
+    addresses = plan.addresses_if_alike([*gradients, *itertools.chain(*columns)], donate, others)
     if addresses is None:
         return None
     donation = Donation(holds, t, None if part is None else part.stepped)
-    claim = donation.claim if donate else _engines.nothing
+    claim = donation.claim if donate else _engines.claim_nothing
     try:
         new = plan.step(namespace, gradients, columns, addresses, scalars, claim)
     except BaseException:
-        _fail(leaves, holds, donation, donate)
+        _settle_failure(leaves, holds, donation, donate)
         raise
     if new is not columns:
         leaves, before = leaves.renewed(new, part), leaves
@@ -222,14 +224,14 @@ def _stepped(
     if leaves.have_changed():
         leaves = leaves.checked_again()
     namespace = leaves.namespace
-    there, uniform = leaves.checked(gradients, grads)
+    there, uniform = leaves.check_gradients(gradients, grads)
     if namespace is None or not there:
         return leaves, holds
     part = Part.of(leaves.params, there)
     donation = Donation(holds, t, there)
     if donate and not (namespace.name == "jax" and leaves.are_distinct()):
-        _aliasing.writable(namespace, leaves.named(there), leaves.named([] if part is None else part.others))
-    claim = donation.claim if donate else _engines.nothing
+        _aliasing.check_writable(namespace, leaves.named(there), leaves.named([] if part is None else part.others))
+    claim = donation.claim if donate else _engines.claim_nothing
     inputs = _engines.StepInputs(namespace, scalars, gradients, leaves.columns, claim=claim)
     if part is not None:
         inputs = inputs.subset(part.stepped)
@@ -238,7 +240,7 @@ def _stepped(
     try:
         columns = _engines.run(inputs, donate)
     except BaseException:
-        _fail(leaves, holds, donation, donate)
+        _settle_failure(leaves, holds, donation, donate)
         raise
     new = leaves.renewed(columns, part)
     new.plan, new.part = (inputs.plan, part) if uniform else (None, None)
@@ -254,8 +256,11 @@ def _held(holds: Holds, donation: Donation, donate: bool, part: Part | None) -> 
     return {Hold(): None} if part is None else _hold.shared(holds, part.stepped, part.others)
 
 
-def _fail(leaves: Leaves, holds: Holds, donation: Donation, donate: bool) -> None:
-    """Say of a step of JAX's that failed whether it gave buffers away; others write, and may be half done."""
+def _settle_failure(leaves: Leaves, holds: Holds, donation: Donation, donate: bool) -> None:
+    """Release the claim of a failed step of JAX's whose buffers are intact.
+
+    Other frameworks write in place and may be half done, so that their claim stays.
+    """
     if leaves.namespace is None or leaves.namespace.name != "jax":
         return
     if not leaves.have_changed():

@@ -25,7 +25,7 @@ _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engi
 ENGINES = ("auto", "eager", "numba", "compile", "foreach", "jit", "cupy")
 
 
-def nothing() -> None:
+def claim_nothing() -> None:
     """Claim nothing: a step of new arrays writes into none."""
 
 
@@ -40,7 +40,7 @@ class StepInputs:
     """The parameters, then each slot in the order of ``method.slots``."""
     plan: Any = None
     """What an engine worked out, kept from step to step while arrays and gradients stay in layout."""
-    claim: Callable[[], None] = nothing
+    claim: Callable[[], None] = claim_nothing
     """To be called just before the first write of a donated step: what fails before leaves the state as it was."""
 
     def program(self, *, decay: bool, complex_parameter: bool = False) -> Program:
@@ -122,7 +122,7 @@ def can_repeat(plan: Any) -> bool:
 
 
 def signatures_of(arrays: list[Any], nbytes: Any) -> Any:
-    """Return what will know arrays again that are only read, and say where they are; None where nothing can."""
+    """Return what recognises arrays like these, which are only read, and gives their addresses; None if nothing can."""
     return _module("signatures").signatures_of(arrays, len(arrays), nbytes) if numba_kernels() is not None else None
 
 

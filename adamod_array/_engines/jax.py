@@ -97,7 +97,7 @@ def _kernels() -> Any:
         return None
     try:
         return late("adamod_array._engines.xla_ffi")
-    except Exception as error:  # whatever a compiler raises that is installed and does not inputs
+    except Exception as error:  # whatever a compiler raises that is installed and does not work
         pass_over(KERNEL, error.__cause__ or error)
         return None
 

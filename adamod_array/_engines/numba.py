@@ -93,7 +93,7 @@ class NumbaPlan(Plan):
                 return None
         return addresses
 
-    def look(self, arrays: list[Any]) -> Any:
+    def signatures_for(self, arrays: list[Any]) -> Any:
         return signatures_of(arrays, self.count, self.nbytes, stay=self.key[0])
 
     def step(

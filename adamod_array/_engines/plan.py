@@ -8,7 +8,7 @@ from typing import Any
 from adamod_array._scalars import Scalars
 
 _PATIENCE = 8
-"""After so many misses in a row arrays are not remembered any more: it would be lost time."""
+"""After so many misses in a row nothing is recorded any more: it would cost more than it saves."""
 
 
 @dataclass(kw_only=True)
@@ -18,7 +18,7 @@ class Plan:
     key: Any
     """What the plan depends on beside the arrays: see :meth:`key_of`."""
     signatures: Any = None
-    """Knows arrays like those of the last step; None where the next must be checked one by one."""
+    """Recognises arrays like those of the last step; None where the next must be checked one by one."""
     misses: int = 0
     """Steps in a row that found other arrays."""
 
@@ -31,7 +31,7 @@ class Plan:
         """Return whether it is the plan for these scalars."""
         return self.key is not None and self.key == self.key_of(scalars, donate)
 
-    def find(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
+    def addresses_if_alike(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
         """Return the addresses of arrays like those of the last step; None where one is not, or may not be written.
 
         ``others`` are the addresses and sizes of what a donated step may not touch.
@@ -41,13 +41,13 @@ class Plan:
         return found
 
     def match(self, arrays: list[Any], donate: bool, others: Any) -> Any:
-        """Do :meth:`find`, for the arrays of one engine."""
+        """Return the addresses where the arrays match the signatures, else None; every engine that records has one."""
         raise NotImplementedError
 
     def remember(self, arrays: list[Any]) -> None:
-        """Take arrays for those that the next step will find."""
-        self.signatures = self.look(arrays) if self.misses < _PATIENCE else None
+        """Record signatures for the next step; stop after too many misses in a row."""
+        self.signatures = self.signatures_for(arrays) if self.misses < _PATIENCE else None
 
-    def look(self, arrays: list[Any]) -> Any:
-        """Return what will know arrays like these again; None where nothing can."""
+    def signatures_for(self, arrays: list[Any]) -> Any:
+        """Return what recognises arrays like these; None where nothing can."""
         raise NotImplementedError

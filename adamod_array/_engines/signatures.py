@@ -22,7 +22,7 @@ except Exception as error:  # no struct as expected, or no compiler: addresses a
 
 
 def signatures_of(arrays: list[Any], count: int, nbytes: Any, *, stay: bool = False) -> Any:
-    """Return what will know arrays like these again; None where nothing can.
+    """Return what recognises arrays like these; None where nothing can.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ class XlaPlan(Plan):
         )
         return () if alike else None
 
-    def look(self, arrays: list[Any]) -> Any:
+    def signatures_for(self, arrays: list[Any]) -> Any:
         return {*map(type, arrays)}, [*map(_aval, arrays)], [*map(_sharding, arrays)]
 
     def step(

@@ -62,7 +62,7 @@ ENGINES = f"{PACKAGE}/_engines"
 PROGRAM = f"{PACKAGE}/_program"
 
 STEP = [
-    Mutant("modes that are not contained", "@contained\ndef _take_step", "def _take_step", numpy("faults", "any_line")),
+    Mutant("modes that are not contained", "contained(_advance)", "_advance", numpy("faults", "any_line")),
     Mutant(
         "a rule may donate the state of a fresh step",
         "    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile\n    return {",
@@ -78,7 +78,7 @@ STEP = [
     Mutant(
         "the claim of a repeated step made after the writes",
         "addresses, scalars, claim)",
-        "addresses, scalars, _engines.nothing)",
+        "addresses, scalars, _engines.claim_nothing)",
         numpy("hold", "nothing_is_written_before_the_claim"),
     ),
     Mutant(
