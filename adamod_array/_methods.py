@@ -36,11 +36,11 @@ def methods_of(value: Tree, spec: Any, params: Sequence[Any], hint: str = "") ->
     if isinstance(value, Method):
         check_slots(value)
         return value
-    if isinstance(value, Methods) and len(value) == spec.num_leaves:
-        return value
-    if not any(isinstance(x, Method) for x in flatten(value)[0]):
+    if not isinstance(value, PerLeaf) and not any(isinstance(x, Method) for x in flatten(value)[0]):
         raise TypeError(f"expected a method such as AdaMod(), got {_described(value)}{hint}")
     given = spread(value, spec, params, "method")
+    if isinstance(given, Methods):
+        return given
     places = [(x, functools.partial(path, spec, "method", i)) for i, x in enumerate(given) if params[i] is not None]
     for x, place in places:
         if not isinstance(x, Method):
@@ -56,7 +56,9 @@ def methods_of(value: Tree, spec: Any, params: Sequence[Any], hint: str = "") ->
             raise ValueError(
                 f"methods of one state keep the same slots: {its_place()} keeps {one.slots}, {place()} {x.slots}"
             )
-    some = places[0][0] if places else next(x for x in flatten(value)[0] if isinstance(x, Method))
+    some: Method = places[0][0] if places else next(x for x in flatten(value)[0] if isinstance(x, Method))
+    if not given:
+        return some
     return Methods(some if p is None else x for x, p in zip(given, params, strict=True))
 
 

@@ -36,15 +36,15 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
         if namespace.name == beside != "numpy" and not _is_free_to_read(namespace, value):
             return value
         if is_tracer(value):
-            raise TypeError(f"{what()} is traced by JAX: give it to step(..., lr=...), with JAX parameters")
+            raise TypeError(f"{what()} is traced by JAX: give it to a step, and one of JAX parameters")
     try:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{what()} must be {kinds}, got {value!r}") from None
 
 
-def as_rate(value: Any, what: Callable[[], str], beside: str = "") -> Any:
-    number = real_number(value, what, beside, "a number or a schedule")
+def as_rate(value: Any, what: Callable[[], str], beside: str = "", kinds: str = "a number or a schedule") -> Any:
+    number = real_number(value, what, beside, kinds)
     if isinstance(number, float):
         if not math.isfinite(number):
             raise ValueError(f"{what()} must be finite, got {number}")

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from adamod_array._coefficients import coefficients_at
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method
 from adamod_array._methods import Methods
-from adamod_array._namespace import REAL_DTYPE, Namespace
+from adamod_array._namespace import REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._program.trace import constants, trace
 from adamod_array._rate import PerLeaf, as_rate, is_schedule, is_single, refuse_schedule, spread
 from adamod_array._tree import Tree, path
@@ -101,13 +101,14 @@ class Scalars:
         rate_index: list[int] = []
         method_index: list[int] = []
         for i, (own, rate, decay) in enumerate(each):
-            key = methods.setdefault(own, len(methods)), id(rate), decay if type(decay) is float else id(decay)
+            which = methods.setdefault(own, len(methods))
+            key = which, *(x if type(x) is float else id(x) for x in (rate, decay))
             if key not in rows:
                 rows[key] = len(rates)
                 rate = _read(rate, t, functools.partial(path, spec, "lr", i), beside)
                 decay = _read_decay(decay, functools.partial(path, spec, "weight_decay", i), beside)
                 rates.append(_with_decay(rate, decay))
-                method_index.append(key[0])
+                method_index.append(which)
             rate_index.append(rows[key])
         coefficients = [coefficients_at(each, t) for each in methods]
         return cls(rates, tuple(rate_index), tuple(methods), tuple(method_index), coefficients)
@@ -122,6 +123,11 @@ class Scalars:
     def has_decay(self) -> bool:
         """Return whether any leaf decays."""
         return any(decay is not None for _, decay in self.rates)
+
+    @property
+    def rates_are_known(self) -> bool:
+        """Return whether all rates and decay factors are Python's numbers."""
+        return all(type(x) is float for pair in self.rates for x in pair if x is not None)
 
     def decays(self, leaf: int) -> bool:
         """Return whether a leaf decays."""
@@ -198,12 +204,15 @@ class Scalars:
         rounded = array(_CODE[dtype], itertools.chain.from_iterable(rows))
         return np.frombuffer(rounded, dtype).reshape(len(rows), -1)
 
-    def programs(self) -> list[list[int]]:
-        """Return the leaves grouped by Program: methods with other options may compute in another way."""
+    def programs(self, domains: Collection[bool]) -> list[list[int]]:
+        """Return the leaves grouped by Program: methods with other options may compute in another way.
+
+        ``domains`` are those of the parameters, True of complex ones.
+        """
         leaves: dict[Any, list[int]] = {}
-        both = [tuple([trace(m, complex_parameter=z) for z in (False, True)]) for m in self.methods]
+        programs = [tuple([trace(method, complex_parameter=each) for each in domains]) for method in self.methods]
         for i, k in enumerate(self.rate_index):
-            leaves.setdefault(both[self.method_index[k]], []).append(i)
+            leaves.setdefault(programs[self.method_index[k]], []).append(i)
         return [*leaves.values()]
 
 
@@ -224,8 +233,20 @@ def _read_decay(weight_decay: Any, what: Callable[[], str], beside: str) -> Any:
     if type(weight_decay) is float and 0 <= weight_decay < math.inf:
         return weight_decay
     refuse_schedule(weight_decay, what)
-    return as_rate(weight_decay, what, beside)
+    return as_rate(weight_decay, what, beside, "a number")
 
 
 def _with_decay(rate: Any, weight_decay: Any) -> tuple[Any, Any]:
-    return rate, None if type(weight_decay) is float and weight_decay == 0 else 1 - rate * weight_decay
+    if type(weight_decay) is float:
+        if weight_decay == 0:
+            return rate, None
+        if type(rate) is float:
+            return rate, 1 - rate * weight_decay
+    return rate, 1 - _wide(rate) * _wide(weight_decay)
+
+
+def _wide(x: Any) -> Any:
+    """Return a number or 0-d array with 32 bits or more: in 16, one minus something small is one."""
+    namespace = namespace_of(x)
+    narrow = namespace is not None and dtype_name(x) in ("float16", "bfloat16")
+    return namespace.cast(x, namespace.dtype("float32")) if namespace is not None and narrow else x

@@ -111,9 +111,9 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = No
         ``jax.grad`` returns.
     lr : float, 0-d array, schedule, or a tree prefix of them, optional
         Overrides the state's learning rate for this step. A traced value is fine, and no new value
-        compiles anything again.
+        compiles anything again; rates of branches that become equal, or differ again, may in JAX.
     weight_decay : float, 0-d array, or a tree prefix of them, optional
-        Overrides the state's weight decay for this step, in the same way.
+        Overrides the state's weight decay for this step, in the same way; 0 has a kernel of its own.
     donate : bool
         Write into the arrays of ``state`` (NumPy, CuPy, PyTorch) or give their buffers to the
         result (JAX). The old state is spent, and so is every state that shares arrays which were
@@ -235,7 +235,6 @@ def _stepped(
     inputs = _engines.StepInputs(namespace, scalars, gradients, leaves.columns, claim=claim)
     if part is not None:
         inputs = inputs.subset(part.stepped)
-        part.remember(namespace, leaves.columns)
     inputs.plan = leaves.plan if uniform and part == leaves.part else None
     try:
         columns = _engines.run(inputs, donate)
@@ -244,6 +243,8 @@ def _stepped(
         raise
     new = leaves.renewed(columns, part)
     new.plan, new.part = (inputs.plan, part) if uniform else (None, None)
+    if part is not None and _engines.can_repeat(new.plan):
+        part.remember(namespace, leaves.columns)
     new.take_tokens(leaves)
     return new, _held(holds, donation, donate, part)
 

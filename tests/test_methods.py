@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import pickle
 import sys
@@ -23,10 +24,12 @@ from adamod_array import (
     adam_step,
     adamod_step,
     diagnostics,
+    engine,
     init,
     step,
 )
 from adamod_array._engines import can_repeat
+from adamod_array._methods import Methods
 from adamod_array._program.trace import constants, trace
 from tests.backend import Backend
 from tests.trees import assert_same, values
@@ -164,6 +167,7 @@ def test_errors(backend: Backend) -> None:
         ({"w": Adam(), "none": None, "b": None}, TypeError, r"method\['b'\] must be a method such as AdaMod"),
         ({"w": Adam(), "none": None, "b": AdaMod}, TypeError, r"method\['b'\] must be a method .* AdaMod, a class"),
         ({"w": Adam(), "b": Adam()}, ValueError, "method is neither one value nor a tree prefix"),
+        (Methods([Adam(), Adam()]), ValueError, "method has 2 values for 4 leaves of params"),
         ({"w": None, "none": None, "b": None}, TypeError, r"expected a method .*init\(method, params\)"),
     ):
         with pytest.raises(error, match=f"(?s){message}"):
@@ -173,6 +177,84 @@ def test_errors(backend: Backend) -> None:
         adamod_step(state, tree(backend, 1))
     with pytest.raises(TypeError, match=r"is AdaMod"):
         state.replace(method={"w": Adam(), "none": None, "b": AdaMod()})
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedAsValues(Method):
+    """Hyperparameters have the names of what a Program is made of."""
+
+    decay: float = 0.75
+    p: float = 0.5
+    g: float = 0.25
+    lr: float = 2.0
+    c0: float = 4.0
+    x0: float = 0.125
+    k0: float = 8.0
+    slots = ("m",)
+
+    def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
+        return (1.0 / t,)
+
+    def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, m: Any) -> tuple[Any, ...]:
+        m = self.decay * m + self.p * g
+        return p - lr * self.lr * (m * self.g + self.x0 + c[0] * self.c0) / self.k0, m
+
+
+def test_hyperparameters_may_have_any_name(backend: Backend) -> None:
+    params, grads = backend.array(values(4)), backend.array(values(4, seed=1))
+    state = init(NamedAsValues(), params, 0.5, weight_decay=0.5)
+    with engine("eager"):
+        expected = step(state, grads)
+    assert_same(backend, step(state, grads), expected, ulp=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RealOnly(Method):
+    """Refuses complex parameters."""
+
+    beta: float = 0.5
+
+    def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any) -> tuple[Any, ...]:
+        if xp.isdtype(g.dtype, "complex floating"):
+            raise NotImplementedError("for real parameters")
+        return (p - lr * self.beta * g,)
+
+
+def test_a_rule_that_refuses_complex_numbers(backend: Backend) -> None:
+    state = init([RealOnly(), RealOnly(0.25)], [backend.array(values(3)), backend.array(values(3))])
+    assert step(state, [backend.array(values(3)), backend.array(values(3))]).step == 1
+
+
+def test_a_constant_that_is_made_in_a_long_way() -> None:
+    """What it is made of would be as long as two to the power of the steps."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Long(Method):
+        beta: float = 0.5
+
+        def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any) -> tuple[Any, ...]:
+            b = self.beta
+            for _ in range(40):
+                b = b * b + 0.25
+            return (p - lr * b * g,)
+
+    assert constants(Long()) == (0.5,)
+
+
+def test_trees_without_leaves(backend: Backend) -> None:
+    state: State[Any] = init({"a": Adam(), "b": Adam(beta1=0.5)}, {"a": {}, "b": {}})
+    assert step(state, {"a": {}, "b": {}}).step == 1
+
+
+@pytest.mark.only("torch")
+def test_copies_inside_a_users_compile(backend: Backend) -> None:
+    """PyTorch lists leaves in another order than optree, in which the methods are."""
+    torch = sys.modules["torch"]
+    params = {"b": torch.zeros(2), "a": torch.zeros(2)}
+    state = init({"b": Momentum(beta=0.0), "a": Momentum(beta=0.75)}, params, lr=1.0)
+    grads = {"b": torch.ones(2), "a": torch.ones(2)}
+    train = torch.compile(lambda s, g: step(step(s, g), g), backend="eager")
+    assert_same(backend, train(copy.deepcopy(state), grads).params, step(step(state, grads), grads).params)
 
 
 @pytest.mark.only("jax")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -151,6 +154,41 @@ def test_other_leaves_that_do_not_fit_any_more(backend: Backend, donate: bool) -
             x.data = backend.array(values(10))
         with pytest.raises((TypeError, ValueError), match=r"\['b'\] must"):
             adam_step(state, tree(backend, 7, ("none", "b")), donate=donate)
+
+
+@pytest.mark.only("numpy")
+def test_the_eager_engine_needs_no_compiler(backend: Backend) -> None:
+    text = """if True:
+        import sys, warnings
+        warnings.simplefilter("error")
+        import numpy as np
+        from adamod_array import adam_init, adam_step, engine
+        state = adam_init({"a": np.ones(3), "b": np.ones(3)})
+        with engine("eager"):
+            for _ in range(3):
+                state = adam_step(state, {"a": np.ones(3), "b": None})
+        assert "numba" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", text], check=True)
+
+
+@pytest.mark.only("numpy", "torch")
+def test_threads_that_step_one_state(backend: Backend) -> None:
+    """What one of them records, or stops to record, is not taken from under another."""
+    state = before(backend, False, ("none",))
+    same, other = tree(backend, 7), tree(backend, 7)
+    other["a"] = backend.array(values(2, 3, seed=8), "float64")
+
+    def run(_: int) -> list[bytes]:
+        return [backend.numpy(adam_step(state, grads).params["b"]).tobytes() for grads in (same, other) * 100]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            assert len({*itertools.chain(*pool.map(run, range(2)))}) == 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.only("jax")

@@ -376,6 +376,19 @@ def test_a_traced_weight_decay(backend: Backend) -> None:
     assert backend.name == "torch" or train._cache_size() == 2  # of a count that is Python's, and of one that is JAX's
 
 
+def test_a_weight_decay_of_16_bits(backend: Backend) -> None:
+    """One minus something small is not one: the factor is computed in 32 bits or more."""
+    zeros = backend.array(np.zeros(4))
+    for dtype in ("float16", "bfloat16"):
+        if dtype in backend.table["dtypes"]:
+            state = momentum_init(backend.array(np.ones(4)), lr=0.125)
+            decayed = momentum_step(state, zeros, weight_decay=backend.array(2.0**-8, dtype))
+            assert_close(backend.numpy(decayed.params), np.full(4, 1 - 2.0**-11, np.float32))
+            state = momentum_init(backend.array(np.ones(4)), weight_decay=2.0**-8)
+            decayed = momentum_step(state, zeros, lr=backend.array(0.125, dtype))
+            assert_close(backend.numpy(decayed.params), np.full(4, 1 - 2.0**-11, np.float32))
+
+
 def test_what_no_weight_decay_of_a_step_is(backend: Backend) -> None:
     state, grads = adamod_init(tree(backend), lr=0.25), tree(backend)
     for wrong, error, message in (

@@ -193,6 +193,43 @@ def test_vmap_over_rates() -> None:
         assert_same(row, adamod_step(state, g, lr=lr).params, ulp=1)
 
 
+def test_steps_that_are_differentiated_after_others() -> None:
+    """What was worked out for steps that are not must not cut them."""
+    for rates in ({"lr": 0.1}, {"weight_decay": 0.1}):
+        state, g = adam_init(torch.ones(3)), torch.ones(3)
+        for _ in range(4):
+            state = adam_step(state, g)
+        own = {name: torch.tensor(value, requires_grad=True) for name, value in rates.items()}
+        assert adam_step(state, g, **own).params.requires_grad
+    state, g = adam_init(torch.ones(3)), torch.ones(3, requires_grad=True)
+    with torch.no_grad():
+        for _ in range(4):
+            state = adam_step(state, g)
+    assert adam_step(state, g).params.requires_grad
+
+
+def test_missing_gradients_under_torch_func() -> None:
+    """Tensors that stand for others have no address."""
+    state = adam_init({"a": torch.ones(3), "b": torch.ones(3)})
+    batch = torch.stack([torch.ones(3), 2 * torch.ones(3)])
+    grads = torch.func.vmap(lambda g: adam_step(state, {"a": g, "b": None}).params["a"])(batch)
+    assert torch.equal(grads[0], adam_step(state, {"a": batch[0], "b": None}).params["a"])
+
+    def of(x: Any) -> Any:
+        return adam_step(adam_init({"a": x, "b": x}), {"a": torch.ones(3), "b": None}).params["a"].sum()
+
+    assert torch.equal(torch.func.grad(of)(torch.ones(3)), torch.ones(3))
+
+
+def test_rates_of_a_step_in_a_graph() -> None:
+    """What is wrong is an error inside as outside."""
+    train = torch.compile(lambda s, g, d: adam_step(s, g, weight_decay=d), backend="eager")
+    state, g = adam_init(torch.ones(2)), torch.ones(2)
+    for wrong in (-1.0, float("nan"), True, torch.ones(2)):
+        with pytest.raises((TypeError, ValueError), match="weight_decay must"):
+            train(state, g, wrong)
+
+
 @pytest.mark.parametrize("name", ["numba", "eager", "foreach"])
 def test_views_that_are_read_with_the_other_sign(name: str) -> None:
     """PyTorch loses the sign where it casts numbers into one."""

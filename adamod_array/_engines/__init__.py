@@ -15,7 +15,7 @@ from typing import Any
 
 from adamod_array._late import late
 from adamod_array._method import Array, Method
-from adamod_array._namespace import Namespace, framework
+from adamod_array._namespace import Namespace, framework, is_complex
 from adamod_array._program.program import Program
 from adamod_array._program.trace import trace
 from adamod_array._scalars import Overrides, Scalars
@@ -74,7 +74,9 @@ Columns = list[list[Array]]
 
 def run(inputs: StepInputs, donate: bool) -> Columns:
     """Take the step by the engine in force; leaves whose methods compute in another way, one kind after the other."""
-    kinds = inputs.scalars.programs() if len(inputs.scalars.methods) > 1 else ()
+    kinds: Sequence[Sequence[int]] = ()
+    if len(inputs.scalars.methods) > 1:
+        kinds = inputs.scalars.programs({*map(is_complex, inputs.params)})
     if len(kinds) < 2:
         return _run(inputs, donate)
     if donate:

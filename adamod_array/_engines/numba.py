@@ -85,8 +85,8 @@ class NumbaPlan(Plan):
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
         return donate, scalars.has_decay, scalars.rate_index, _pool.forks
 
-    def match(self, arrays: list[Any], donate: bool, others: Any) -> Any:
-        addresses = self.signatures.match(arrays, donate)
+    def match(self, signatures: Any, arrays: list[Any], donate: bool, others: Any) -> Any:
+        addresses = signatures.match(arrays, donate)
         if addresses is not None and donate:
             _, starts, ends, are_apart = self._spans(addresses)
             if not are_apart or (others is not None and meet(*others, starts, ends)):

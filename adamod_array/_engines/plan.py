@@ -36,11 +36,12 @@ class Plan:
 
         ``others`` are the addresses and sizes of what a donated step may not touch.
         """
-        found = self.match(arrays, donate, others)
+        signatures = self.signatures  # once: another thread may drop them meanwhile
+        found = None if signatures is None else self.match(signatures, arrays, donate, others)
         self.misses = 0 if found is not None else self.misses + 1
         return found
 
-    def match(self, arrays: list[Any], donate: bool, others: Any) -> Any:
+    def match(self, signatures: Any, arrays: list[Any], donate: bool, others: Any) -> Any:
         """Return the addresses where the arrays match the signatures, else None; every engine that records has one."""
         raise NotImplementedError
 

@@ -21,6 +21,8 @@ class TorchPlan:
 
     choice: str
     engine: str
+    with_autograd: bool
+    """Whether autograd was on: what is differentiated then is not without it."""
     inner: Any = None
 
     @property
@@ -34,7 +36,11 @@ class TorchPlan:
 
     def fits(self, scalars: Scalars, donate: bool) -> bool:
         """Return whether it is the plan for these scalars."""
-        return bool(self.inner.fits(scalars, donate))
+        if not scalars.rates_are_known:  # one may require gradients
+            return False
+        return (donate or self.with_autograd == sys.modules["torch"].is_grad_enabled()) and bool(
+            self.inner.fits(scalars, donate)
+        )
 
     def step(self, namespace: Any, grads: Any, columns: Columns, *rest: Any) -> Columns:
         """Take the step, and tell autograd."""
@@ -50,6 +56,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     computed from others, torch.func) is left to autograd; a donated step never is.
     """
     torch = sys.modules["torch"]
+    with_autograd = torch.is_grad_enabled()
     plan, inputs.plan = inputs.plan, None
     if not donate and _is_differentiated(torch, inputs):
         return eager.run(inputs, donate)
@@ -58,7 +65,8 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         if not _are_plain(torch, inputs):
             plan = None
         elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
-            plan = TorchPlan(choice, "numba" if kernels is not None else _engine(inputs, choice))
+            engine = "numba" if kernels is not None else _engine(inputs, choice)
+            plan = TorchPlan(choice, engine, with_autograd)
         if plan is None or plan.engine == "eager":
             new = eager.run(inputs, donate)
         else:
@@ -67,7 +75,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
                 new = kernels.run(inputs, donate)
             else:
                 new = torch_lists.run(inputs, donate, fuse=plan.engine == "compile")
-            inputs.plan = TorchPlan(plan.choice, plan.engine, inputs.plan)
+            inputs.plan = TorchPlan(plan.choice, plan.engine, with_autograd, inputs.plan)
     _tell_autograd(inputs.columns, new)
     return new
 

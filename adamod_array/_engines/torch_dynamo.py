@@ -7,6 +7,7 @@ once it has changed, so that any number of steps is compiled twice.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -41,7 +42,11 @@ def step(method_type: type[Method], state: Any, grads: Tree, rates: Overrides, d
         return None
     if weight_decay is not None and not isinstance(weight_decay, (int, float, torch.Tensor)):
         return None
+    if not all(_is_rate(each) for each in rates):
+        return None
     if leaves is None:
+        if isinstance(method, tuple):
+            return None  # in optree's order of leaves
         old, spec = _pytree.tree_flatten(state.params)
         order = [*range(len(old))]
         old_slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
@@ -65,8 +70,8 @@ def step(method_type: type[Method], state: Any, grads: Tree, rates: Overrides, d
     if not donate and not differentiated and any(p is not None and p.requires_grad for p in old):
         return None  # PyTorch's compiler makes no new leaves that require grad
     t = next_step(state.step)
-    kept = [own if own is not None else known for own, known in zip(rates, (state.lr, state.weight_decay), strict=True)]
-    scalars = _Scalars(method, t, *kept)
+    lr = state.lr if lr is None else lr
+    scalars = _Scalars(method, t, lr, state.weight_decay if weight_decay is None else weight_decay)
     params, slots = [*old], [[*slot] for slot in old_slots]
     for i, (p, g) in enumerate(zip(old, gradients, strict=True)):
         if g is None:
@@ -198,6 +203,13 @@ class _Scalars:
             decay = (1 - rate * weight_decay).to(dtype) if has_decay else None
             self.rates[which] = rate.to(dtype), decay
         return *self.rates[which], self.coefficients[own]
+
+
+def _is_rate(x: Any) -> bool:
+    """Return whether a step's own rate is one number that is not known to be wrong."""
+    if isinstance(x, torch.Tensor):
+        return bool(x.ndim == 0)
+    return not isinstance(x, bool) and not (isinstance(x, (int, float)) and not 0 <= x < math.inf)
 
 
 def _fits(p: Any, g: Any) -> bool:

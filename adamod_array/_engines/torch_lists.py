@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._engines import Columns, StepInputs
-from adamod_array._engines.eager import disjoint
+from adamod_array._engines.eager import HELD, disjoint
 from adamod_array._engines.plan import Plan
 from adamod_array._engines.torch_program import fresh, functions, is_list, write
 from adamod_array._late import late
@@ -25,8 +25,6 @@ from adamod_array._scalars import Scalars
 
 CHUNK = 1 << 16
 """Elements of the CPU's leaves that are stepped together: with the rule's temporaries they stay in its caches."""
-HELD = 4 * CHUNK
-"""Elements of which a donated step may hold results back until all are computed; more would cost memory."""
 
 
 @dataclass

@@ -36,18 +36,17 @@ class XlaPlan(Plan):
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...] | None:
         """Return the key; None where a rate is an array, or a scalar is traced."""
-        rates_are_known = all(isinstance(x, float) for pair in scalars.rates for x in pair if x is not None)
-        if not rates_are_known or any(map(is_tracer, itertools.chain.from_iterable(scalars.coefficients))):
+        if not scalars.rates_are_known or any(map(is_tracer, itertools.chain.from_iterable(scalars.coefficients))):
             return None
         return donate, scalars.has_decay  # which leaf has which rate is an argument
 
-    def match(self, arrays: list[Any], donate: bool, others: Any) -> Any:
+    def match(self, signatures: Any, arrays: list[Any], donate: bool, others: Any) -> Any:
         """Return something where the gradients are like those of the last step, and no array stands in two places.
 
         JAX's arrays do not change, and the others are what the program returned: they may only have been deleted.
         Nobody needs addresses, for XLA has them.
         """
-        classes, avals, shardings = self.signatures
+        classes, avals, shardings = signatures
         grads = arrays[: len(avals)]
         alike = (
             {*map(type, grads)} == classes  # of known arrays, so that none is a tracer

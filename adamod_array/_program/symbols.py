@@ -55,6 +55,10 @@ def _literal(x: float) -> str:
     return f"={float(x)!r}"  # 0.0 and -0.0 are two constants
 
 
+_LONGEST = 200
+"""Characters of an origin; what is made in a longer way is known by its value, for squares double it each time."""
+
+
 class Hyperparameter(float):
     """A number that remembers which hyperparameters it is made of, and how."""
 
@@ -78,7 +82,10 @@ def _folded(sign: str, function: Callable[[float, float], float], *, swapped: bo
             return NotImplemented
         pair = (other, self) if swapped else (self, other)
         a, b = (x.origin if isinstance(x, Hyperparameter) else _literal(x) for x in pair)
-        return Hyperparameter(function(float(pair[0]), float(pair[1])), f"({a} {sign} {b})")
+        value = function(float(pair[0]), float(pair[1]))
+        if len(a) + len(b) > _LONGEST:
+            return value
+        return Hyperparameter(value, f"({a} {sign} {b})")
 
     return method
 

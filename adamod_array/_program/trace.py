@@ -75,7 +75,7 @@ def _remembering(method: Method) -> Method:
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
         if type(value) is float:
-            object.__setattr__(twin, field.name, Hyperparameter(value, field.name))
+            object.__setattr__(twin, field.name, Hyperparameter(value, f"self.{field.name}"))  # no operand's name
     return twin
 
 

@@ -477,8 +477,8 @@ SCALARS = [
     ),
     Mutant(
         "one decay for leaves of one rate",
-        "id(rate), decay if type(decay) is float else id(decay)",
-        "id(rate), 0.0",
+        "for x in (rate, decay))",
+        "for x in (rate, 0.0))",
         numpy("step", "weight_decay_of_a_tree_prefix"),
     ),
     Mutant(
