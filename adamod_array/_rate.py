@@ -36,7 +36,8 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
         if namespace.name == beside != "numpy" and not _is_free_to_read(namespace, value):
             return value
         if is_tracer(value):
-            raise TypeError(f"{what()} is traced by JAX: give it to a step, and one of JAX parameters")
+            name = what().partition("[")[0].partition(" ")[0]
+            raise TypeError(f"{what()} is traced by JAX: give it to step(..., {name}=...), with JAX parameters")
     try:
         return float(value)
     except (TypeError, ValueError):

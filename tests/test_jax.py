@@ -445,6 +445,9 @@ def test_a_traced_rate_is_refused_by_init_with_the_way_out() -> None:
     def train(lr: Any) -> Any:
         return adamod_init(jnp.ones(3), lr=lr).params
 
+    for name in ("lr", "weight_decay"):
+        with pytest.raises(TypeError, match=rf"{name} is traced by JAX.*step\(\.\.\., {name}=\.\.\.\)"):
+            jax.jit(lambda x, name=name: adamod_init(jnp.ones(3), **{name: x}).params)(0.1)
     with pytest.raises(TypeError, match=r"lr is traced by JAX.*step\(\.\.\., lr=\.\.\.\)"):
         jax.jit(train)(0.1)
     with pytest.raises(TypeError, match="lr is traced by JAX"):
