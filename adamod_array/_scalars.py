@@ -62,7 +62,7 @@ class Scalars:
     ) -> None:
         self.rates, self.rate_index, self.coefficients = rates, rate_index, coefficients
         self.methods, self.method_index = methods, method_index
-        self._rounded: dict[Any, Row] = {}
+        self._rounded: dict[Any, Any] = {}
 
     @classmethod
     def at(
@@ -162,11 +162,12 @@ class Scalars:
     def rounded(self, leaf: int, namespace: Namespace, dtype: str, device: Any) -> Row:
         """Return the row of a leaf, rounded to a real dtype for arrays on a device; once for all that share it."""
         key = self.rate_index[leaf], dtype, str(device)
-        row = self._rounded.get(key)
+        row: Row | None = self._rounded.get(key)
         if row is None:
             lr, decay = self.rates[key[0]]
             scalar = functools.partial(namespace.scalar, dtype=dtype, device=device)
-            coefficients = tuple([scalar(c) for c in self.coefficients[self.method_index[key[0]]]])
+            k = self.method_index[key[0]]
+            coefficients = self._shared(("coefficients", k, *key[1:]), self.coefficients[k], scalar)
             row = scalar(lr), None if decay is None else scalar(decay), coefficients
             self._rounded[key] = row
         return row
@@ -179,8 +180,16 @@ class Scalars:
         if found is None:
             lr, decay, coefficients = self.rounded(leaf, namespace, real, device)
             own = constants(self.method(leaf), decay=decay is not None, complex_parameter=dtype in REAL_DTYPE)
-            rest = [namespace.scalar(k, real, device) for k in own]
+            scalar = functools.partial(namespace.scalar, dtype=real, device=device)
+            rest = self._shared(("constants", self.method_index[key[0]], decay is None, *key[1:]), own, scalar)
             found = self._rounded[key] = arguments(lr, decay, (*coefficients, *rest))
+        return found
+
+    def _shared(self, key: Any, numbers: Sequence[Any], scalar: Callable[[Any], Any]) -> tuple[Any, ...]:
+        """Return numbers of a method, rounded: the same objects for all its rows, which PyTorch's lists can tell."""
+        found: tuple[Any, ...] | None = self._rounded.get(key)
+        if found is None:
+            found = self._rounded[key] = tuple(map(scalar, numbers))
         return found
 
     def constants(self, decay: bool) -> tuple[tuple[float, ...], ...]:

@@ -446,6 +446,7 @@ def test_rates_and_methods_may_change_between_any_steps(backend: Backend, donate
             state, by_rule = (momentum_init(tree(backend), 0.125) for _ in range(2))
             for change, lr in changes:
                 state = state.replace(**change)
+                assert state.method == change.get("method", state.method)
                 fields = state.method, state.lr, state.weight_decay
                 by_rule = State(by_rule.params, by_rule.slots, by_rule.step, *fields)
                 for seed in range(3):  # the engine remembers from step to step what it saw

@@ -62,7 +62,7 @@ ENGINES = f"{PACKAGE}/_engines"
 PROGRAM = f"{PACKAGE}/_program"
 
 STEP = [
-    Mutant("modes that are not contained", "contained(_advance)", "_advance", numpy("faults", "any_line")),
+    Mutant("modes that are not contained", "contained(_advance)", "_advance", torch("faults", "any_line")),
     Mutant(
         "a rule may donate the state of a fresh step",
         "    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile\n    return {",
