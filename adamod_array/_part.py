@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from adamod_array import _aliasing, _engines
+from adamod_array._engines import Columns
 from adamod_array._namespace import Namespace
-
-Columns = list[list[Any]]
 
 Spans = tuple[Any, Any]
 """Where some memory begins, and how many bytes it has; two arrays of int64."""
@@ -39,11 +38,7 @@ class Part:
 
     def put(self, new: Columns, whole: Columns) -> Columns:
         """Return the whole columns, with new arrays in the places of those that were stepped."""
-        result = [[*xs] for xs in whole]
-        for xs, arrays in zip(result, new, strict=True):
-            for i, x in zip(self.stepped, arrays, strict=True):
-                xs[i] = x
-        return result
+        return _engines.put(new, self.stepped, whole)
 
     def remember(self, namespace: Namespace, whole: Columns) -> None:
         """Record signatures and memory spans of the leaves that are not stepped."""

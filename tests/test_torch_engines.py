@@ -21,7 +21,7 @@ from tests.trees import METHODS, values
 
 pytestmark = pytest.mark.only("torch")
 torch = pytest.importorskip("torch")
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - PyTorch may not be here
 
 dynamo = pytest.importorskip("adamod_array._engines.torch_dynamo")
 

@@ -81,13 +81,19 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         return _run(inputs, donate)
     if donate:
         inputs.grads = _module("eager").disjoint(inputs)  # one kind's parameters are written before another is read
-    columns: Columns = [[*xs] for xs in inputs.columns]
+    columns = inputs.columns
     for leaf_indices in kinds:
-        new = _run(inputs.subset(leaf_indices), donate)
-        for xs, results in zip(columns, new, strict=True):
-            for i, x in zip(leaf_indices, results, strict=True):
-                xs[i] = x
+        columns = put(_run(inputs.subset(leaf_indices), donate), leaf_indices, columns)
     inputs.plan = None
+    return columns
+
+
+def put(new: Columns, leaf_indices: Sequence[int], whole: Columns) -> Columns:
+    """Return the whole columns, with new arrays in the places of some leaves."""
+    columns = [[*xs] for xs in whole]
+    for xs, arrays in zip(columns, new, strict=True):
+        for i, x in zip(leaf_indices, arrays, strict=True):
+            xs[i] = x
     return columns
 
 

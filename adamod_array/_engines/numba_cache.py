@@ -109,9 +109,10 @@ class _Cache:
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a compiled function."""
         try:
-            if result.library.has_dynamic_globals or result.lifted:
+            compiled_code = result.library
+            if compiled_code.has_dynamic_globals or result.lifted:
                 return  # it holds addresses of this process
-            path, key = self._place(result.library.codegen)
+            path, key = self._place(compiled_code.codegen)
             payload = importlib.import_module("numba.core.serialize").dumps(result._reduce())
             _write(path, _checksum(key, payload) + payload)
         except Exception as error:

@@ -70,7 +70,7 @@ def _scheduled(program: Program) -> _Code:
     among_scalars, others = [], []
     for x in program.operations:
         if scalars.issuperset(x.operands):
-            among_scalars.append((_OF_SCALARS[x.name], [place[y] for y in x.operands]))
+            among_scalars.append((OF_SCALARS[x.name], [place[y] for y in x.operands]))
             scalars.add(x.result)
             place[x.result] = len(place)
         else:
@@ -122,4 +122,4 @@ _OF_ARRAYS: dict[str, Callable[..., Any]] = {
     "ne": np.not_equal,
     "where": _where,
 }
-_OF_SCALARS = _OF_ARRAYS | {"where": np.where}
+OF_SCALARS = _OF_ARRAYS | {"where": np.where}
