@@ -19,10 +19,10 @@ Named = tuple[Any, Callable[[], str]]
 """An array and its path: a call, because paths are spelled out for errors only."""
 
 
-def check_writable(namespace: Namespace, written: list[Named], others: list[Named]) -> None:
+def check_writable(namespace: Namespace, written: list[Named], untouched: list[Named]) -> None:
     """Check arrays that are to be written in place: none is read-only or shares memory with another of its state.
 
-    ``others`` are those that the step leaves as they are.
+    ``untouched`` are those that the step leaves as they are.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def check_writable(namespace: Namespace, written: list[Named], others: list[Name
             if _overlaps_itself(namespace, x):
                 raise ValueError(f"{path()} repeats elements (a broadcast view, a sliding window): donate a copy")
             spans.append((*own, x, path, True))
-    spans += [(*own, x, path, False) for x, path in others if (own := span(namespace, x)) is not None]
+    spans += [(*own, x, path, False) for x, path in untouched if (own := span(namespace, x)) is not None]
     spans.sort(key=lambda each: each[0])
     open_spans: list[Any] = []
     for each in spans:
@@ -98,7 +98,7 @@ def span(namespace: Namespace, x: Any) -> tuple[int, int] | None:
 
 
 def is_memory(x: Any) -> bool:
-    """Return whether a tensor is memory of a device: no shard, no fake, and none that stands for others under vmap."""
+    """Return whether a tensor is memory of a device: no shard, no fake, and none that stands for several under vmap."""
     torch = sys.modules["torch"]
     if type(x) not in (torch.Tensor, torch.nn.Parameter) or x.is_meta:
         return False

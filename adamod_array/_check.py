@@ -89,7 +89,7 @@ def lacks_memory(x: Any) -> bool:
     return bool((x.storage_offset() + last + 1) * x.itemsize > size)
 
 
-def beside(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
+def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]) -> None:
     """Check that a gradient or slot matches its parameter: framework, dtype category, shape and device."""
     if x is None:
         raise TypeError(f"{path()} is None where the parameter is an array")

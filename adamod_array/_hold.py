@@ -120,11 +120,15 @@ def raise_if_spent(holds: Iterable[Hold]) -> None:
             raise spent_error(*spent(hold.claim))
 
 
-def shared(holds: Holds, stepped: Iterable[int], others: Collection[int]) -> Holds:
-    """Return the holds of a new state: a new one on the leaves that were stepped, the old ones on the others."""
-    if not others:
+def shared(holds: Holds, stepped: Iterable[int], untouched: Collection[int]) -> Holds:
+    """Return the holds of a new state: a new one on the leaves that were stepped, the old ones on the rest."""
+    if not untouched:
         return {Hold(): None}
-    kept = {h: on for h, old in holds.items() if (on := frozenset(others if old is None else old.intersection(others)))}
+    kept = {
+        h: on
+        for h, old in holds.items()
+        if (on := frozenset(untouched if old is None else old.intersection(untouched)))
+    }
     return {Hold(): frozenset(stepped), **kept}
 
 

@@ -77,10 +77,10 @@ class Leaves:
         leaf_indices = _tree.leaf_indices(spec) if namespace is not None and namespace.name == "torch" else None
         return Leaves(method, spec, columns, namespace, layouts, leaf_indices)
 
-    def are(self, others: Leaves) -> bool:
+    def are(self, other: Leaves) -> bool:
         """Return whether the leaves are the same arrays in the same tree, of the same method, and lie as they did."""
-        pairs = zip(itertools.chain(*self.columns), itertools.chain(*others.columns), strict=False)
-        same = self.method == others.method and self.spec == others.spec and self.layouts == others.layouts
+        pairs = zip(itertools.chain(*self.columns), itertools.chain(*other.columns), strict=False)
+        same = self.method == other.method and self.spec == other.spec and self.layouts == other.layouts
         return same and all(x is y for x, y in pairs)
 
     @property
@@ -105,11 +105,11 @@ class Leaves:
         known = self.layouts, self.leaf_indices, self.plan, self.part
         return Leaves(self.method, self.spec, whole, self.namespace, *known)
 
-    def take_tokens(self, others: Leaves) -> None:
+    def take_tokens(self, other: Leaves) -> None:
         """Take the tokens of the arrays that other leaves hold, too."""
-        if others.tokens:
+        if other.tokens:
             held = {id(x) for xs in self.columns for x in xs}
-            self.tokens = {key: token for key, token in others.tokens.items() if key in held}
+            self.tokens = {key: token for key, token in other.tokens.items() if key in held}
 
     def checked_again(self) -> Leaves:
         """Return the leaves as they are now.
@@ -177,7 +177,7 @@ class Leaves:
         TypeError, ValueError
             One of them does not fit its parameter.
         """
-        namespace, uniform, there = self.namespace, True, []
+        namespace, uniform, stepped = self.namespace, True, []
         for i, (p, g, layout) in enumerate(zip(self.params, gradients, self.layouts[0], strict=True)):
             if p is None:
                 if g is not None:
@@ -185,17 +185,17 @@ class Leaves:
                     raise ValueError(f"{_tree.path(self.spec, 'grads', i)} must be None like its parameter")
             elif g is not None:
                 assert namespace is not None
-                there.append(i)
+                stepped.append(i)
                 if layout is None or namespace_of(g) is not namespace or namespace.layout(g) != layout:
                     uniform = False
                     _check_leaf(namespace, p, g, self.spec, i, grads, "grads")
                 elif namespace.name == "torch":
                     _check.backed(g, functools.partial(_tree.path, self.spec, "grads", i))
-        return there, uniform
+        return stepped, uniform
 
 
 def _check_leaf(namespace: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:
     """Check what stands in a tree where the parameters' has leaf ``i``."""
     if namespace_of(x) is None:  # a container, perhaps
         _tree.check_structure(spec, tree, root)
-    _check.beside(namespace, p, x, functools.partial(_tree.path, spec, root, i))
+    _check.like_parameter(namespace, p, x, functools.partial(_tree.path, spec, root, i))

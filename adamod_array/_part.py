@@ -17,20 +17,20 @@ Spans = tuple[Any, Any]
 
 @dataclass
 class Part:
-    """The leaves that have a gradient, and those that the step leaves as they are; places of None are in neither."""
+    """The leaves that have a gradient, and those that the step leaves untouched; places of None are in neither."""
 
     stepped: list[int]
-    others: list[int]
+    untouched: list[int]
     _recorded: Any = field(default=None, compare=False)
-    """Signatures of the others, and where their memory begins and ends relative to their addresses."""
+    """Signatures of the untouched arrays, and where their memory begins and ends relative to their addresses."""
 
     @staticmethod
     def of(params: list[Any], stepped: list[int]) -> Part | None:
         """Return the part of a tree; None of all of it."""
         if len(stepped) == len(params):
             return None
-        others = sorted({*range(len(params))}.difference(stepped))
-        return Part(stepped, [i for i in others if params[i] is not None])
+        rest = sorted({*range(len(params))}.difference(stepped))
+        return Part(stepped, [i for i in rest if params[i] is not None])
 
     def columns(self, whole: Columns) -> Columns:
         """Return the columns of the leaves that are stepped."""
@@ -42,7 +42,7 @@ class Part:
 
     def remember(self, namespace: Namespace, whole: Columns) -> None:
         """Record signatures and memory spans of the leaves that are not stepped."""
-        arrays = self._untouched(whole)
+        arrays = self._untouched_arrays(whole)
         if arrays and namespace.name in ("numpy", "torch"):
             addresses = _engines.addresses_of(namespace.name, arrays)
             pairs = [_aliasing.span(namespace, x) or (a, a) for x, a in zip(arrays, addresses, strict=True)]
@@ -51,10 +51,10 @@ class Part:
             self._recorded = None if signatures is None else (signatures, starts - addresses, ends - starts)
 
     def spans_if_alike(self, namespace: Namespace, gradients: list[Any], whole: Columns) -> Spans | None:
-        """Return the memory spans of the others, or None where other leaves have a gradient, or one has changed."""
+        """Return the memory spans of the untouched arrays; None where other leaves have a gradient, or one changed."""
         if [i for i, g in enumerate(gradients) if g is not None] != self.stepped:
             return None
-        arrays = self._untouched(whole)
+        arrays = self._untouched_arrays(whole)
         if namespace.name == "jax":
             return None if any(x.is_deleted() for x in arrays) else _NOWHERE
         if not arrays:
@@ -65,8 +65,8 @@ class Part:
         addresses = signatures.match(arrays, False)
         return None if addresses is None else (addresses + offsets, nbytes)
 
-    def _untouched(self, whole: Columns) -> list[Any]:
-        return [xs[i] for xs in whole for i in self.others]
+    def _untouched_arrays(self, whole: Columns) -> list[Any]:
+        return [xs[i] for xs in whole for i in self.untouched]
 
 
 _NOWHERE: Spans = np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -17,10 +17,10 @@ from adamod_array._tree import Tree, broadcast_prefix, path, root_type
 _REAL = ("float", "bfloat", "int", "uint")
 
 
-def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: str = "a number") -> Any:
+def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds: str = "a number") -> Any:
     """Return a Python float, or a 0-d array where reading it would cost something.
 
-    ``beside`` names the framework of the parameters, whose arrays may stay; all others are read.
+    ``framework`` names the framework of the parameters, whose arrays may stay; all others are read.
     ``what`` is a call, because paths are spelled out for errors only.
     """
     if isinstance(value, (bool, str, bytes)):
@@ -33,7 +33,7 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
             raise ValueError(f"{what()} must be one number, got an array of shape {tuple(value.shape)}")
         if not dtype_name(value).startswith(_REAL):
             raise TypeError(f"{what()} must be a real number, got {value!r}")
-        if namespace.name == beside != "numpy" and not _is_free_to_read(namespace, value):
+        if namespace.name == framework != "numpy" and not _is_free_to_read(namespace, value):
             return value
         if is_tracer(value):
             name = what().partition("[")[0].partition(" ")[0]
@@ -44,8 +44,8 @@ def real_number(value: Any, what: Callable[[], str], beside: str = "", kinds: st
         raise TypeError(f"{what()} must be {kinds}, got {value!r}") from None
 
 
-def as_rate(value: Any, what: Callable[[], str], beside: str = "", kinds: str = "a number or a schedule") -> Any:
-    number = real_number(value, what, beside, kinds)
+def as_rate(value: Any, what: Callable[[], str], framework: str = "", kinds: str = "a number or a schedule") -> Any:
+    number = real_number(value, what, framework, kinds)
     if isinstance(number, float):
         if not math.isfinite(number):
             raise ValueError(f"{what()} must be finite, got {number}")
@@ -119,6 +119,40 @@ def refuse_schedule(value: Any, what: Callable[[], str]) -> None:
     """Check that weight decay is no schedule."""
     if is_schedule(value):
         raise TypeError(f"{what()} must be a number, got {value!r}; it follows the schedule of lr already")
+
+
+def rate_at(rate: Any, t: Any, what: Callable[[], str], framework: str) -> Any:
+    """Return the learning rate of step ``t``, checked: a float, or a 0-d array of the parameters' framework."""
+    if type(rate) is float and 0 <= rate < math.inf:
+        return rate
+    if is_schedule(rate):
+        return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework)
+    return as_rate(rate, what, framework)
+
+
+def checked_decay(weight_decay: Any, what: Callable[[], str], framework: str) -> Any:
+    """Return the weight decay of a step, checked: a float, or a 0-d array of the parameters' framework."""
+    if type(weight_decay) is float and 0 <= weight_decay < math.inf:
+        return weight_decay
+    refuse_schedule(weight_decay, what)
+    return as_rate(weight_decay, what, framework, "a number")
+
+
+def with_factor(rate: Any, weight_decay: Any) -> tuple[Any, Any]:
+    """Return the rate and the decay factor ``1 - rate * weight_decay``, None where there is no decay."""
+    if type(weight_decay) is float:
+        if weight_decay == 0:
+            return rate, None
+        if type(rate) is float:
+            return rate, 1 - rate * weight_decay
+    return rate, 1 - _wide(rate) * _wide(weight_decay)
+
+
+def _wide(x: Any) -> Any:
+    """Return a number or 0-d array with 32 bits or more: in 16, one minus something small is one."""
+    namespace = namespace_of(x)
+    narrow = namespace is not None and dtype_name(x) in ("float16", "bfloat16")
+    return namespace.cast(x, namespace.dtype("float32")) if namespace is not None and narrow else x
 
 
 def step_count(value: Any) -> Any:

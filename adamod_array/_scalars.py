@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from array import array
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -15,9 +14,9 @@ from adamod_array._coefficients import coefficients_at
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method
 from adamod_array._methods import Methods
-from adamod_array._namespace import REAL_DTYPE, Namespace, dtype_name, namespace_of
+from adamod_array._namespace import REAL_DTYPE, Namespace
 from adamod_array._program.trace import constants, trace
-from adamod_array._rate import PerLeaf, as_rate, is_schedule, is_single, refuse_schedule, spread
+from adamod_array._rate import PerLeaf, checked_decay, is_single, rate_at, spread, with_factor
 from adamod_array._tree import Tree, path
 
 Row = tuple[Any, Any, tuple[Any, ...]]
@@ -83,17 +82,17 @@ class Scalars:
         TypeError, ValueError
             A rate is no number, negative or not finite, or an override is no tree prefix of the parameters.
         """
-        spec, beside = leaves.spec, "" if leaves.namespace is None else leaves.namespace.name
+        spec, framework = leaves.spec, "" if leaves.namespace is None else leaves.namespace.name
         if overrides[0] is not None:
             lr = _of_step(overrides[0], leaves, "lr")
         if overrides[1] is not None:
             weight_decay = _of_step(overrides[1], leaves, "weight_decay")
         n = spec.num_leaves
         if isinstance(method, Method) and not isinstance(lr, PerLeaf) and not isinstance(weight_decay, PerLeaf):
-            rate = _read(lr, t, lambda: "lr", beside)
+            rate = rate_at(lr, t, lambda: "lr", framework)
             if type(weight_decay) is not float or overrides[1] is not None:  # a state's own is checked
-                weight_decay = _read_decay(weight_decay, lambda: "weight_decay", beside)
-            return cls([_with_decay(rate, weight_decay)], (0,) * n, (method,), (0,), [coefficients_at(method, t)])
+                weight_decay = checked_decay(weight_decay, lambda: "weight_decay", framework)
+            return cls([with_factor(rate, weight_decay)], (0,) * n, (method,), (0,), [coefficients_at(method, t)])
         each = zip(*(x if isinstance(x, PerLeaf) else (x,) * n for x in (method, lr, weight_decay)), strict=True)
         methods: dict[Method, int] = {}
         rows: dict[tuple[Any, ...], int] = {}
@@ -105,9 +104,9 @@ class Scalars:
             key = which, *(x if type(x) is float else id(x) for x in (rate, decay))
             if key not in rows:
                 rows[key] = len(rates)
-                rate = _read(rate, t, functools.partial(path, spec, "lr", i), beside)
-                decay = _read_decay(decay, functools.partial(path, spec, "weight_decay", i), beside)
-                rates.append(_with_decay(rate, decay))
+                rate = rate_at(rate, t, functools.partial(path, spec, "lr", i), framework)
+                decay = checked_decay(decay, functools.partial(path, spec, "weight_decay", i), framework)
+                rates.append(with_factor(rate, decay))
                 method_index.append(which)
             rate_index.append(rows[key])
         coefficients = [coefficients_at(each, t) for each in methods]
@@ -228,34 +227,3 @@ class Scalars:
 def _of_step(rate: Tree, leaves: Leaves, what: str) -> Any:
     """Return a step's own rate: a single one, or one a leaf."""
     return rate if is_single(rate, leaves.spec) else spread(rate, leaves.spec, leaves.params, what)
-
-
-def _read(rate: Any, t: Any, what: Callable[[], str], beside: str) -> Any:
-    if type(rate) is float and 0 <= rate < math.inf:
-        return rate
-    if is_schedule(rate):
-        return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)
-    return as_rate(rate, what, beside)
-
-
-def _read_decay(weight_decay: Any, what: Callable[[], str], beside: str) -> Any:
-    if type(weight_decay) is float and 0 <= weight_decay < math.inf:
-        return weight_decay
-    refuse_schedule(weight_decay, what)
-    return as_rate(weight_decay, what, beside, "a number")
-
-
-def _with_decay(rate: Any, weight_decay: Any) -> tuple[Any, Any]:
-    if type(weight_decay) is float:
-        if weight_decay == 0:
-            return rate, None
-        if type(rate) is float:
-            return rate, 1 - rate * weight_decay
-    return rate, 1 - _wide(rate) * _wide(weight_decay)
-
-
-def _wide(x: Any) -> Any:
-    """Return a number or 0-d array with 32 bits or more: in 16, one minus something small is one."""
-    namespace = namespace_of(x)
-    narrow = namespace is not None and dtype_name(x) in ("float16", "bfloat16")
-    return namespace.cast(x, namespace.dtype("float32")) if namespace is not None and narrow else x

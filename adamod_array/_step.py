@@ -192,15 +192,15 @@ def _repeated(
     plan, part, columns, namespace = leaves.plan, leaves.part, leaves.columns, leaves.namespace
     if namespace is None or not _engines.can_repeat(plan):
         return None
-    others = None
+    untouched = None
     if part is not None:
-        others = part.spans_if_alike(namespace, gradients, columns)
-        if others is None:
+        untouched = part.spans_if_alike(namespace, gradients, columns)
+        if untouched is None:
             return None
         (gradients,), columns, scalars = part.columns([gradients]), part.columns(columns), scalars.subset(part.stepped)
     if not plan.fits(scalars, donate):
         return None
-    addresses = plan.addresses_if_alike([*gradients, *itertools.chain(*columns)], donate, others)
+    addresses = plan.addresses_if_alike([*gradients, *itertools.chain(*columns)], donate, untouched)
     if addresses is None:
         return None
     donation = Donation(holds, t, None if part is None else part.stepped)
@@ -224,13 +224,13 @@ def _stepped(
     if leaves.have_changed():
         leaves = leaves.checked_again()
     namespace = leaves.namespace
-    there, uniform = leaves.check_gradients(gradients, grads)
-    if namespace is None or not there:
+    stepped, uniform = leaves.check_gradients(gradients, grads)
+    if namespace is None or not stepped:
         return leaves, holds
-    part = Part.of(leaves.params, there)
-    donation = Donation(holds, t, there)
+    part = Part.of(leaves.params, stepped)
+    donation = Donation(holds, t, stepped)
     if donate and not (namespace.name == "jax" and leaves.are_distinct()):
-        _aliasing.check_writable(namespace, leaves.named(there), leaves.named([] if part is None else part.others))
+        _aliasing.check_writable(namespace, leaves.named(stepped), leaves.named([] if part is None else part.untouched))
     claim = donation.claim if donate else _engines.claim_nothing
     inputs = _engines.StepInputs(namespace, scalars, gradients, leaves.columns, claim=claim)
     if part is not None:
@@ -254,7 +254,7 @@ def _held(holds: Holds, donation: Donation, donate: bool, part: Part | None) -> 
     if donate:
         return donation.finish()
     _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile
-    return {Hold(): None} if part is None else _hold.shared(holds, part.stepped, part.others)
+    return {Hold(): None} if part is None else _hold.shared(holds, part.stepped, part.untouched)
 
 
 def _settle_failure(leaves: Leaves, holds: Holds, donation: Donation, donate: bool) -> None:

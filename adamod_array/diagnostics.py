@@ -169,7 +169,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
 
     def magnitude(i: int) -> Array:
         p_old, p_new = before.params[i], after.params[i]
-        _check.beside(namespace, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
+        _check.like_parameter(namespace, p_old, p_new, functools.partial(_tree.path, after.spec, "new.params", i))
         compute = namespace.dtype(COMPUTE_DTYPE[dtype_name(p_new)])
         alpha, decay, _ = scalars.rounded(i, namespace, _real_dtype(p_new), namespace.device(p_new))
         p_old, p_new = namespace.cast(p_old, compute), namespace.cast(p_new, compute)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from adamod_array._engines import Columns, StepInputs, eager
+from adamod_array._engines import Columns, StepInputs, eager, put
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
 from adamod_array._program.cuda_source import Source, source, stored_dtypes
@@ -56,16 +56,15 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
             row = inputs.scalars.arguments(i, inputs.namespace, COMPUTE_DTYPE[storage], p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
         launches[i] = kernel, g, old, new, row
-    others = eager.begin(inputs.subset(fallback), donate) if fallback else None
+    finish = eager.begin(inputs.subset(fallback), donate) if fallback else None
     if donate:
         inputs.claim()
     for kernel, g, old, new, numbers in launches.values():
         with old[0].device:
             _launch(kernel, g, old, new, numbers)
-    arrays = {i: new for i, (_, _, _, new, _) in launches.items()}
-    if others is not None:
-        arrays |= dict(zip(fallback, zip(*others(), strict=True), strict=True))
-    return [[arrays[i][k] for i in range(len(inputs.grads))] for k in range(len(inputs.columns))]
+    launched = [[new[k] for _, _, _, new, _ in launches.values()] for k in range(len(inputs.columns))]
+    columns = put(launched, [*launches], inputs.columns)
+    return columns if finish is None else put(finish(), fallback, columns)
 
 
 def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any]) -> None:

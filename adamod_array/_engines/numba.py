@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from adamod_array._aliasing import overlapping
-from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over
+from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over, put
 from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
 from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.plan import Plan
@@ -85,11 +85,11 @@ class NumbaPlan(Plan):
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
         return donate, scalars.has_decay, scalars.rate_index, _pool.forks
 
-    def match(self, signatures: Any, arrays: list[Any], donate: bool, others: Any) -> Any:
+    def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
         addresses = signatures.match(arrays, donate)
         if addresses is not None and donate:
             _, starts, ends, are_apart = self._spans(addresses)
-            if not are_apart or (others is not None and meet(*others, starts, ends)):
+            if not are_apart or (untouched is not None and meet(*untouched, starts, ends)):
                 return None
         return addresses
 
@@ -157,12 +157,11 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     if plan.fallback and donate:
         inputs.grads = eager.disjoint(inputs)  # all of them, before any array is written
     kernels = inputs.subset(plan.in_kernel) if plan.fallback else inputs
-    others = eager.begin(inputs.subset(plan.fallback), donate) if plan.fallback else None
+    finish = eager.begin(inputs.subset(plan.fallback), donate) if plan.fallback else None
     addresses = addresses_of(inputs.namespace.name, [*kernels.grads, *kernels.written])
     new = plan.step(inputs.namespace, kernels.grads, kernels.columns, addresses, inputs.scalars, inputs.claim)
-    if others is not None:
-        order = np.argsort([*plan.in_kernel, *plan.fallback])
-        return [[[*xs, *ys][i] for i in order] for xs, ys in zip(new, others(), strict=True)]
+    if finish is not None:
+        return put(finish(), plan.fallback, put(new, plan.in_kernel, inputs.columns))
     if known:
         plan.remember([*inputs.grads, *chain(*new)])
     return new

@@ -16,7 +16,7 @@ class Plan:
     """What all plans have: a key, and the arrays of the last step. Lists of arrays begin with the gradients."""
 
     key: Any
-    """What the plan depends on beside the arrays: see :meth:`key_of`."""
+    """What the plan depends on besides the arrays: see :meth:`key_of`."""
     signatures: Any = None
     """Recognises arrays like those of the last step; None where the next must be checked one by one."""
     misses: int = 0
@@ -31,17 +31,17 @@ class Plan:
         """Return whether it is the plan for these scalars."""
         return self.key is not None and self.key == self.key_of(scalars, donate)
 
-    def addresses_if_alike(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
+    def addresses_if_alike(self, arrays: list[Any], donate: bool, untouched: Any = None) -> Any:
         """Return the addresses of arrays like those of the last step; None where one is not, or may not be written.
 
-        ``others`` are the addresses and sizes of what a donated step may not touch.
+        ``untouched`` are the addresses and sizes of what a donated step may not touch.
         """
         signatures = self.signatures  # once: another thread may drop them meanwhile
-        found = None if signatures is None else self.match(signatures, arrays, donate, others)
+        found = None if signatures is None else self.match(signatures, arrays, donate, untouched)
         self.misses = 0 if found is not None else self.misses + 1
         return found
 
-    def match(self, signatures: Any, arrays: list[Any], donate: bool, others: Any) -> Any:
+    def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
         """Return the addresses where the arrays match the signatures, else None; every engine that records has one."""
         raise NotImplementedError
 

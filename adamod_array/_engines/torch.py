@@ -30,9 +30,9 @@ class TorchPlan:
         """Return what knows the tensors of the last step again; None where the next must be checked one by one."""
         return self.inner.signatures if self.engine == "numba" and self.inner is not None else None
 
-    def addresses_if_alike(self, arrays: list[Any], donate: bool, others: Any = None) -> Any:
+    def addresses_if_alike(self, arrays: list[Any], donate: bool, untouched: Any = None) -> Any:
         """Return the addresses of tensors like those of the last step, or None."""
-        return self.inner.addresses_if_alike(arrays, donate, others)
+        return self.inner.addresses_if_alike(arrays, donate, untouched)
 
     def fits(self, scalars: Scalars, donate: bool) -> bool:
         """Return whether it is the plan for these scalars."""

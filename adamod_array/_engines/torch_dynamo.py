@@ -29,79 +29,93 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
 
 def step(method_type: type[Method], state: Any, grads: Tree, rates: Overrides, donate: bool) -> State | None:
     """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
+    found = _columns_of(method_type, state) if all(map(_is_rate, rates, (True, False))) else None
+    if found is None:
+        return None
+    columns, order, spec = found
+    gradients = _in_leaf_order(grads, order, spec)
+    if gradients is None or not all(_fits(p, g) for p, g in zip(columns[0], gradients, strict=True)):
+        return None
+    differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(gradients, columns, rates)
+    if not donate and not differentiated and any(p is not None and p.requires_grad for p in columns[0]):
+        return None  # PyTorch's compiler makes no new leaves that require grad
+    t = next_step(state.step)
+    lr, weight_decay = (
+        own if given is None else given for own, given in zip((state.lr, state.weight_decay), rates, strict=True)
+    )
+    scalars = _Scalars(state.method, t, lr, weight_decay)
+    new = [[*xs] for xs in columns]
+    with torch.set_grad_enabled(differentiated):
+        for i, g in enumerate(gradients):
+            if g is not None:
+                arrays = _stepped(scalars, i, g, [xs[i] for xs in columns], donate)
+                for xs, x in zip(new, arrays, strict=True):
+                    xs[i] = x
+    return _next_state(state, t, new, spec, donate)
+
+
+def _columns_of(method_type: type[Method], state: Any) -> tuple[Any, list[int], Any] | None:
+    """Return the columns of a state, the leaves in PyTorch's order of them, and its structure; None where unusual."""
     if not isinstance(state, State) or state._spent_by is not None:
         return None
     method = state.method
     if not all(isinstance(each, method_type) for each in (method if isinstance(method, tuple) else (method,))):
         return None
     leaves, holds = state._known or (None, {})
-    if any(hold.claim is not None for hold in holds) or (leaves is not None and leaves.leaf_indices is None):
-        return None
-    lr, weight_decay = rates
-    if lr is not None and not (isinstance(lr, (int, float, torch.Tensor)) or callable(lr)):
-        return None
-    if weight_decay is not None and not isinstance(weight_decay, (int, float, torch.Tensor)):
-        return None
-    if not all(_is_rate(each) for each in rates):
+    if any(hold.claim is not None for hold in holds):
         return None
     if leaves is None:
-        if isinstance(method, tuple):
-            return None  # in optree's order of leaves
-        old, spec = _pytree.tree_flatten(state.params)
-        order = [*range(len(old))]
-        old_slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
-        if not all(isinstance(x, (int, float, torch.Tensor)) or callable(x) for x in (state.lr, state.weight_decay)):
+        own = method, state.lr, state.weight_decay
+        if not all(isinstance(x, (Method, int, float, torch.Tensor)) or callable(x) for x in own):
             return None  # a tree, or in optree's order of leaves
-    else:
-        old, old_slots = leaves.params, leaves.slots
-        order, spec = _pytree.tree_flatten(leaves.leaf_indices)
+        params, spec = _pytree.tree_flatten(state.params)
+        slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
+        return [params, *slots], [*range(len(params))], spec
+    if leaves.leaf_indices is None:
+        return None
+    order, spec = _pytree.tree_flatten(leaves.leaf_indices)
     if not all(isinstance(i, int) for i in order):
         return None  # a container that optree knows and PyTorch does not
-    gradients = [None] * len(old)
+    return leaves.columns, order, spec
+
+
+def _in_leaf_order(grads: Tree, order: list[int], spec: Any) -> list[Any] | None:
+    """Return the gradients in optree's order of leaves; None where their tree is another."""
+    gradients = [None] * len(order)
     try:
         for i, g in zip(order, spec.flatten_up_to(grads), strict=True):
             gradients[i] = g
     except ValueError:
         return None
-    if not all(_fits(p, g) for p, g in zip(old, gradients, strict=True)):
-        return None
-    inputs = [x for xs in (gradients, *old_slots) for x in xs]
-    differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(old, [*inputs, *rates])
-    if not donate and not differentiated and any(p is not None and p.requires_grad for p in old):
-        return None  # PyTorch's compiler makes no new leaves that require grad
-    t = next_step(state.step)
-    lr = state.lr if lr is None else lr
-    scalars = _Scalars(method, t, lr, state.weight_decay if weight_decay is None else weight_decay)
-    params, slots = [*old], [[*slot] for slot in old_slots]
-    for i, (p, g) in enumerate(zip(old, gradients, strict=True)):
-        if g is None:
-            continue
-        kept = [slot[i] for slot in old_slots]
-        rate, decay, c = scalars.of(i, p)
-        with torch.set_grad_enabled(differentiated):
-            compute = _COMPUTE.get(p.dtype, p.dtype)
-            computed = [x.to(compute if x.is_complex() else _REAL.get(compute, compute)) for x in kept]
-            new = apply_rule(scalars.method_of(i), _Functions, rate, decay, c, g.to(compute), p.to(compute), computed)
-            new = [_array_of_its_own(x, p, [g, *kept, *new[:k]]) for k, x in enumerate(new)]
-            if donate:
-                for x, y in zip((p, *kept), new, strict=True):
-                    x.copy_(y)
-                continue
-            new = [y.to(x.dtype) for x, y in zip((p, *kept), new, strict=True)]
-        params[i] = new[0]
-        for slot, x in zip(slots, new[1:], strict=True):
-            slot[i] = x
+    return gradients
+
+
+def _stepped(scalars: _Scalars, i: int, g: Any, old: list[Any], donate: bool) -> list[Any]:
+    """Return the new parameter and slots of leaf ``i``: the old tensors, written, where they are donated."""
+    p = old[0]
+    compute = _COMPUTE.get(p.dtype, p.dtype)
+    slots = [x.to(compute if x.is_complex() else _REAL.get(compute, compute)) for x in old[1:]]
+    rate, decay, c = scalars.of(i, p)
+    results = apply_rule(scalars.method_of(i), _Functions, rate, decay, c, g.to(compute), p.to(compute), slots)
+    new = [_array_of_its_own(x, p, [g, *old[1:], *results[:k]]) for k, x in enumerate(results)]
+    return [x.copy_(y) if donate else y.to(x.dtype) for x, y in zip(old, new, strict=True)]
+
+
+def _next_state(state: State, t: Any, new: list[Any], spec: Any, donate: bool) -> State:
+    """Return the state of the new arrays; a donated one is spent, and whatever shares its arrays."""
+    leaves, holds = state._known or (None, {})
     if donate:
         state.__dict__["_spent_by"] = (t, True)
         for hold in holds:
             hold.claim = t
+    known: Any = None
+    arrays = {}
     if leaves is None:
-        trees = {name: spec.unflatten(slot) for name, slot in zip(method.slots, slots, strict=True)}
-        known: Any = None
-        arrays = {"params": spec.unflatten(params), "slots": trees}
+        params, *slots = map(spec.unflatten, new)
+        arrays = {"params": params, "slots": dict(zip(state.method.slots, slots, strict=True))}
     else:
-        known, arrays = (leaves.renewed([params, *slots]), {}), {}
-    return State.of_graph(known, **arrays, step=t, method=method, lr=state.lr, weight_decay=state.weight_decay)
+        known = leaves.renewed(new), {}
+    return State.of_graph(known, **arrays, step=t, method=state.method, lr=state.lr, weight_decay=state.weight_decay)
 
 
 def _array_of_its_own(x: Any, p: Any, inputs: list[Any]) -> Any:
@@ -205,11 +219,13 @@ class _Scalars:
         return *self.rates[which], self.coefficients[own]
 
 
-def _is_rate(x: Any) -> bool:
-    """Return whether a step's own rate is one number that is not known to be wrong."""
+def _is_rate(x: Any, may_be_called: bool) -> bool:
+    """Return whether a step's own rate is none, a schedule, or one number that is not known to be wrong."""
     if isinstance(x, torch.Tensor):
         return bool(x.ndim == 0)
-    return not isinstance(x, bool) and not (isinstance(x, (int, float)) and not 0 <= x < math.inf)
+    if isinstance(x, (int, float)):
+        return not isinstance(x, bool) and 0 <= x < math.inf
+    return x is None or (may_be_called and callable(x))
 
 
 def _fits(p: Any, g: Any) -> bool:
@@ -218,8 +234,10 @@ def _fits(p: Any, g: Any) -> bool:
     return isinstance(p, torch.Tensor) and isinstance(g, torch.Tensor) and g.shape == p.shape and g.device == p.device
 
 
-def _are_differentiated(params: list[Any], inputs: list[Any]) -> bool:
+def _are_differentiated(gradients: list[Any], columns: Any, rates: Overrides) -> bool:
     """Return whether the step is to be, as :mod:`adamod_array._engines.torch` says it."""
-    return any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs) or any(
+    params, *slots = columns
+    given = [*gradients, *(x for xs in slots for x in xs), *rates]
+    return any(isinstance(x, torch.Tensor) and x.requires_grad for x in given) or any(
         p is not None and p.requires_grad and not p.is_leaf for p in params
     )

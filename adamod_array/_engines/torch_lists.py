@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._engines import Columns, StepInputs
+from adamod_array._engines import Columns, StepInputs, put
 from adamod_array._engines.eager import HELD, disjoint
 from adamod_array._engines.plan import Plan
 from adamod_array._engines.torch_program import fresh, functions, is_list, write
@@ -65,13 +65,14 @@ def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:
     if donate:
         _write(calls, inputs.claim)
         return inputs.columns
-    columns = [[*xs] for xs in inputs.columns]
+    leaf_indices: list[int] = []
+    columns: Columns = [[] for _ in inputs.columns]
     for group, scalars, arrays in calls:
         old, new = arrays[1:], _computed(group, scalars, arrays)
+        leaf_indices += group.leaves
         for xs, results in zip(columns, new if group.fused else fresh(old, new), strict=True):
-            for i, x in zip(group.leaves, results, strict=True):
-                xs[i] = x
-    return columns
+            xs += results
+    return put(columns, leaf_indices, inputs.columns)
 
 
 def _calls(inputs: StepInputs, plan: ListsPlan, grads: list[Any]) -> list[tuple[_Group, Any, list[Any]]]:

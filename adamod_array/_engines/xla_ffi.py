@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from adamod_array._engines import Columns, StepInputs
+from adamod_array._engines import Columns, StepInputs, put
 from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
 from adamod_array._engines.xla import KEPT, on_one_cpu
 from adamod_array._engines.xla_ffi_handler import handler_of
@@ -211,18 +211,17 @@ def _computes(kernels: Kernels) -> tuple[str, ...]:
 def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: Columns) -> Columns:
     """Step every leaf, a few of one storage in one call."""
     table = dict(zip(_computes(kernels), tables, strict=True))
-    new: Columns = [[*xs] for xs in columns]
+    leaf_indices: list[int] = []
+    new: list[list[Any]] = []
     for storage, kernel in kernels:
         leaves = [i for i, (p, g) in enumerate(zip(columns[0], grads, strict=True)) if _storage(p, g) == storage]
         for start in range(0, len(leaves), LEAVES):
             some = leaves[start : start + LEAVES]
             rows = rate_index if len(some) == len(grads) else rate_index[np.asarray(some)]
             old = [[xs[i] for xs in columns] for i in some]
-            arrays = kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old)
-            for i, each in zip(some, arrays, strict=True):
-                for xs, x in zip(new, each, strict=True):
-                    xs[i] = x
-    return new
+            new += kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old)
+            leaf_indices += some
+    return put([[arrays[k] for arrays in new] for k in range(len(columns))], leaf_indices, columns)
 
 
 @functools.cache

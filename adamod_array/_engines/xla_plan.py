@@ -40,7 +40,7 @@ class XlaPlan(Plan):
             return None
         return donate, scalars.has_decay  # which leaf has which rate is an argument
 
-    def match(self, signatures: Any, arrays: list[Any], donate: bool, others: Any) -> Any:
+    def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
         """Return something where the gradients are like those of the last step, and no array stands in two places.
 
         JAX's arrays do not change, and the others are what the program returned: they may only have been deleted.

@@ -11,7 +11,7 @@ from typing import Any
 from adamod_array._program.program import COMPARISONS, Operand, Operation
 
 FUNCTIONS = ("sqrt", "minimum", "maximum", "where", "abs", "exp", "real", "imag")
-"""What a rule may use of its namespace, beside arithmetic, comparisons and ``x**2``."""
+"""What a rule may use of its namespace, besides arithmetic, comparisons and ``x**2``."""
 
 
 class Recorder:

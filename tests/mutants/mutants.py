@@ -83,7 +83,7 @@ STEP = [
     ),
     Mutant(
         "memory shared with leaves that are not stepped",
-        "[] if part is None else part.others",
+        "[] if part is None else part.untouched",
         "[]",
         numpy("hold", "shares_memory_with_one_that_is_not_stepped"),
     ),
@@ -119,7 +119,7 @@ STEP = [
     ),
     Mutant(
         "holds not shared after a step without some gradients",
-        "_hold.shared(holds, part.stepped, part.others)",
+        "_hold.shared(holds, part.stepped, part.untouched)",
         "_hold.shared(holds, part.stepped, [])",
         numpy("hold", "a_state_that_shares_a_leaf"),
     ),
@@ -179,7 +179,7 @@ LEAVES = [
     ),
     Mutant(
         "what is known of leaves of another method",
-        "same = self.method == others.method and ",
+        "same = self.method == other.method and ",
         "same = ",
         numpy("step", "may_change_between"),
     ),
@@ -270,8 +270,8 @@ HOLD = [
     ),
     Mutant(
         "a hold moved to other leaves",
-        "old.intersection(others)",
-        "frozenset(others)",
+        "old.intersection(untouched)",
+        "frozenset(untouched)",
         numpy("hold", "spent_alone"),
     ),
     Mutant(
@@ -468,24 +468,14 @@ SCALARS = [
         "coefficients_at(method, t + 1)",
         numpy("slips", "the_first_step_is_t_1"),
     ),
-    Mutant("rates of the step before", "_read(lr, t, lambda", "_read(lr, t - 1, lambda", numpy("step", "a_schedule")),
     Mutant(
-        "decay not times the rate",
-        "1 - rate * weight_decay",
-        "1 - weight_decay",
-        numpy("slips", "weight_decay_is_never_dropped"),
+        "rates of the step before", "rate_at(lr, t, lambda", "rate_at(lr, t - 1, lambda", numpy("step", "a_schedule")
     ),
     Mutant(
         "one decay for leaves of one rate",
         "for x in (rate, decay))",
         "for x in (rate, 0.0))",
         numpy("step", "weight_decay_of_a_tree_prefix"),
-    ),
-    Mutant(
-        "a schedule's rate not checked",
-        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", beside)',
-        "return rate(t)",
-        numpy("errors", "a_schedule_that_goes_wrong"),
     ),
     Mutant(
         "a decay of zero where there is none",
@@ -496,6 +486,18 @@ SCALARS = [
 ]
 
 RATE = [
+    Mutant(
+        "decay not times the rate",
+        "return rate, 1 - rate * weight_decay",
+        "return rate, 1 - weight_decay",
+        numpy("slips", "weight_decay_is_never_dropped"),
+    ),
+    Mutant(
+        "a schedule's rate not checked",
+        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework)',
+        "return rate(t)",
+        numpy("errors", "a_schedule_that_goes_wrong"),
+    ),
     Mutant("negative rates", "if number < 0:", "if False:", numpy("errors", "a_bad_rate")),
     Mutant("booleans for rates", "(bool, str, bytes)", "(str, bytes)", numpy("errors", "a_bad_rate")),
     Mutant(
@@ -630,7 +632,7 @@ NUMBA_MEMORY = [
 NUMBA = [
     Mutant(
         "memory shared with leaves that are not stepped",
-        "(others is not None and meet(*others, starts, ends))",
+        "(untouched is not None and meet(*untouched, starts, ends))",
         "False",
         torch("part", "tied_meanwhile"),
     ),
@@ -690,8 +692,8 @@ NUMBA = [
     Mutant("no claim", "        claim()\n", "", numpy("hold", "nothing_is_written_before_the_claim")),
     Mutant(
         "leaves in the order of their engines",
-        "order = np.argsort([*plan.in_kernel, *plan.fallback])",
-        "order = range(len(inputs.grads))",
+        "put(new, plan.in_kernel, inputs.columns)",
+        "put(new, range(len(plan.in_kernel)), inputs.columns)",
         numpy("step", "leaves_of_different_dtypes"),
     ),
 ]
