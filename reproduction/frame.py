@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
+from reproduction.statistics import Test
+
 Values = dict[str, Any]
 """What a unit run returns: arrays and numbers by name."""
 
-Verdict = Literal["holds", "does not hold", "not shown"]
+Verdict = Literal["holds", "holds in part", "does not hold", "not shown"]
 """``not shown``: what was run here is too small, or too unlike the paper's, to decide."""
 
 
@@ -68,17 +70,31 @@ class Results(Sequence[Result]):
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a paper says, beside what was seen here. All texts are Markdown of one line."""
+class Finding:
+    """What was seen of a claim. All texts are Markdown of one line."""
 
-    source: str
-    """Paper and section, figure or table."""
     claim: str
-    published: str
+    """Its name in reproduction/claims: ``"adamod/figure-6-adam"``."""
     measured: str
+    """The result alone, in the units of the published value."""
+    criterion: str
+    """What decides the verdict; of a test its kind, n, deviation and correction."""
     verdict: Verdict
-    how: str = ""
-    """How it was measured, where the experiment's text does not say so."""
+    extent: str = ""
+    """Where it holds, if not wherever it was tried: see :func:`wherever`."""
+
+
+def wherever(held: Mapping[str, bool], unit: str) -> tuple[Verdict, str]:
+    """Return verdict and extent of a claim that was tried in several places: ``wherever({"0.01": True, ...}, "rates")``.
+
+    It *holds* only where all that was tried holds.
+    """
+    places = [place for place, holds in held.items() if holds]
+    if len(places) == len(held):
+        return "holds", ""
+    if not places:
+        return "does not hold", ""
+    return "holds in part", f"at {len(places)} of {len(held)} {unit}: {', '.join(places)}"
 
 
 @dataclass(frozen=True)
@@ -104,11 +120,13 @@ class Picture:
 class Report:
     """What came of an experiment."""
 
-    claims: list[Claim]
+    findings: list[Finding]
     checks: list[Check]
     pictures: list[Picture] = field(default_factory=list)
     text: str = ""
     """Markdown below the pictures: tables, and what one sees and does not see."""
+    tests: list[Test] = field(default_factory=list)
+    """Every statistical test that a finding rests on."""
 
 
 @dataclass(frozen=True)

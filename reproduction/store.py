@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import inspect
 import io
 import json
 import os
@@ -20,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 import adamod_array
+from reproduction.digest import digest_of
 from reproduction.frame import Experiment, Result, Results, Run
 
 PACKAGES = ("numpy", "torch", "jax", "numba", "scikit-learn")
@@ -38,9 +38,8 @@ def versions() -> dict[str, str]:
 
 
 def key(run: Run) -> str:
-    """A name for the stored result: it changes with the arguments, the module of the function, and the versions."""
-    source = inspect.getsource(inspect.getmodule(run.function) or run.function)
-    text = json.dumps([repr(run), source, versions()], sort_keys=True)
+    """A name for the stored result: it changes with the arguments, with what they compute, and with the versions."""
+    text = json.dumps([repr(run), digest_of(run.function, run.config), versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -13,23 +13,35 @@ GREY, BLACK = "#777777", "#000000"
 VERMILION, ORANGE, GREEN, SKY, BLUE, PURPLE = "#D55E00", "#E69F00", "#009E73", "#56B4E9", "#0072B2", "#CC79A7"
 
 STYLE = {
-    "font.size": 10,
+    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 11,
+    "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "0.92",
-    "figure.titlesize": 12,
+    "figure.titlesize": 11,
     "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
 }
 
 
-def panels(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.8, **options: Any) -> Any:
-    """A figure in this style, and its axes: ``figure, (left, right) = panels(1, 2)``."""
+WIDEST = 7.6
+"""Inches of a figure: so wide it stands in the page at its own size, and its letters with it."""
+
+
+def panels(rows: int = 1, columns: int = 1, *, width: float = 3.8, height: float = 3.0, **options: Any) -> Any:
+    """A figure in this style, and its axes: ``figure, (left, right) = panels(1, 2)``.
+
+    Raises
+    ------
+    ValueError
+        It is wider than the page: put the panels into rows.
+    """
+    if width * columns > WIDEST:
+        raise ValueError(f"{columns} panels of {width:g} inches are wider than the page, {WIDEST} inches")
     mpl.rcParams.update(STYLE)
     figure = Figure(figsize=(width * columns, height * rows), layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06))
     return figure, figure.subplots(rows, columns, **options)

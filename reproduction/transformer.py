@@ -56,6 +56,11 @@ def corpus(held_out: int = 200_000) -> Corpus:
     return Corpus(codes[:-held_out], codes[-held_out:], hashlib.sha256(text.tobytes()).hexdigest()[:12])
 
 
+def data_digest() -> str:
+    """Return the digest of the text, under which results are kept."""
+    return corpus().digest
+
+
 def windows(text: np.ndarray, starts: np.ndarray, length: int) -> tuple[Any, Any]:
     """Characters, and the character that follows each."""
     rows = torch.from_numpy(text[starts[:, None] + np.arange(length + 1)])
