@@ -44,11 +44,11 @@ class Scalars:
     rate_index : tuple of int
         The row of each leaf.
     methods : tuple of Method
-        The distinct methods.
+        The distinct methods; one stands there once a step count where leaves have counts of their own.
     method_index : tuple of int
         The method of each row.
     coefficients : sequence of tuple
-        Coefficients, per method.
+        Coefficients, one tuple per entry of ``methods``.
     """
 
     def __init__(

@@ -176,13 +176,19 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, rates: Ove
     t = next_step(state.step)
     scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, rates)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
-    new = _repeated(leaves, holds, t, gradients, scalars, donate)
-    if new is None:
-        new = _stepped(leaves, holds, t, gradients, grads, scalars, donate)
+    new = advanced(leaves, holds, t, gradients, grads, scalars, donate)
     return State.of(*new, t, state.method, state.lr, state.weight_decay)
 
 
 _take_step = contained(_advance)
+
+
+def advanced(
+    leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], grads: Tree, scalars: Scalars, donate: bool
+) -> tuple[Leaves, Holds]:
+    """Return the leaves after a step, and the holds on them; ``gradients`` are those of the tree ``grads``."""
+    new = _repeated(leaves, holds, t, gradients, scalars, donate)
+    return _stepped(leaves, holds, t, gradients, grads, scalars, donate) if new is None else new
 
 
 def _repeated(

@@ -25,6 +25,7 @@ from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.plan import Plan
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
+from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, Namespace
 from adamod_array._program.numba_source import source
 from adamod_array._scalars import Scalars
@@ -75,7 +76,8 @@ class NumbaPlan(Plan):
     groups: list[_Group]
     nbytes: Any
     """Of each array of the leaves taken."""
-    constants: tuple[tuple[float, ...], ...] = ()
+    methods: tuple[Method, ...]
+    constants: tuple[tuple[float, ...], ...]
     """Those of each method, which end its rows of scalars."""
     spans: tuple[bytes, Any, Any, bool] = (b"", None, None, True)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
@@ -108,6 +110,8 @@ class NumbaPlan(Plan):
         """Step the leaves of the kernels, whose arrays are at these addresses, after all that can fail."""
         if not grads:
             return columns
+        if scalars.methods != self.methods:  # with other numbers, and the same Program
+            self.methods, self.constants = scalars.methods, scalars.constants(self.key[1])
         rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if self.key[0]:
@@ -189,6 +193,7 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
         fallback=sorted(fallback),
         groups=groups,
         nbytes=nbytes,
+        methods=inputs.scalars.methods,
         constants=inputs.scalars.constants(key[1]),
     )
 

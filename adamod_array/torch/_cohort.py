@@ -1,0 +1,135 @@
+"""Parameters that keep the same slots, as leaves: a cache of what ``Optimizer.state`` and ``param_groups`` say.
+
+The truth is in the optimizer's state, under PyTorch's keys. A cohort is valid while parameters, their states and the
+tensors in these are the same objects; its leaves know the plan of the last step, and one kernel call serves all groups.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adamod_array import _step
+from adamod_array._coefficients import coefficients_at
+from adamod_array._hold import Hold
+from adamod_array._leaves import Leaves
+from adamod_array._method import Method
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
+from adamod_array._program.trace import trace
+from adamod_array._rate import checked_decay, rate_at, with_factor
+from adamod_array._scalars import Scalars
+
+if TYPE_CHECKING:
+    from adamod_array.torch._optimizer import Optimizer
+
+Group = dict[str, Any]
+
+
+class Cohort:
+    """Leaves of an optimizer, from the groups whose methods keep the same slots.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its ``state`` has what :meth:`Optimizer.begin` puts there, for each of the parameters.
+    params : list of tensor
+        In the order of the groups.
+    group_index : list of int
+        The group of each.
+    method : Method
+        That of one of the groups.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: list[Any], group_index: list[int], method: Method) -> None:
+        self.params, self.group_index, self.method = params, group_index, method
+        self.states = [optimizer.state[p] for p in params]
+        self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
+        self.slots = [[state[key] for state in self.states] for key in self.keys]
+        counts = torch.tensor([float(state["step"]) for state in self.states], dtype=count_dtype())
+        self.counts: Any = counts.numpy()
+        """Steps that each parameter has taken; their states hold views of this memory."""
+        self.steps = [*counts.unbind()]
+        for state, step in zip(self.states, self.steps, strict=True):
+            state["step"] = step
+        self.has_complex = any(p.is_complex() for p in params)
+        self.methods: tuple[Method, ...] = ()
+        params, *slots = self._columns()
+        self.leaves = Leaves.of(method, params, dict(zip(method.slots, slots, strict=True)))
+
+    def fits(self, optimizer: Optimizer) -> bool:
+        """Return whether the states are those, and hold the same tensors."""
+        states = [*map(optimizer.state.get, self.params)]
+        if not all(map(operator.is_, states, self.states)):
+            return False
+        columns = zip(("step", *self.keys), (self.steps, *self.slots), strict=True)
+        return all(all(map(operator.is_, [state.get(key) for state in states], xs)) for key, xs in columns)
+
+    def step(self, groups: Sequence[Group], methods: Sequence[Method], gradients: list[Any]) -> None:
+        """Step the parameters that have a gradient, in place, and count."""
+        scalars = self._scalars(groups, methods)
+        if scalars.methods != self.methods:
+            if not _compute_alike(self.methods, scalars.methods):
+                self.leaves.plan = None
+            self.methods = scalars.methods
+        if self.has_complex:  # views of PyTorch's, which a parameter may have left for other memory
+            known, plan, part = self.leaves, self.leaves.plan, self.leaves.part
+            self.leaves = Leaves(known.method, known.spec, self._columns(), known.namespace, known.layouts, plan=plan)
+            self.leaves.part = part
+            gradients = [as_real(g) for g in gradients]
+        t = int(self.counts.max()) + 1
+        self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, t, gradients, gradients, scalars, True)
+        missing = None in gradients
+        self.counts[[i for i, g in enumerate(gradients) if g is not None] if missing else slice(None)] += 1
+
+    def _columns(self) -> list[list[Any]]:
+        columns = [self.params, *self.slots]
+        return (
+            [[as_real(x.detach()) if x.is_complex() else x for x in xs] for xs in columns]
+            if self.has_complex
+            else [[*xs] for xs in columns]
+        )
+
+    def _scalars(self, groups: Sequence[Group], methods: Sequence[Method]) -> Scalars:
+        """Return rates, coefficients and constants: a row for each group and count."""
+        rows: dict[tuple[int, float], int] = {}
+        counts = self.counts.tolist()
+        rate_index = tuple([rows.setdefault(key, len(rows)) for key in zip(self.group_index, counts, strict=True)])
+        entries: dict[tuple[Method, float], int] = {}
+        method_index = tuple([entries.setdefault((methods[k], count), len(entries)) for k, count in rows])
+        rates = [rate_of(groups[k], k, int(count) + 1) for k, count in rows]
+        coefficients = [coefficients_at(method, int(count) + 1) for method, count in entries]
+        return Scalars(rates, rate_index, tuple([method for method, _ in entries]), method_index, coefficients)
+
+
+def rate_of(group: Group, k: int, t: int) -> tuple[Any, Any]:
+    """Return a group's learning rate at step ``t`` and its decay factor; decay added to the gradient is the rule's."""
+    rate = rate_at(group["lr"], t, lambda: f"param_groups[{k}]['lr']", "torch")
+    decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+    return with_factor(rate, checked_decay(decay, lambda: f"param_groups[{k}]['weight_decay']", "torch"))
+
+
+def _compute_alike(old: Sequence[Method], new: Sequence[Method]) -> bool:
+    """Return whether methods differ in numbers alone, so that the kernels of the one serve the other."""
+    programs = [[(trace(method), trace(method, decay=True)) for method in methods] for methods in (old, new)]
+    return len({*programs[0], *programs[1]}) == 1 and bool(old)
+
+
+def as_real(x: Any) -> Any:
+    """Return a complex tensor as pairs of reals, as PyTorch's optimizers take it; any other as it is."""
+    return torch.view_as_real(x) if x is not None and x.is_complex() else x
+
+
+_DTYPES = {name: getattr(torch, name) for name in {*COMPUTE_DTYPE.values()}}
+
+
+def slot_dtype(p: Any) -> torch.dtype:
+    """Return the dtype of a parameter's slots: the one that it is computed in."""
+    return _DTYPES[COMPUTE_DTYPE[dtype_name(p)]]
+
+
+def count_dtype() -> torch.dtype:
+    """Return the dtype in which PyTorch counts steps."""
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32

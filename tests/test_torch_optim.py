@@ -1,0 +1,538 @@
+"""adamod_array.torch beside torch.optim: the same trainings, states, groups, schedulers, checkpoints and errors."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import importlib
+import io
+import pickle
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adamod_array
+from adamod_array import Method, schedules
+from tests.compare import assert_close
+
+pytestmark = pytest.mark.only("torch")
+torch = pytest.importorskip("torch")
+ours = importlib.import_module("adamod_array.torch")
+
+RTOL = 1e-12 * 2.0**52
+"""1e-12, relative, in ulps of float64: what two orders of the same operations leave."""
+
+PAIRS: list[tuple[str, dict[str, Any]]] = [
+    ("Adam", {}),
+    ("Adam", {"weight_decay": 0.1}),
+    ("Adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("Adam", {"amsgrad": True, "maximize": True, "betas": (0.8, 0.99), "eps": 1e-3}),
+    ("AdamW", {}),
+    ("AdamW", {"amsgrad": True}),
+    ("RAdam", {"weight_decay": 0.1}),
+    ("RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9, "weight_decay": 0.1}),
+    ("SGD", {"momentum": 0.9, "nesterov": True, "maximize": True}),
+]
+"""Classes of torch.optim and options of theirs."""
+
+ALL = ("Adam", "AdamW", "RAdam", "SGD", "AdaMod", "DiffGrad", "DiffMod")
+
+
+def params(dtype: Any = torch.float64) -> list[Any]:
+    """A matrix, a vector and a number."""
+    random = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=random, dtype=dtype)) for shape in ((4, 2), (3,), ())]
+
+
+def train(optimizer: Any, steps: Sequence[int], missing: Callable[[int, int], bool] = lambda t, i: False) -> None:
+    """Take these steps, each from gradients of its own number."""
+    for t in steps:
+        random = torch.Generator().manual_seed(100 + t)
+        every = [p for group in optimizer.param_groups for p in group["params"]]
+        for i, p in enumerate(every):
+            gradient = torch.randn(p.shape, generator=random, dtype=p.dtype) * 10.0 ** (-2 * i)
+            p.grad = None if missing(t, i) else gradient
+        optimizer.step()
+
+
+def assert_same(actual: Sequence[Any], expected: Sequence[Any], *, ulp: float = RTOL, atol: float = 1e-14) -> None:
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == e.dtype
+        # NumPy has no bfloat16, every number of which is one of float32
+        x, y = (each.detach().float() if each.dtype == torch.bfloat16 else each.detach() for each in (a, e))
+        assert_close(x.numpy(), y.numpy(), ulp=ulp, atol=atol)
+
+
+def both(name: str, **options: Any) -> tuple[Any, Any]:
+    """Our optimizer and PyTorch's, of equal parameters."""
+    return getattr(ours, name)(params(), **options), getattr(torch.optim, name)(params(), **options)
+
+
+def values(optimizer: Any) -> list[Any]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def test_the_steps_are_pytorchs() -> None:
+    """A gradient is missing now and then: each parameter counts its own steps."""
+    for name, options in PAIRS:
+        mine, theirs = both(name, lr=0.01, **options)
+        for optimizer in (mine, theirs):
+            train(optimizer, range(30), missing=lambda t, i: i == 1 and t % 5 in (0, 3))
+        assert_same(values(mine), values(theirs))
+        for p, q in zip(values(mine), values(theirs), strict=True):
+            shared = theirs.state[q].keys() - {"step"}
+            assert_same([mine.state[p][key] for key in shared], [theirs.state[q][key] for key in shared])
+            if "step" in theirs.state[q]:
+                assert mine.state[p]["step"] == theirs.state[q]["step"]
+
+
+def test_float32_is_within_a_few_ulp_of_the_update() -> None:
+    """Ours has no roundings that PyTorch's lacks: 5 of its ulps are what its own paths differ in."""
+    for name, options in PAIRS:
+        mine, theirs = (
+            getattr(of, name)([p.detach().float().requires_grad_() for p in params()], lr=0.01, **options)
+            for of in (ours, torch.optim)
+        )
+        for t in range(3):
+            before = [p.detach().clone() for p in values(mine)]
+            for p, q in zip(values(theirs), values(mine), strict=True):
+                p.data.copy_(q.data)
+            for optimizer in (mine, theirs):
+                train(optimizer, [t])
+            for p, q, old in zip(values(mine), values(theirs), before, strict=True):
+                update = float((q - old).detach().abs().max())
+                # the parameter itself is rounded, too
+                atol = 5 * float(np.finfo(np.float32).eps) * update
+                assert_close(p.detach().numpy(), q.detach().numpy(), ulp=1, atol=atol)
+
+
+def test_a_run_moves_to_pytorch_and_back() -> None:
+    for name, options in PAIRS:
+        mine, theirs = both(name, lr=0.01, **options)
+        for first, second in ((mine, theirs), (theirs, mine), (mine, theirs)):
+            whole = getattr(torch.optim, name)([p.detach().clone().requires_grad_() for p in values(first)], **options)
+            whole.load_state_dict(copy.deepcopy(first.state_dict()))  # PyTorch takes the very tensors
+            train(first, range(3))
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+            for p, q in zip(values(second), values(first), strict=True):
+                p.data.copy_(q.data)
+            train(second, range(3, 6))
+            train(whole, range(6))
+            assert_same(values(second), values(whole))
+
+
+def test_groups_as_pytorch_has_them() -> None:
+    """Rates, decays and betas of their own, cycled; a group added in mid-run; a layer frozen and thawed."""
+    for name in ("Adam", "AdamW", "RAdam"):
+        results = []
+        for of in (ours, torch.optim):
+            w, b, extra = params()
+            groups = [{"params": [w], "weight_decay": 0.1}, {"params": [b], "lr": 0.1, "betas": (0.5, 0.9)}]
+            optimizer = getattr(of, name)(groups, lr=0.01, weight_decay=0.0)
+            train(optimizer, range(4))
+            optimizer.add_param_group({"params": [extra], "eps": 1e-4})
+            for t in range(4, 20):
+                for group in optimizer.param_groups:
+                    group["lr"] *= 0.9
+                    group["betas"] = (0.8 + 0.005 * t, group["betas"][1])
+                w.requires_grad_(t % 8 > 2)
+                train(optimizer, [t], missing=lambda t, i: i == 0 and t % 8 <= 2)
+            results.append([w, b, extra])
+        assert_same(*results)
+
+
+def test_amsgrad_in_one_group() -> None:
+    results = []
+    for of in (ours, torch.optim):
+        w, b, _ = params()
+        optimizer = of.Adam([{"params": [w], "amsgrad": True}, {"params": [b]}], lr=0.1)
+        train(optimizer, range(5))
+        assert "max_exp_avg_sq" in optimizer.state[w] and "max_exp_avg_sq" not in optimizer.state[b]
+        results.append([w, b])
+    assert_same(*results)
+
+
+def test_complex_parameters_are_pairs_as_in_pytorch() -> None:
+    for name, options in PAIRS:
+        results = []
+        for of in (ours, torch.optim):
+            every = [*params(torch.complex128), *params()]
+            optimizer = getattr(of, name)(every, lr=0.01, **options)
+            train(optimizer, range(6))
+            every[0].data = every[0].data.clone()  # other memory
+            train(optimizer, range(6, 9), missing=lambda t, i: i == 1)
+            results.append(every)
+        assert_same(*results)
+
+
+def test_sparse_gradients() -> None:
+    results = []
+    for of in (ours, torch.optim):
+        torch.manual_seed(0)
+        table = torch.nn.Embedding(5, 3, sparse=True, dtype=torch.float64)
+        optimizer = of.SGD(table.parameters(), lr=0.1, momentum=0.9)
+        for words in ([0, 1], [1, 1, 4]):
+            optimizer.zero_grad()
+            table(torch.tensor(words)).sum().backward()
+            optimizer.step()
+        results.append([table.weight])
+        for name in ("Adam", "AdaMod"):
+            if hasattr(of, name):
+                with pytest.raises(RuntimeError, match="sparse"):
+                    getattr(of, name)(table.parameters()).step()
+    assert_same(*results)
+
+
+def test_every_method_steps_as_the_functional_core_does() -> None:
+    """Bit for bit, for 16 bits too; a method of a user's own among them."""
+
+    class Signs(Method):
+        slots = ("trace",)
+
+        def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, trace: Any) -> tuple[Any, ...]:
+            trace = 0.5 * trace + g
+            return p - lr * trace / (xp.abs(trace) + 1.0), trace
+
+    methods = [
+        adamod_array.Adam(),
+        adamod_array.AdaMod(beta3=0.9),
+        adamod_array.RAdam(),
+        adamod_array.Momentum(nesterov=True),
+        adamod_array.DiffGrad(),
+        adamod_array.DiffMod(),
+        Signs(),
+    ]
+    for method in methods:
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            every = [p.detach().to(dtype).requires_grad_() for p in params()]
+            state = adamod_array.init(method, [p.detach().clone() for p in every], lr=0.1, weight_decay=0.01)
+            optimizer = ours.Optimizer(every, method, lr=0.1, weight_decay=0.01)
+            for t in range(4):
+                train(optimizer, [t])
+                state = adamod_array.step(state, [p.grad for p in every])
+            assert_same(every, state.params, ulp=0, atol=0)
+            for slot, tree in state.slots.items():
+                key = optimizer.key_of(slot, method)
+                assert_same([optimizer.state[p][key] for p in every], tree, ulp=0, atol=0)
+
+
+def test_named_classes_have_the_options_of_their_methods() -> None:
+    p = params()
+    for optimizer, method in (
+        (
+            ours.AdaMod(p, betas=(0.8, 0.9), beta3=0.99, eps=1e-6, variant="reference", hold_idle=False),
+            adamod_array.AdaMod(0.8, 0.9, 0.99, 1e-6, variant="reference"),
+        ),
+        (ours.AdaMod(p, len_memory=10_000), adamod_array.AdaMod(beta3=0.9999)),
+        (ours.DiffMod(p, len_memory=1_000, hold_idle=True), adamod_array.DiffMod(beta3=0.999, hold_idle=True)),
+        (ours.DiffGrad(p, betas=(0.5, 0.6)), adamod_array.DiffGrad(0.5, 0.6)),
+        (ours.RAdam(p), adamod_array.RAdam(variant="reference")),
+        (ours.RAdam(p, variant="paper"), adamod_array.RAdam()),
+        (ours.Adam(p, amsgrad=True), adamod_array.Adam(amsgrad=True)),
+        (ours.SGD(p, momentum=0.5), adamod_array.Momentum(0.5)),
+    ):
+        assert optimizer.method_of(optimizer.param_groups[0]) == method
+
+
+def test_a_schedule_as_the_rate_and_as_a_scheduler() -> None:
+    schedule = schedules.untuned_linear(0.9) * schedules.cosine_decay(20)
+    by_rate = ours.AdaMod(params(), lr=schedules.constant(0.1) * schedule)
+    by_scheduler = ours.AdaMod(params(), lr=0.1)
+    factor = ours.scheduler(by_scheduler, schedule)
+    assert factor.get_last_lr()[0] > 0
+    for t in range(5):
+        train(by_rate, [t])
+        train(by_scheduler, [t])
+        factor.step()
+    resumed = ours.AdaMod(params(), lr=0.1)
+    again = ours.scheduler(resumed, schedule)
+    resumed.load_state_dict(by_scheduler.state_dict())
+    again.load_state_dict(pickle.loads(pickle.dumps(factor.state_dict())))
+    for p, q in zip(values(resumed), values(by_scheduler), strict=True):
+        p.data.copy_(q.data)
+    for t in range(5, 10):
+        train(by_rate, [t])
+        train(resumed, [t])
+        again.step()
+    assert_same(values(resumed), values(by_rate), ulp=4, atol=0)  # the product of the rate is rounded once more
+
+
+SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "LambdaLR": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 0.9**t),
+    "MultiplicativeLR": lambda o: torch.optim.lr_scheduler.MultiplicativeLR(o, lambda t: 0.9),
+    "StepLR": lambda o: torch.optim.lr_scheduler.StepLR(o, 3),
+    "MultiStepLR": lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [2, 5]),
+    "ConstantLR": lambda o: torch.optim.lr_scheduler.ConstantLR(o),
+    "LinearLR": lambda o: torch.optim.lr_scheduler.LinearLR(o),
+    "ExponentialLR": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: torch.optim.lr_scheduler.PolynomialLR(o),
+    "CosineAnnealingLR": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 8),
+    "CosineAnnealingWarmRestarts": lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 4),
+    "OneCycleLR": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
+    "CyclicLR": lambda o: torch.optim.lr_scheduler.CyclicLR(o, 0.01, 0.1, 4),
+    "SequentialLR": lambda o: torch.optim.lr_scheduler.SequentialLR(
+        o, [torch.optim.lr_scheduler.ConstantLR(o), torch.optim.lr_scheduler.ExponentialLR(o, 0.9)], [3]
+    ),
+    "ChainedScheduler": lambda o: torch.optim.lr_scheduler.ChainedScheduler(
+        [torch.optim.lr_scheduler.ConstantLR(o), torch.optim.lr_scheduler.ExponentialLR(o, 0.9)]
+    ),
+}
+
+
+def test_every_scheduler_of_pytorch() -> None:
+    for make in SCHEDULERS.values():
+        for name, options in (("Adam", {}), ("SGD", {"momentum": 0.9})):
+            results, rates = [], []
+            for of in (ours, torch.optim):
+                optimizer = getattr(of, name)(params(), lr=0.01, **options)
+                schedule, seen = make(optimizer), []
+                for t in range(10):
+                    train(optimizer, [t])
+                    schedule.step()
+                    group = optimizer.param_groups[0]
+                    seen.append((group["lr"], group.get("betas"), group.get("momentum")))
+                results.append(values(optimizer))
+                rates.append(seen)
+            assert_same(*results)
+            assert rates[0] == rates[1]
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer := ours.AdaMod(params(), lr=1.0), patience=0)
+    for _ in range(3):
+        plateau.step(1.0)
+    assert optimizer.param_groups[0]["lr"] < 1.0
+
+
+def test_gradients_that_overflow_are_skipped_by_the_scaler() -> None:
+    for fused in (False, True):
+        results = []
+        for of in (ours, torch.optim):
+            optimizer = of.Adam([p.detach().float().requires_grad_() for p in params()], lr=0.1, fused=fused)
+            scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+            for t in range(6):
+                optimizer.zero_grad()
+                loss = sum((p * p).sum() for p in values(optimizer)) * (float("inf") if t == 2 else 1.0)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            results.append([*values(optimizer), *(optimizer.state[p]["step"] for p in values(optimizer))])
+        assert_same(*results, ulp=4, atol=1e-6)
+
+
+def test_hooks_and_closures() -> None:
+    for name in ALL:
+        optimizer = getattr(ours, name)(params(), lr=0.1)
+        before = [p.detach().clone() for p in values(optimizer)]
+        loss, calls = _step_with_hooks(optimizer)
+        assert_same([loss], [sum((p * p).sum() for p in before)], ulp=0, atol=0)
+        assert calls == ["before", "closure", "after"]
+        assert all(bool((p != q).any()) for p, q in zip(values(optimizer), before, strict=True))
+
+
+def _step_with_hooks(optimizer: Any) -> tuple[Any, list[str]]:
+    calls: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+
+    def closure() -> Any:
+        calls.append("closure")
+        optimizer.zero_grad()
+        loss = sum((p * p).sum() for p in values(optimizer))
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure), calls
+
+
+def test_checkpoints() -> None:
+    """Saved, loaded at torch.load's default, and gone on with: the same bits; nothing is aliased."""
+    for name in ALL:
+        for dtype in (torch.float64, torch.bfloat16):
+            every = [p.detach().to(dtype).requires_grad_() for p in params()]
+            optimizer = getattr(ours, name)(every, lr=0.1)
+            train(optimizer, range(3))
+            file = io.BytesIO()
+            torch.save(optimizer.state_dict(), file)
+            file.seek(0)
+            loaded = torch.load(file)
+            again = [p.detach().clone().requires_grad_() for p in every]
+            other = getattr(ours, name)(again, lr=0.5)
+            other.load_state_dict(loaded)
+            for p in again:
+                for key, x in other.state[p].items():
+                    assert key == "step" or x.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)
+            for each in (optimizer, other):
+                train(each, range(3, 6))
+            assert_same(again, every, ulp=0, atol=0)
+            train(other, [6])
+            assert all(float(state["step"]) == 3 for state in loaded["state"].values() if "step" in state)
+
+
+def test_copies_and_pickles_go_on_by_themselves() -> None:
+    makers: list[Callable[[Any], Any]] = [
+        lambda p: ours.AdaMod(p, lr=0.1),
+        lambda p: ours.Optimizer(p, adamod_array.RAdam(), lr=0.1),
+    ]
+    for make in makers:
+        optimizer = make(params())
+        train(optimizer, range(2))
+        for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+            train(copied, range(2, 4))
+            assert float(copied.state[values(copied)[0]]["step"]) == 4
+            whole = make(params())
+            train(whole, range(4))
+            assert_same(values(copied), values(whole), ulp=0, atol=0)
+        assert float(optimizer.state[values(optimizer)[0]]["step"]) == 2
+
+
+def test_what_a_user_changes_counts() -> None:
+    """Slots and counts replaced or written, parameters given other memory or another dtype."""
+    optimizer, theirs = both("Adam", lr=0.1)
+    for each in (optimizer, theirs):
+        p = values(each)[0]
+        train(each, range(2))
+        each.state[p]["exp_avg"] = torch.ones_like(p)
+        each.state[p]["step"] = torch.tensor(10.0)
+        train(each, [2])
+        each.state[p]["exp_avg_sq"].mul_(2)
+        each.state[values(each)[1]]["step"] += 5
+        p.data = p.data.t().contiguous().t()
+        train(each, [3])
+        del each.state[values(each)[2]]
+        train(each, [4, 5])
+    assert_same(values(optimizer), values(theirs))
+
+
+def test_a_step_in_backward_frees_each_gradient() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+    twin = copy.deepcopy(model)
+    handles = ours.step_in_backward(ours.AdaMod(model.parameters(), lr=0.1))
+    optimizer = ours.AdaMod(twin.parameters(), lr=0.1)
+    for _ in range(4):
+        x = torch.randn(5, 3, dtype=torch.float64)
+        model(x).square().mean().backward()
+        optimizer.zero_grad()
+        twin(x).square().mean().backward()
+        optimizer.step()
+        assert all(p.grad is None for p in model.parameters())
+    assert_same([*model.parameters()], [*twin.parameters()], ulp=0, atol=0)
+    for handle in handles:
+        handle.remove()
+    model(x).square().mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_compiled_training_step_breaks_once_for_the_step() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = ours.AdaMod([p], lr=0.1)
+
+    def update(g: Any) -> Any:
+        p.grad = g * 2
+        optimizer.step()
+        return g + 1
+
+    torch._dynamo.reset()
+    compiled = torch.compile(update, backend="eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            compiled(torch.ones(3))
+        assert torch._dynamo.explain(update)(torch.ones(3)).graph_break_count <= 1
+    assert float(optimizer.state[p]["step"]) == 4
+
+
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "no parameters": (lambda: ours.AdaMod([]), ValueError, "empty parameter list"),
+    "no tensors": (lambda: ours.AdaMod([1.0]), TypeError, "can only optimize Tensors"),
+    "a tensor": (lambda: ours.AdaMod(params()[0]), TypeError, "iterable of Tensors"),
+    "no method": (lambda: ours.Optimizer(params(), 1e-3), TypeError, "the order is Optimizer"),
+    "a negative rate": (lambda: ours.AdaMod(params(), lr=-1.0), ValueError, "the optimizer: lr must not be negative"),
+    "two rates": (lambda: ours.Adam(params(), lr=torch.ones(2)), ValueError, "Tensor lr must be 1-element"),
+    "a beta": (lambda: ours.Adam(params(), betas=(1.0, 0.9)), ValueError, r"beta1 must be in \[0, 1\), got 1.0"),
+    "mixed betas": (lambda: ours.Adam(params(), betas=(0.9, torch.tensor(0.9))), ValueError, "both floats"),
+    "dampening": (lambda: ours.SGD(params(), momentum=0.9, dampening=0.5), ValueError, "dampening must be 0"),
+    "nesterov alone": (lambda: ours.SGD(params(), nesterov=True), ValueError, "Nesterov momentum requires"),
+    "a negative decay": (
+        lambda: ours.AdamW(params(), weight_decay=-1),
+        ValueError,
+        "the optimizer: weight_decay must not be negative",
+    ),
+    "a group's rate": (
+        lambda: ours.AdaMod([{"params": params()[:1]}, {"params": params()[1:], "lr": -1.0}]),
+        ValueError,
+        r"param_groups\[1\]: lr must not be negative",
+    ),
+    "a group's option": (
+        lambda: ours.AdaMod([{"params": params(), "beat3": 0.9}]),
+        TypeError,
+        r"param_groups\[0\] has no option 'beat3'; there are lr, betas, beta3",
+    ),
+    "an argument": (lambda: ours.AdaMod(params(), beat3=0.9), TypeError, "beat3"),
+    "capturable": (lambda: ours.Adam(params(), capturable=True), RuntimeError, "capturable=True is not supported"),
+    "fused and foreach": (lambda: ours.Adam(params(), fused=True, foreach=True), RuntimeError, "together"),
+}
+
+
+def test_bad_arguments_raise_pytorchs_class_of_error_and_name_the_group() -> None:
+    for make, error, message in BAD.values():
+        with pytest.raises(error, match=message):
+            make()
+    p = params()
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        ours.AdaMod([{"params": p[:1]}, {"params": p[:2]}])
+    optimizer = ours.AdaMod(p[:1])
+    with pytest.raises(ValueError, match=r"param_groups\[1\]: .*beta3 must be in"):
+        optimizer.add_param_group({"params": p[1:], "beta3": 2.0})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_memory_that_two_parameters_share_is_an_error_that_names_them() -> None:
+    memory = torch.zeros(5)
+    named = [("first", memory[:3].requires_grad_()), ("second", memory[2:].requires_grad_())]
+    optimizer = ours.AdaMod(named)
+    for _, p in named:
+        p.grad = torch.ones(3)
+    with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\]\[1\] \(second\)"):
+        optimizer.step()
+    assert not memory.any() and all(float(optimizer.state[p]["step"]) == 0 for _, p in named)
+
+
+def test_a_checkpoint_of_another_method_changes_nothing() -> None:
+    optimizer, adam = ours.AdaMod(params(), lr=0.1), ours.Adam(params(), lr=0.5)
+    for each in (optimizer, adam):
+        train(each, [0])
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"parameter 0, of param_groups\[0\], has no 'exp_avg_lr', which AdaMod keeps"):
+        optimizer.load_state_dict(adam.state_dict())
+    smaller = ours.AdaMod(params()[:2])
+    train(smaller, [0])
+    with pytest.raises(ValueError, match="parameter group"):
+        optimizer.load_state_dict(smaller.state_dict())
+    for a, b in zip(optimizer.state_dict()["state"].values(), before["state"].values(), strict=True):
+        assert_same([*a.values()], [*b.values()], ulp=0, atol=0)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_an_averaged_model() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = ours.AdaMod(model.parameters(), lr=0.1)
+    swa = torch.optim.swa_utils.SWALR(optimizer, swa_lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        averaged.update_parameters(model)
+        swa.step()
+    assert int(averaged.n_averaged) == 3
+
+
+def test_the_examples_of_the_docstrings() -> None:
+    for name in ("", "._classes", "._optimizer", "._use"):
+        found = doctest.testmod(importlib.import_module(f"adamod_array.torch{name}"))
+        assert found.failed == 0 and found.attempted > 0, name
