@@ -237,6 +237,13 @@ def peers(session: nox.Session) -> None:
     run("pytest", "tests/peers", *PARALLEL, *session.posargs)
 
 
+@nox.session(venv_backend="none", tags=["cpu"])
+def torch_suite(session: nox.Session) -> None:
+    """Take what PyTorch's wheel ships to test its optimizers with over this package's."""
+    run = frameworks(session, *requirements("torch"), *group("test"), *group("torch_suite"))
+    run("pytest", "tests/torch_suite", *PARALLEL, *session.posargs)
+
+
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
 def minimums(session: nox.Session) -> None:
     """Run NumPy's tests, and JAX's own, on the lowest releases that pyproject.toml allows, and without Numba."""
@@ -366,6 +373,7 @@ nox.options.sessions = [
     "coverage",
     "agree",
     "peers",
+    "torch_suite",
     "docs",
     "build",
     "reproduce_quick",
