@@ -490,6 +490,21 @@ def test_bad_arguments_raise_pytorchs_class_of_error_and_name_the_group() -> Non
     assert len(optimizer.param_groups) == 1
 
 
+def test_a_parameter_twice_in_a_group_is_stepped_once() -> None:
+    w, b, _ = params()
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = ours.AdaMod([w, b, w], lr=0.1)
+    alone = params()[:2]
+    other = ours.AdaMod(alone, lr=0.1)
+    for t in range(3):
+        for p, q in zip((w, b), alone, strict=True):
+            p.grad = torch.full_like(p, 1.0 + t)
+            q.grad = p.grad.clone()
+        optimizer.step()
+        other.step()
+    assert_same([w, b], alone, ulp=0, atol=0)
+
+
 def test_memory_that_two_parameters_share_is_an_error_that_names_them() -> None:
     memory = torch.zeros(5)
     named = [("first", memory[:3].requires_grad_()), ("second", memory[2:].requires_grad_())]

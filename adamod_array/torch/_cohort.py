@@ -37,14 +37,18 @@ class Cohort:
         Its ``state`` has what :meth:`Optimizer.begin` puts there, for each of the parameters.
     params : list of tensor
         In the order of the groups.
+    places : list of int
+        Where each stands among all parameters of a step.
     group_index : list of int
         The group of each.
     method : Method
         That of one of the groups.
     """
 
-    def __init__(self, optimizer: Optimizer, params: list[Any], group_index: list[int], method: Method) -> None:
-        self.params, self.group_index, self.method = params, group_index, method
+    def __init__(
+        self, optimizer: Optimizer, params: list[Any], places: list[int], group_index: list[int], method: Method
+    ) -> None:
+        self.params, self.places, self.group_index = params, places, group_index
         self.states = [optimizer.state[p] for p in params]
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
         self.slots = [[state[key] for state in self.states] for key in self.keys]
@@ -54,6 +58,9 @@ class Cohort:
         self.steps = [*counts.unbind()]
         for state, step in zip(self.states, self.steps, strict=True):
             state["step"] = step
+        found = {k: i for i, k in enumerate(dict.fromkeys(group_index))}
+        self.by_group = tuple([found[k] for k in group_index])
+        """The row of each leaf, where all have taken the same number of steps."""
         self.has_complex = any(p.is_complex() for p in params)
         self.methods: tuple[Method, ...] = ()
         params, *slots = self._columns()
@@ -69,6 +76,9 @@ class Cohort:
 
     def step(self, groups: Sequence[Group], methods: Sequence[Method], gradients: list[Any]) -> None:
         """Step the parameters that have a gradient, in place, and count."""
+        stepped = [i for i, g in enumerate(gradients) if g is not None]
+        if not stepped:
+            return
         scalars = self._scalars(groups, methods)
         if scalars.methods != self.methods:
             if not _compute_alike(self.methods, scalars.methods):
@@ -81,8 +91,7 @@ class Cohort:
             gradients = [as_real(g) for g in gradients]
         t = int(self.counts.max()) + 1
         self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, t, gradients, gradients, scalars, True)
-        missing = None in gradients
-        self.counts[[i for i, g in enumerate(gradients) if g is not None] if missing else slice(None)] += 1
+        self.counts[slice(None) if len(stepped) == len(gradients) else stepped] += 1
 
     def _columns(self) -> list[list[Any]]:
         columns = [self.params, *self.slots]
@@ -96,7 +105,11 @@ class Cohort:
         """Return rates, coefficients and constants: a row for each group and count."""
         rows: dict[tuple[int, float], int] = {}
         counts = self.counts.tolist()
-        rate_index = tuple([rows.setdefault(key, len(rows)) for key in zip(self.group_index, counts, strict=True)])
+        if counts.count(counts[0]) == len(counts):  # the common case, in which the index of rows stays the same
+            rows = {(k, counts[0]): i for i, k in enumerate(dict.fromkeys(self.group_index))}
+            rate_index = self.by_group
+        else:
+            rate_index = tuple([rows.setdefault(key, len(rows)) for key in zip(self.group_index, counts, strict=True)])
         entries: dict[tuple[Method, float], int] = {}
         method_index = tuple([entries.setdefault((methods[k], count), len(entries)) for k, count in rows])
         rates = [rate_of(groups[k], k, int(count) + 1) for k, count in rows]

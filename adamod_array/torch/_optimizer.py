@@ -175,16 +175,13 @@ class Optimizer(torch.optim.Optimizer):
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             return
-        params = [(p, k) for k, group in enumerate(self.param_groups) for p in group["params"]]
-        if only is not None:
-            params = [(p, k) for p, k in params if p is only]
-        gradients = self._gradients([p.grad for p, _ in params])
+        params = [p for group in self.param_groups for p in group["params"]] if only is None else [only]
+        gradients = self._gradients([p.grad for p in params])
         methods = [self._whole_method(group) for group in self.param_groups]
-        cohorts = self._cohorts(only, params, gradients, methods)
-        at = {id(p): g for (p, _), g in zip(params, gradients, strict=True)}
-        for cohort in cohorts:
+        for cohort in self._cohorts(params, gradients, methods):
+            theirs = gradients if len(cohort.params) == len(params) else [gradients[i] for i in cohort.places]
             try:
-                _step_outside_of_autograd(cohort, self.param_groups, methods, [at[id(p)] for p in cohort.params])
+                _step_outside_of_autograd(cohort, self.param_groups, methods, theirs)
             except (TypeError, ValueError) as error:
                 raise type(error)(self._named(str(error), cohort)) from error
 
@@ -203,26 +200,35 @@ class Optimizer(torch.optim.Optimizer):
         decay = 0.0 if group["decoupled_weight_decay"] else float(group["weight_decay"])
         return coupled(self.method_of(group), decay, group["maximize"])
 
-    def _cohorts(self, only: Any, params: list[Any], gradients: list[Any], methods: list[Method]) -> list[Cohort]:
+    def _cohorts(self, params: list[Any], gradients: list[Any], methods: list[Method]) -> list[Cohort]:
         """Return the cohorts, those of the last step where they still fit."""
-        known: dict[Any, tuple[list[Any], list[Any], list[Cohort]]] = self.__dict__.setdefault("_known", {})
-        key = None if only is None else id(only)
-        slots = [(method.slots, self.key_of("m", method)) for method in methods]
-        if key in known:
-            seen, slots_seen, cohorts = known[key]
-            same = len(seen) == len(params) and all(map(operator.is_, seen, [p for p, _ in params]))
-            begun = {id(p) for cohort in cohorts for p in cohort.params}
-            late = any(g is not None and id(p) not in begun for (p, _), g in zip(params, gradients, strict=True))
-            if same and not late and slots == slots_seen and all(cohort.fits(self) for cohort in cohorts):
-                return cohorts
-        by_slots: dict[Any, list[tuple[Any, int]]] = {}
-        for (p, k), g in zip(params, gradients, strict=True):
-            if g is not None or self.state.get(p):
-                self.begin(p, methods[k])
-                by_slots.setdefault(slots[k], []).append((p, k))
-        cohorts = [Cohort(self, [p for p, _ in xs], [k for _, k in xs], methods[xs[0][1]]) for xs in by_slots.values()]
-        known[key] = [p for p, _ in params], slots, cohorts
-        return cohorts
+        known: dict[Any, _Known] = self.__dict__.setdefault("_known", {})
+        key = None if len(params) != 1 else id(params[0])  # a step in backward is of one parameter
+        found = known.get(key)
+        if found is None or not found.fits(self, params, gradients, methods):
+            found = known[key] = self._sorted(params, gradients, methods)
+        return found.cohorts
+
+    def _sorted(self, params: list[Any], gradients: list[Any], methods: list[Method]) -> _Known:
+        """Sort the parameters that have a gradient, or had one, into cohorts that keep the same slots."""
+        group_of = {id(p): k for k, group in enumerate(self.param_groups) for p in group["params"]}
+        places: dict[Any, dict[int, int]] = {}
+        seen, absent = set(), []
+        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
+            if id(p) in seen:  # twice in a group, of which PyTorch warns
+                continue
+            seen.add(id(p))
+            if g is None and not self.state.get(p):
+                absent.append(i)
+                continue
+            method = methods[group_of[id(p)]]
+            self.begin(p, method)
+            places.setdefault((method.slots, self.key_of("m", method)), {})[i] = group_of[id(p)]
+        cohorts = [
+            Cohort(self, [params[i] for i in each], [*each], [*each.values()], methods[next(iter(each.values()))])
+            for each in places.values()
+        ]
+        return _Known(params, methods, cohorts, absent)
 
     def begin(self, p: Any, method: Method) -> None:
         """Put into a parameter's state what is not there yet: zeros, and a count of 0."""
@@ -268,6 +274,25 @@ class Optimizer(torch.optim.Optimizer):
             Groups or parameters of another number, or the state of another method; nothing is changed.
         """
         load(self, state_dict, super().load_state_dict)
+
+
+class _Known:
+    """The cohorts of the last step, and what they depend on."""
+
+    def __init__(self, params: list[Any], methods: list[Method], cohorts: list[Cohort], absent: list[int]) -> None:
+        self.params, self.methods, self.cohorts, self.absent = params, methods, cohorts, absent
+
+    def fits(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> bool:
+        """Return whether parameters, slots and states are those, and whoever has a gradient is in a cohort."""
+        if len(params) != len(self.params) or not all(map(operator.is_, params, self.params)):
+            return False
+        if methods != self.methods:
+            if [method.slots for method in methods] != [method.slots for method in self.methods]:
+                return False
+            self.methods = methods
+        if any(gradients[i] is not None for i in self.absent):
+            return False
+        return all(cohort.fits(optimizer) for cohort in self.cohorts)
 
 
 @contained
