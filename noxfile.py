@@ -245,6 +245,13 @@ def torch_suite(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
+def hosts(session: nox.Session) -> None:
+    """Train by Lightning, transformers and accelerate with this package's optimizers; kill them, and resume."""
+    install(session, *requirements("torch"), *group("test"), *group("hosts"))
+    session.run("pytest", "tests/hosts", *PARALLEL, *session.posargs)
+
+
+@nox.session(python=PYTHON, default=False, tags=["cpu"])
 def minimums(session: nox.Session) -> None:
     """Run NumPy's tests, and JAX's own, on the lowest releases that pyproject.toml allows, and without Numba."""
     project = PROJECT["project"]

@@ -6,9 +6,14 @@ import copy
 import doctest
 import importlib
 import io
+import json
 import pickle
+import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +27,7 @@ pytestmark = pytest.mark.only("torch")
 torch = pytest.importorskip("torch")
 ours = importlib.import_module("adamod_array.torch")
 
+ROOT = Path(__file__).parents[1]
 RTOL = 1e-12 * 2.0**52
 """1e-12, relative, in ulps of float64: what two orders of the same operations leave."""
 
@@ -551,3 +557,26 @@ def test_the_examples_of_the_docstrings() -> None:
     for name in ("", "._classes", "._optimizer", "._use"):
         found = doctest.testmod(importlib.import_module(f"adamod_array.torch{name}"))
         assert found.failed == 0 and found.attempted > 0, name
+
+
+def test_two_processes_train_as_pytorchs_classes_do() -> None:
+    """DistributedDataParallel and ZeroRedundancyOptimizer over loopback."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.ddp", str(rank), port],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        printed, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        found = json.loads(printed)
+        assert len(found) == 9
+        assert all(apart <= 1e-12 for apart in found.values()), found

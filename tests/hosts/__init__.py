@@ -1,0 +1,1 @@
+"""Trainings by Lightning, transformers and accelerate, killed and resumed: ``nox -s hosts``."""
