@@ -1,11 +1,12 @@
 """Train 20 steps by a host, or go on from its last checkpoint: ``python train.py HOST FOLDER [KILLED_AT]``.
 
-Writes FOLDER/weights.pt at the end. A checkpoint is written every five steps; KILLED_AT is the step after which the
-process kills itself.
+Writes FOLDER/weights.pt at the end. A checkpoint is written after every epoch of five steps; KILLED_AT is the step
+after which the process kills itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -21,13 +22,13 @@ STEPS, EVERY = 20, 5
 
 
 class Points(torch.utils.data.Dataset):
-    """Pairs that are the same in every process."""
+    """Pairs that are the same in every process, and in every batch: Lightning goes on with another one of the epoch."""
 
     def __len__(self) -> int:
-        return 8 * STEPS
+        return 8 * EVERY
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        random = torch.Generator().manual_seed(i)
+        random = torch.Generator().manual_seed(i % 8)
         x = torch.randn(4, generator=random)
         return {"x": x, "labels": x.sum(dim=0, keepdim=True)}
 
@@ -75,7 +76,7 @@ def by_lightning(folder: Path, killed_at: int) -> Network:
         def on_train_batch_end(self, *_: Any) -> None:
             kill(self.global_step, killed_at)
 
-    keep = lightning.pytorch.callbacks.ModelCheckpoint(folder, every_n_train_steps=EVERY, save_top_k=-1)
+    keep = lightning.pytorch.callbacks.ModelCheckpoint(folder, save_on_train_epoch_end=True, save_top_k=-1)
     trainer = lightning.Trainer(
         max_steps=STEPS,
         accelerator="cpu",
@@ -132,7 +133,7 @@ def by_accelerate(folder: Path, killed_at: int) -> Network:
     begin = int(saved[-1].name.removeprefix("at-")) if saved else 0
     if saved:
         accelerator.load_state(str(saved[-1]))
-    for step, batch in enumerate(accelerator.skip_first_batches(loader, begin), start=begin + 1):
+    for step, batch in enumerate(itertools.chain(*[loader] * ((STEPS - begin) // EVERY)), start=begin + 1):
         optimizer.zero_grad()
         accelerator.backward(network(**batch)["loss"])
         optimizer.step()
