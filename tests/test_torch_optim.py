@@ -84,11 +84,15 @@ def values(optimizer: Any) -> list[Any]:
 
 
 def test_the_steps_are_pytorchs() -> None:
-    """A gradient is missing now and then: each parameter counts its own steps."""
+    """A gradient is missing now and then, or at first: each parameter counts its own steps."""
+
+    def missing(t: int, i: int) -> bool:
+        return (i == 1 and t % 5 in (0, 3)) or (i == 2 and t < 7)
+
     for name, options in PAIRS:
         mine, theirs = both(name, lr=0.01, **options)
         for optimizer in (mine, theirs):
-            train(optimizer, range(30), missing=lambda t, i: i == 1 and t % 5 in (0, 3))
+            train(optimizer, range(30), missing)
         assert_same(values(mine), values(theirs))
         for p, q in zip(values(mine), values(theirs), strict=True):
             shared = theirs.state[q].keys() - {"step"}
@@ -328,6 +332,40 @@ def test_gradients_that_overflow_are_skipped_by_the_scaler() -> None:
         assert_same(*results, ulp=4, atol=1e-6)
 
 
+def test_scales_and_overflows_that_a_scaler_leaves_to_the_optimizer() -> None:
+    """``grad_scale`` and ``found_inf``, which GradScaler sets where it is told that the optimizer knows them."""
+    optimizer, plain = (ours.AdaMod(params(), lr=0.1) for _ in range(2))
+    train(plain, [0])
+    optimizer.grad_scale = torch.tensor(4.0)
+    every = values(optimizer)
+    for p, q in zip(every, values(plain), strict=True):
+        p.grad = q.grad * 4
+    optimizer.found_inf = torch.tensor(1.0)
+    optimizer.step()
+    assert_same(every, params(), ulp=0, atol=0)
+    optimizer.found_inf = torch.tensor(0.0)
+    optimizer.step()
+    assert_same(every, values(plain), ulp=0, atol=0)
+
+
+def test_a_rule_that_changes_between_steps() -> None:
+    """Options that compute in another way, and numbers alone, which a kernel takes from a table."""
+    for changes in (
+        {"variant": "reference"},
+        {"hold_idle": True},
+        {"beta3": 0.5, "betas": (0.5, 0.6)},
+        {"maximize": True},
+    ):
+        optimizer = ours.AdaMod(params(), lr=0.1, beta3=0.9)
+        train(optimizer, range(3))
+        again = ours.AdaMod([p.detach().clone().requires_grad_() for p in values(optimizer)], lr=0.1)
+        again.load_state_dict(optimizer.state_dict())
+        for each in (optimizer, again):
+            each.param_groups[0].update(changes)
+            train(each, range(3, 6))
+        assert_same(values(again), values(optimizer), ulp=0, atol=0)
+
+
 def test_hooks_and_closures() -> None:
     for name in ALL:
         optimizer = getattr(ours, name)(params(), lr=0.1)
@@ -365,7 +403,7 @@ def test_checkpoints() -> None:
             file.seek(0)
             loaded = torch.load(file)
             again = [p.detach().clone().requires_grad_() for p in every]
-            other = getattr(ours, name)(again, lr=0.5)
+            other, before = getattr(ours, name)(again, lr=0.5), copy.deepcopy(loaded)
             other.load_state_dict(loaded)
             for p in again:
                 for key, x in other.state[p].items():
@@ -374,7 +412,8 @@ def test_checkpoints() -> None:
                 train(each, range(3, 6))
             assert_same(again, every, ulp=0, atol=0)
             train(other, [6])
-            assert all(float(state["step"]) == 3 for state in loaded["state"].values() if "step" in state)
+            for state, unchanged in zip(loaded["state"].values(), before["state"].values(), strict=True):
+                assert_same([*state.values()], [*unchanged.values()], ulp=0, atol=0)
 
 
 def test_copies_and_pickles_go_on_by_themselves() -> None:

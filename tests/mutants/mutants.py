@@ -620,6 +620,96 @@ ON_IMPORT = [
     ),
 ]
 
+TORCH_COHORT = [
+    Mutant(
+        "states that were replaced not seen",
+        "        if not all(map(operator.is_, states, self.states)):\n            return False\n",
+        "",
+        torch("torch_optim", "what_a_user_changes"),
+    ),
+    Mutant(
+        "one count for all parameters",
+        "if counts.count(counts[0]) == len(counts)",
+        "if True",
+        torch("torch_optim", "the_steps_are_pytorchs"),
+    ),
+    Mutant(
+        "parameters without a gradient counted",
+        "self.counts[slice(None) if len(stepped) == len(gradients) else stepped] += 1",
+        "self.counts += 1",
+        torch("torch_optim", "the_steps_are_pytorchs"),
+    ),
+    Mutant(
+        "decay twice",
+        'decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0',
+        'decay = group["weight_decay"]',
+        torch("torch_optim", "the_steps_are_pytorchs"),
+    ),
+    Mutant(
+        "a plan kept for another rule",
+        "                self.leaves.plan = None\n",
+        "                pass\n",
+        torch("torch_optim", "a_rule_that_changes"),
+    ),
+    Mutant(
+        "complex numbers by their magnitude",
+        "if x is not None and x.is_complex() else x",
+        "if False else x",
+        torch("torch_optim", "complex_parameters"),
+    ),
+]
+
+TORCH_OPTIMIZER = [
+    Mutant(
+        "a late parameter forgotten",
+        "        if any(gradients[i] is not None for i in self.absent):\n            return False\n",
+        "",
+        torch("torch_optim", "the_steps_are_pytorchs"),
+    ),
+    Mutant(
+        "a group that is wrong kept",
+        "            del self.param_groups[-1]\n",
+        "",
+        torch("torch_optim", "bad_arguments"),
+    ),
+    Mutant(
+        "gradients still scaled",
+        "return [None if g is None else g / scale.to(g.device) for g in gradients]",
+        "return gradients",
+        torch("torch_optim", "scales_and_overflows"),
+    ),
+    Mutant(
+        "a step after an overflow", "and bool(found_inf)", "and False", torch("torch_optim", "scales_and_overflows")
+    ),
+    Mutant(
+        "slots of 16 bits",
+        "dtype=slot_dtype(p), memory_format",
+        "dtype=p.dtype, memory_format",
+        torch("torch_optim", "checkpoints or functional_core"),
+    ),
+]
+
+TORCH_CHECKPOINT = [
+    Mutant(
+        "a checkpoint's own tensors",
+        "dtype, copy=True)",
+        "dtype)",
+        torch("torch_optim", "test_checkpoints"),
+    ),
+    Mutant(
+        "another method's checkpoint",
+        'if found is None and name != "momentum_buffer":',
+        "if False:",
+        torch("torch_optim", "another_method_changes_nothing"),
+    ),
+]
+
+TORCH_RULES = [
+    Mutant(
+        "maximised decay", "            g = -g\n", "            pass\n", torch("torch_optim", "the_steps_are_pytorchs")
+    ),
+]
+
 NUMBA_MEMORY = [
     Mutant(
         "a gradient that begins before what is written",
@@ -1068,6 +1158,10 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_namespace.py": NAMESPACE,
     f"{PACKAGE}/_rate.py": RATE,
     f"{PACKAGE}/_scalars.py": SCALARS,
+    f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
+    f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
+    f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
+    f"{PACKAGE}/torch/_rules.py": TORCH_RULES,
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_modes.py": MODES,
