@@ -21,6 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 from reproduction import PAGES, experiments, page
+from reproduction.claims import all_claims
 from reproduction.frame import Report
 from reproduction.store import Store
 
@@ -47,10 +48,11 @@ def reproduce(names: list[str], *, root: Path, quick: bool, fresh: bool, jobs: i
 
 
 def show(title: str, report: Report) -> None:
-    """The claims and the checks, on the terminal."""
+    """The findings and the checks, on the terminal."""
     print(f"\n{title}")
-    for claim in report.claims:
-        print(f"  {claim.verdict:<13}  {claim.claim}: published {claim.published}, measured {claim.measured}")
+    for finding in report.findings:
+        claim = all_claims()[finding.claim]
+        print(f"  {finding.verdict:<13}  {claim.claim}: {finding.measured} {finding.extent}".rstrip())
     for check in report.checks:
         print(f"  {'ok' if check.holds else 'FAILED':<13}  {check.what}: {check.seen}")
 

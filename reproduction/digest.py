@@ -1,4 +1,4 @@
-"""What a unit run computes, as a digest: when a rule, a default, a function or the data changes, what is stored is stale.
+"""What a unit run computes, as a digest: where a rule, a default, a function or the data changes, it is run again.
 
 Code counts without its docstrings and comments, as Python parses it.
 """
@@ -34,7 +34,7 @@ STEPS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 100.0, 1000.0, 100_000.0)
 
 
 def digest_of(function: Callable[..., Any], config: dict[str, Any]) -> str:
-    """Return the digest of a function, of all of this repository that it uses, and of the methods among its arguments."""
+    """Return the digest of a function, of what it uses of this repository, and of the methods among its arguments."""
     methods = [value for value in config.values() if isinstance(value, Method)]
     return _digest([_of_function(function), *map(_of_method, methods), _of_rules()])
 
@@ -66,11 +66,15 @@ def _reach(thing: Any, found: dict[str, str], modules: dict[str, ModuleType]) ->
     names |= {node.attr for node in ast.walk(_parsed(thing)) if isinstance(node, ast.Attribute)}
     for each in sorted(names & vars(module).keys()):
         value = vars(module)[each]
-        places = [vars(value)[x] for x in sorted(names & vars(value).keys())] if isinstance(value, ModuleType) else [value]
+        places = (
+            [vars(value)[x] for x in sorted(names & vars(value).keys())] if isinstance(value, ModuleType) else [value]
+        )
         for x in places if not isinstance(value, ModuleType) or _is_ours(value) else []:
             if callable(x):
                 _reach(x, found, modules)
             elif not isinstance(x, ModuleType):
+                if " at 0x" in repr(x):
+                    raise ValueError(f"{name} uses {each}, whose repr is another in every process: {x!r}")
                 found[f"{name} {each}"] = found.get(f"{name} {each}", "") + repr(x)
 
 
@@ -115,4 +119,3 @@ def _of_rules() -> str:
     code_of = [code(inspect.getsource(module)) for module in modules]
     defaults = [repr([(f.name, f.default) for f in dataclasses.fields(method)]) for method in methods]
     return _digest([*(_of_method(method()) for method in methods), *defaults, *code_of])
-

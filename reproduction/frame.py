@@ -85,7 +85,7 @@ class Finding:
 
 
 def wherever(held: Mapping[str, bool], unit: str) -> tuple[Verdict, str]:
-    """Return verdict and extent of a claim that was tried in several places: ``wherever({"0.01": True, ...}, "rates")``.
+    """Return verdict and extent of a claim that was tried in several places: ``wherever({"0.01": True}, "rates")``.
 
     It *holds* only where all that was tried holds.
     """

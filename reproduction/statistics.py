@@ -48,6 +48,8 @@ class Test:
     def __str__(self) -> str:
         """Return kind, n, deviation and probability, as a page says them."""
         n = len(self.data["differences"]) if "differences" in self.data else self.data["n"][0]
+        if "differences" in self.data and not np.any(self.data["differences"]):
+            return f"identical in each of {n}"
         of = {"paired t": ", own deviation", "paired equivalence": ", own deviation"}.get(self.kind, "")
         correction = f", Holm over {self.family}" if self.family > 1 else ""
         return f"{self.kind}, n = {n}{of}{correction}: p = {self.corrected:.2g}"

@@ -19,7 +19,10 @@ class Task(NamedTuple):
     beta2: tuple[float, ...]
     measure: Callable[[Values], float]
     unit: str
+    better: int
+    """The sign of a difference for the better: 1 where more is better, -1 where less is."""
     margin: float
+    """Set before anything ran: differences within it count as none."""
     failed: Callable[[float], bool]
     """Whether a training of that measure has not learned at all."""
 
@@ -32,6 +35,7 @@ DIGITS = Task(
     (0.99, 0.997, 0.999),
     lambda values: 100 * float(values["accuracy"][-1]),
     "points of test accuracy",
+    1,
     1.0,
     lambda accuracy: accuracy < 50,
 )
@@ -43,6 +47,7 @@ TRANSFORMER = Task(
     (0.98, 0.99),
     lambda values: float(values["valid"]),
     "nats a character, held out",
+    -1,
     0.02,
     lambda loss: loss > 3.0,
 )

@@ -14,6 +14,8 @@ from pathlib import Path
 SOURCES = ("adamod", "article", "radam", "untuned", "library")
 """The files, in the order of the page."""
 
+FOLDER = Path(__file__).parent
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -35,7 +37,7 @@ def all_claims() -> dict[str, Claim]:
     """Return every claim by its name, in the order of the sources."""
     found: dict[str, Claim] = {}
     for name in SOURCES:
-        table = tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))
+        table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
         for row in table["claims"]:
             claim = Claim(**{**row, "id": f"{name}/{row['id']}", "source": table["source"]})
             if claim.id in found:

@@ -5,16 +5,17 @@ How one is added:
 1. Write ``experiments/NAME.py`` with a function for one *unit run* (one training with one seed and one configuration,
    or one simulation): keyword arguments in, a dict of NumPy arrays and numbers out, nothing written, random numbers
    from its seed alone. Arguments must have a faithful ``repr`` (numbers, words, tuples, methods and schedules have),
-   because a run is stored under them: what has ended is not run again, unless ``--fresh`` asks for it or the module in
-   which the function stands has changed. Where runs take long, put the function into a module of its own, apart from
+   because a run is stored under them: what has ended is not run again, unless ``--fresh`` asks for it or what it
+   computes has changed (``digest.py``). Where the module becomes long, the function gets one of its own, apart from
    the drawing.
 2. Add a function that lists the runs, ``runs(quick) -> list[Run]``: ``Run(train, method=AdaMod(), seed=0)``. With
-   ``quick`` all nine experiments together take about two minutes.
-3. Add a function ``report(results, quick) -> Report`` of the stored results: the papers' claims, each with the
-   published value, the measured one and a verdict; figures (``style.panels``); tables as Markdown; and checks, which
-   must hold in quick and in full. A claim that does not reproduce is reported. A check that fails makes the session
-   fail: it says what this library must do (a closed form, a law of the simulation within its statistical error), not
-   what a training is hoped to show.
+   ``quick`` all experiments together take about two minutes.
+3. Write each claim into ``claims/SOURCE.toml``, once, with the published value. Add a function ``report(results, quick)
+   -> Report`` of the stored results: a ``Finding`` for each claim, with the result, the criterion and the verdict that
+   follows from them; the tests that it rests on (``statistics.py``); figures (``style.panels``); tables as Markdown;
+   and checks, which must hold in quick and in full. A claim that does not reproduce is reported. A check that fails
+   makes the session fail: it says what this library must do (a closed form, a law of the simulation within its
+   statistical error), not what a training is hoped to show.
 4. End with ``EXPERIMENT = Experiment(name, title, about, runs, report)`` and list NAME below.
 5. ``python -m reproduction NAME``, with ``--quick`` at first. Look at the pictures.
 
@@ -32,11 +33,25 @@ NAMES = (
     "magnitudes",
     "warmups",
     "variance",
+    "bound",
     "early",
     "transformer",
+    "layer_norm",
+    "first_gradients",
+    "lengths",
+    "rates",
+    "diffgrad",
     "robustness",
+    "images",
+    "depth",
+    "lstm",
+    "sgdm",
+    "restart",
+    "late",
     "interchangeable",
+    "first_steps",
     "variants",
+    "printed",
     "agreement",
 )  # fmt: skip
 """In the order of the page."""

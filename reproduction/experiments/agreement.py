@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
-from reproduction.equivalence import compare, holm
 from reproduction.experiments import robustness
-from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
 from reproduction.replay import FRAMEWORKS, REFERENCE, here, own, replayed
+from reproduction.statistics import Test, corrected, equivalence, plus_minus
 from reproduction.style import BLUE, ORANGE, SKY, VERMILION, panels
 
 ABOUT = r"""
@@ -63,7 +63,7 @@ def owns(results: Results, name: str, training: tuple[Method, float]) -> list[di
 
 
 def figure_of(results: Results) -> Any:
-    figure, (left, right) = panels(1, 2, width=5.2, height=4.2)
+    figure, (above, below) = panels(2, 1, width=6.4)
     styles = {"PyTorch, Numba": (VERMILION, ORANGE, "-"), "JAX, XLA": (BLUE, SKY, "--")}
     for name, (color, light, line) in styles.items():
         found = owns(results, name, STEADY)
@@ -71,9 +71,11 @@ def figure_of(results: Results) -> Any:
         for how, shade in (("largest", color), ("median", light)):
             rows = np.asarray([each[how] for each in found])
             middle = np.median(rows, axis=0)
-            left.plot(at, np.where(middle > 0, middle, np.nan), line, color=shade, label=f"{DRIFTING[name]}, {how}")
+            above.plot(at, np.where(middle > 0, middle, np.nan), line, color=shade, label=f"{DRIFTING[name]}, {how}")
             where = rows.min(axis=0) > 0  # a logarithm is drawn
-            left.fill_between(at, rows.min(axis=0), rows.max(axis=0), where=where, color=shade, alpha=0.15, linewidth=0)
+            above.fill_between(
+                at, rows.min(axis=0), rows.max(axis=0), where=where, color=shade, alpha=0.15, linewidth=0
+            )
         for training, shade, width, text in (
             (STEADY, color, 1.4, "AdaMod at 0.01"),
             (SHAKY, light, 0.8, "Adam at 0.1"),
@@ -81,13 +83,13 @@ def figure_of(results: Results) -> Any:
             rows = 100 * np.asarray([each["otherwise"] for each in owns(results, name, training)])
             if rows.size:
                 style = {"color": shade, "linewidth": width, "label": f"{DRIFTING[name]}, {text}"}
-                right.plot(1 + np.arange(rows.shape[1]), rows.mean(axis=0), line, **style)
-    left.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter from NumPy's")
-    left.set_title("AdaMod at 0.01, each from its own gradients")
-    right.set(xlabel="epoch", ylabel="test images seen otherwise than by NumPy (%)", ylim=(-4, 104))
-    right.set_title("Does the classification notice?")
-    left.legend()
-    right.legend()
+                below.plot(1 + np.arange(rows.shape[1]), rows.mean(axis=0), line, **style)
+    above.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter from NumPy's")
+    above.set_title("AdaMod at 0.01, each from its own gradients")
+    below.set(xlabel="epoch", ylabel="test images seen otherwise than by NumPy (%)", ylim=(-4, 104))
+    below.set_title("Does the classification notice?")
+    above.legend()
+    below.legend()
     return figure
 
 
@@ -102,64 +104,66 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def drift(results: Results, training: tuple[Method, float]) -> tuple[list[str], np.ndarray]:
-    """What is seen of each framework, and paired differences of its final accuracy from NumPy's, a row each."""
-    words, rows = [], []
+def drift(results: Results, training: tuple[Method, float]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """What is seen of each framework, and paired differences of its final accuracy from NumPy's."""
+    words, differences = [], {}
     for name, title in DRIFTING.items():
         found = owns(results, name, training)
         host, there = 100 * np.asarray([each["accuracy"][-1] for each in found]).T
         otherwise = 100 * np.mean([each["otherwise"][-1] for each in found])
-        rows.append(there - host)
+        differences[title] = there - host
         largest = max(float(each["largest"][-1]) for each in found)
         words.append(
-            f"{title}: parameters up to {largest:.1e} from NumPy's, {there.mean():.2f} ± {there.std(ddof=1):.2f} points"
-            f" (NumPy: {host.mean():.2f} ± {host.std(ddof=1):.2f}), {otherwise:.2f} % of test images seen otherwise"
+            f"{title}: parameters up to {largest:.1e} from NumPy's, {plus_minus(there)} points"
+            f" (NumPy: {plus_minus(host)}), {otherwise:.2f} % of test images seen otherwise"
         )
-    return words, np.asarray(rows)
+    return words, differences
 
 
-def claims_of(results: Results) -> list[Claim]:
+MARGIN = 1.0
+"""Points of test accuracy within which two trainings count as the same."""
+APART = 5.0
+"""Points beyond which one seed has ended otherwise."""
+
+
+def findings_of(results: Results) -> tuple[list[Finding], list[Test]]:
     replays = replays_of(results)
     exact = {name: values for name, values in replays.items() if name != INEXACT}
     steps = len(next(iter(exact.values()))["differing"])
-    same = all(not values["differing"].any() and not values["slots"] for values in exact.values())
+    same = {name: not values["differing"].any() and not values["slots"] for name, values in exact.items()}
     steady, differences = drift(results, STEADY)
     shaky, wild = drift(results, SHAKY)
-    p = holm(np.asarray([compare(row, 1.0).p_different for row in differences]))
-    q = holm(np.asarray([compare(row, 1.0).p_equivalent for row in differences]))
-    return [
-        Claim(
-            "this library",
-            "given the same gradients, every framework takes the same training to the last bit",
-            "README",
-            f"{len(exact)} engines beside NumPy's ({'; '.join(exact)}), {steps:,} steps,"
-            f" {int(next(iter(exact.values()))['numbers']):,} parameters: "
-            + ("no bit differs" if same else "bits differ"),
-            "holds" if same else "does not hold",
-            "CuPy runs on the CPU, not on a GPU" if "CuPy on the CPU" in replays else "CuPy is not here",
+    within = corrected(
+        [equivalence(f"AdaMod at 0.01: {name} less NumPy", x, MARGIN) for name, x in differences.items()]
+    )
+    ends = {name: float(np.abs(x).max()) for name, x in wild.items()}
+    findings = [
+        Finding(
+            "library/same-bits",
+            f"{sum(same.values())} of {len(exact)} engines beside NumPy's ({'; '.join(exact)}) have its bits after each"
+            f" of {steps:,} steps of {int(next(iter(exact.values()))['numbers']):,} parameters",
+            "no bit differs in parameters after a step, nor in slots at the end; "
+            + ("CuPy runs on the CPU, not on a GPU" if "CuPy on the CPU" in replays else "CuPy is not here"),
+            *wherever(same, "engines"),
         ),
-        Claim(
-            "this library",
-            "what frameworks differ in is their gradients; a sound training does not notice",
-            "docs, the demo",
+        Finding(
+            "library/sound-trainings",
             "; ".join(steady),
-            "holds"
-            if np.all(q < 0.05) and np.all(p >= 0.05)
-            else "not shown"
-            if np.all(p >= 0.05)
-            else "does not hold",
-            f"AdaMod at 0.01, five seeds: the accuracies are within a point of NumPy's with p = {q.max():.2g}, and"
-            f" others with p = {p.min():.2g} (paired t tests after Holm)",
+            f"AdaMod at 0.01: test accuracy within {MARGIN:g} point of NumPy's ("
+            + "; ".join(f"{name}: {test}" for name, test in zip(differences, within, strict=True))
+            + ")",
+            *wherever({name: test.rejects for name, test in zip(differences, within, strict=True)}, "frameworks"),
         ),
-        Claim(
-            "this library",
-            "where a training is unstable, the last bits of a gradient decide how it ends",
-            "docs, the demo",
+        Finding(
+            "library/unstable-trainings",
             "; ".join(shaky),
-            "holds" if np.abs(wild).max() > 5 else "does not hold",
-            f"Adam at 0.1: the accuracy from one seed is up to {np.abs(wild).max():.0f} points from NumPy's",
+            f"Adam at 0.1: some seed ends more than {APART:g} points from NumPy's ("
+            + ", ".join(f"{name} {x:.0f}" for name, x in ends.items())
+            + ")",
+            *wherever({name: x > APART for name, x in ends.items()}, "frameworks"),
         ),
     ]
+    return findings, within
 
 
 def report(results: Results, quick: bool) -> Report:
@@ -189,11 +193,12 @@ def report(results: Results, quick: bool) -> Report:
     picture = Picture(
         "drift",
         figure_of(results),
-        "Left, differences of the parameters of PyTorch and JAX from NumPy's over steps. Right, the share of test"
+        "Above, differences of the parameters of PyTorch and JAX from NumPy's over steps. Below, the share of test"
         " images that they classify otherwise, over epochs.",
-        "Each framework from its own gradients. Left: medians and ranges of the seeds. Right: means.",
+        "Each framework from its own gradients. Above: medians and ranges of the seeds. Below: means.",
     )
-    return Report([] if quick else claims_of(results), checks, [picture], text)
+    findings, tests = ([], []) if quick else findings_of(results)
+    return Report(findings, checks, [picture], text, tests)
 
 
 EXPERIMENT = Experiment("agreement", "What agreement buys", ABOUT, runs, report)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import linecache
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,14 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reproduction import PAGES, ROOT, experiments, page, store
+from adamod_array import AdaMod, RAdam, radam
+from adamod_array._program.trace import _trace
+from reproduction import PAGES, ROOT, claims, digest, experiments, page, store
 from reproduction.__main__ import reproduce
-from reproduction.frame import Check, Claim, Experiment, Picture, Report, Results, Run
+from reproduction.claims import all_claims
+from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
 from reproduction.style import panels
 from tests.compare import assert_close
 
 SAMPLE = """
 import time
+from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 
@@ -37,27 +44,58 @@ def double(x, folder):
 """
 
 
+CLAIMS = {
+    "papers": """
+source = "a paper"
+title = "A paper"
+[[claims]]
+id = "seven"
+where = "page 1"
+claim = "twice 3 | is 7"
+published = "7"
+[[claims]]
+id = "eight"
+where = "page 2"
+claim = "twice 4 is 8"
+published = "8"
+not_attempted = "4 is too large"
+""",
+    "library": """
+source = "this library"
+title = "Its own"
+[[claims]]
+id = "nine"
+where = "README"
+claim = "9"
+published = ""
+""",
+}
+
+
 @pytest.fixture
 def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A module of unit runs, found in the runner's processes too."""
     (tmp_path / "sample_runs.py").write_text(SAMPLE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sample_runs", raising=False)
+    monkeypatch.setattr(digest, "FOLDERS", (*digest.FOLDERS, tmp_path))
     module: ModuleType = __import__("sample_runs")
     return module
 
 
 @pytest.fixture
-def one(sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+def one(sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiment]:
     """An experiment of four runs; it claims that twice 3 is 7, and checks what a file says."""
 
     def report(results: Results, quick: bool) -> Report:
         seen = results.one(x=3)["twice"]
         figure, axes = panels()
         axes.plot([float(r.values["twice"]) for r in results])
-        claim = Claim("a paper", "twice 3 | is 7", "7", f"{float(seen):g}", "holds" if seen == 7 else "does not hold")
+        finding = Finding(
+            "papers/seven", f"{float(seen):g}", "is | equal", *wherever({"3": bool(seen == 7)}, "numbers")
+        )
         check = Check("no file says otherwise", not (tmp_path / "fail").exists(), "looked")
-        return Report([claim], [check], [Picture("line", figure, "a line")], "Text.\n" if quick else "More text.\n")
+        return Report([finding], [check], [Picture("line", figure, "a line")], "Text.\n" if quick else "More text.\n")
 
     def runs(quick: bool) -> list[Run]:
         return [Run(sample.double, x=x, folder=str(tmp_path)) for x in ((1, 3) if quick else (1, 2, 3, 4))]
@@ -65,7 +103,13 @@ def one(sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     experiment = Experiment("one", "The first one", "About it.", runs, report)
     monkeypatch.setattr(experiments, "NAMES", ("one", "two"))
     monkeypatch.setattr(experiments, "load", {"one": experiment}.__getitem__)
-    return experiment
+    for name, text in CLAIMS.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    monkeypatch.setattr(claims, "FOLDER", tmp_path)
+    monkeypatch.setattr(claims, "SOURCES", tuple(CLAIMS))
+    all_claims.cache_clear()
+    yield experiment
+    all_claims.cache_clear()
 
 
 def run(root: Path, **options: Any) -> list[str]:
@@ -103,8 +147,9 @@ def test_an_interrupt_stores_what_has_ended(one: Experiment, tmp_path: Path) -> 
 import sys
 sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
 import sample_runs
-from reproduction import store
+from reproduction import digest, store
 from reproduction.frame import Experiment, Run
+digest.FOLDERS = (*digest.FOLDERS, store.Path({str(tmp_path)!r}))
 if __name__ == "__main__":
     runs = [Run(sample_runs.double, x=x, folder={str(tmp_path)!r}) for x in (1, 2, 3, 4)]
     experiment = Experiment("one", "", "", None, None)
@@ -128,7 +173,12 @@ if __name__ == "__main__":
 
 def test_what_makes_a_stored_result_another_one(sample: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def key(**config: Any) -> str:
+        digest._of_function.cache_clear()
         return store.key(Run(sample.double, **config))
+
+    def write(text: str) -> None:
+        Path(str(sample.__file__)).write_text(text)
+        linecache.checkcache()
 
     first = key(x=1, folder="a")
     assert key(folder="a", x=1) == first
@@ -136,9 +186,73 @@ def test_what_makes_a_stored_result_another_one(sample: ModuleType, monkeypatch:
     with monkeypatch.context() as context:
         context.setattr(store, "versions", lambda: {"numpy": "1.0"})
         others.append(key(x=1, folder="a"))
-    Path(str(sample.__file__)).write_text(SAMPLE + "# another text\n")
+    write(SAMPLE.replace("2.0 * x", "2.1 * x"))
     others.append(key(x=1, folder="a"))
+    write(SAMPLE + "# a comment\n\ndef other():\n    return 1\n")  # which the function does not use
+    assert key(x=1, folder="a") == first
     assert len({first, *others}) == 6
+
+
+def test_what_a_function_uses_counts_and_nothing_else(sample: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions, classes and numbers that it names, wherever they stand, and the data of their modules."""
+    helper = Path(str(sample.__file__)).with_name("sample_helper.py")
+    text = "FACTOR = 2.0\nclass Twice:\n    def of(self, x):\n        return FACTOR * x\ndef unused():\n    return 1\n"
+    helper.write_text(text)
+    Path(str(sample.__file__)).write_text(
+        "import sample_helper\ndef double(x):\n    return {'twice': sample_helper.Twice().of(x)}\n"
+    )
+    importlib.reload(sample)
+
+    def key() -> str:
+        digest._of_function.cache_clear()
+        linecache.checkcache()
+        return store.key(Run(sample.double, x=1))
+
+    first = key()
+    other = sys.modules["sample_helper"]
+    with monkeypatch.context() as context:
+        context.setattr(other, "FACTOR", 3.0)
+        changed = [key()]
+    with monkeypatch.context() as context:
+        context.setattr(other, "data_digest", lambda: "other data", raising=False)
+        changed.append(key())
+    helper.write_text(text.replace("FACTOR * x", "x * FACTOR"))
+    changed.append(key())
+    helper.write_text(text.replace("return 1", "return 2"))
+    assert key() == first and len({first, *changed}) == 4
+    del sys.modules["sample_helper"]
+
+
+def test_a_rule_that_changes_makes_what_is_stored_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule's text, a coefficient, a default: of the methods that are given, and of those that a function may use."""
+
+    def key(method: Any) -> str:
+        digest._of_method.cache_clear()
+        digest._of_rules.cache_clear()
+        return digest.digest_of(page._anchor, {"method": method})
+
+    first = key(AdaMod())
+    assert key(AdaMod(beta3=0.9)) != first
+    rule = radam.RAdam.rule
+
+    def half(self: Any, xp: Any, lr: Any, c: Any, g: Any, *others: Any) -> Any:
+        return rule(self, xp, lr, c, g * 0.5, *others)
+
+    with monkeypatch.context() as context:
+        context.setattr(radam.RAdam, "rule", half)
+        _trace.cache_clear()
+        assert key(AdaMod()) != first
+    _trace.cache_clear()
+    coefficients = radam.RAdam.coefficients
+    with monkeypatch.context() as context:
+        context.setattr(radam.RAdam, "coefficients", lambda *args: tuple([2 * c for c in coefficients(*args)]))
+        assert key(AdaMod()) != first
+    assert key(AdaMod()) == first != key(RAdam())
+
+
+def test_a_program_is_known_without_its_texts() -> None:
+    assert digest.code("def f():\n    'Return.'\n    return 1  # one") == digest.code("def f():\n    return 1")
+    assert digest.code("def f():\n    return 1") != digest.code("def f():\n    return 2")
 
 
 def test_a_result_comes_back_as_it_was(sample: ModuleType, tmp_path: Path) -> None:
@@ -175,25 +289,26 @@ def test_quick_starts_anew_and_leaves_the_full_results(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one")
 def test_the_page(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
-    other = {
-        "title": "Two",
-        "about": "",
-        "claims": [],
-        "checks": [],
-        "pictures": [],
-        "text": "",
-        "runs": 1,
-        "sizes": {},
-    }
-    (tmp_path / "results" / "two.json").write_text(json.dumps({**other, "seconds": 7300, "versions": {}}))
+    other: dict[str, Any] = {key: [] for key in ("findings", "checks", "pictures", "tests")}
+    numbers = {"title": "Two", "about": "", "text": "", "runs": 1, "sizes": {}, "seconds": 7300, "versions": {}}
+    (tmp_path / "results" / "two.json").write_text(json.dumps({**other, **numbers}))
     run(tmp_path)
     text = (tmp_path / "results.md").read_text()
-    assert "| a paper | twice 3 \\| is 7 | 7 | 6 | **does not hold** |" in text
-    assert "| [The first one](#the-first-one) | 0 | 1 | 0 | 4 | 0.0 s |" in text
-    assert "| [Two](#two) | 0 | 0 | 0 | 1 | 2.0 h |" in text  # what was not run keeps its place
+    assert "| a paper, page 1 | twice 3 \\| is 7 | 7 | 6 | is \\| equal | **does not hold** |" in text
+    assert "| a paper | 2 | 0 | 0 | 1 | 0 | 1 |" in text and "| all papers | 2 | 0 | 0 | 1 | 0 | 1 |" in text
+    assert "| this library | 1 | 0 | 0 | 0 | 0 | 0 |" in text
+    assert "| [The first one](#the-first-one) | 1 | 4 | 0.0 s |" in text
+    assert "| [Two](#two) | 0 | 1 | 2.0 h |" in text  # what was not run keeps its place
     assert text.index("## The first one") < text.index("![a line](results/one-line.png)") < text.index("## Two")
     assert "4 runs, 0.0 s of one core; `x` 1, 2, 3, 4." in text
+    assert "| a paper, page 2 | twice 4 is 8 | 8 | 4 is too large |" in text
     assert (tmp_path / "results" / "one-line.png").stat().st_size > 1000
+
+
+def test_a_claim_holds_where_it_was_tried() -> None:
+    assert wherever({"a": True, "b": True}, "rates") == ("holds", "")
+    assert wherever({"a": False, "b": False}, "rates") == ("does not hold", "")
+    assert wherever({"a": False, "b": True}, "rates") == ("holds in part", "at 1 of 2 rates: b")
 
 
 @pytest.mark.usefixtures("one")
@@ -218,3 +333,20 @@ def test_runs_differ_and_are_written_as_they_are_stored(name: str) -> None:
 def test_the_committed_page_is_the_committed_results(tmp_path: Path) -> None:
     page.assemble(tmp_path / "results.md", PAGES / "results", experiments.NAMES)
     assert (tmp_path / "results.md").read_text() == (PAGES / "results.md").read_text()
+
+
+def test_every_claim_has_a_finding_or_a_reason() -> None:
+    found = [finding["claim"] for each in committed() for finding in each["findings"]]
+    claims = all_claims()
+    assert sorted(found) == sorted(name for name, claim in claims.items() if not claim.not_attempted)
+    for each in committed():
+        for finding in each["findings"]:
+            assert finding["verdict"] in page.VERDICTS and finding["measured"] and finding["criterion"]
+            assert bool(finding["extent"]) == (finding["verdict"] == "holds in part"), finding["claim"]
+    for claim in claims.values():
+        assert all("\n" not in text for text in (claim.where, claim.claim, claim.published, claim.not_attempted))
+
+
+def committed() -> list[dict[str, Any]]:
+    """What each experiment left."""
+    return [json.loads((PAGES / "results" / f"{name}.json").read_text()) for name in experiments.NAMES]
