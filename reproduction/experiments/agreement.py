@@ -84,10 +84,10 @@ def figure_of(results: Results) -> Any:
             if rows.size:
                 style = {"color": shade, "linewidth": width, "label": f"{DRIFTING[name]}, {text}"}
                 below.plot(1 + np.arange(rows.shape[1]), rows.mean(axis=0), line, **style)
-    above.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter from NumPy's")
+    above.set(xscale="log", yscale="log", xlabel="step", ylabel="difference of a parameter")
     above.set_title("AdaMod at 0.01, each from its own gradients")
-    below.set(xlabel="epoch", ylabel="test images seen otherwise than by NumPy (%)", ylim=(-4, 104))
-    below.set_title("Does the classification notice?")
+    below.set(xlabel="epoch", ylabel="test images (%)", ylim=(-4, 104))
+    below.set_title("Classified otherwise than by NumPy")
     above.legend()
     below.legend()
     return figure
