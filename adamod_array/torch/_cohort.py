@@ -71,8 +71,10 @@ class Cohort:
         states = [*map(optimizer.state.get, self.params)]
         if not all(map(operator.is_, states, self.states)):
             return False
-        columns = zip(("step", *self.keys), (self.steps, *self.slots), strict=True)
-        return all(all(map(operator.is_, [state.get(key) for state in states], xs)) for key, xs in columns)
+        for key, xs in zip(("step", *self.keys), (self.steps, *self.slots), strict=True):
+            if not all(map(operator.is_, [state.get(key) for state in states], xs)):
+                return False
+        return True
 
     def step(self, groups: Sequence[Group], methods: Sequence[Method], gradients: list[Any]) -> None:
         """Step the parameters that have a gradient, in place, and count."""
@@ -89,8 +91,8 @@ class Cohort:
             self.leaves = Leaves(known.method, known.spec, self._columns(), known.namespace, known.layouts, plan=plan)
             self.leaves.part = part
             gradients = [as_real(g) for g in gradients]
-        t = int(self.counts.max()) + 1
-        self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, t, gradients, gradients, scalars, True)
+        # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
+        self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
         self.counts[slice(None) if len(stepped) == len(gradients) else stepped] += 1
 
     def _columns(self) -> list[list[Any]]:

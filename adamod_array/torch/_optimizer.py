@@ -166,10 +166,12 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._advance(None)
+        if torch.compiler.is_compiling():
+            torch.compiler.disable(self._advance)(None)
+        else:
+            self._advance(None)
         return loss
 
-    @torch._disable_dynamo
     def _advance(self, only: Any) -> None:
         """Step all parameters that have a gradient, or one of them."""
         found_inf = getattr(self, "found_inf", None)
@@ -181,7 +183,7 @@ class Optimizer(torch.optim.Optimizer):
         for cohort in self._cohorts(params, gradients, methods):
             theirs = gradients if len(cohort.params) == len(params) else [gradients[i] for i in cohort.places]
             try:
-                _step_outside_of_autograd(cohort, self.param_groups, methods, theirs)
+                _step(cohort, self.param_groups, methods, theirs)
             except (TypeError, ValueError) as error:
                 raise type(error)(self._named(str(error), cohort)) from error
 
@@ -295,7 +297,4 @@ class _Known:
         return all(cohort.fits(optimizer) for cohort in self.cohorts)
 
 
-@contained
-def _step_outside_of_autograd(cohort: Cohort, groups: list[Any], methods: list[Method], gradients: list[Any]) -> None:
-    with torch.no_grad():
-        cohort.step(groups, methods, gradients)
+_step = contained(Cohort.step)
