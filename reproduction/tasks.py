@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from reproduction import train_digits, train_transformer
 from reproduction.frame import Values
+from reproduction.runs import train_digits, train_transformer
 
 
 class Task(NamedTuple):

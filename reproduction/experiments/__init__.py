@@ -6,8 +6,8 @@ How one is added:
    or one simulation): keyword arguments in, a dict of NumPy arrays and numbers out, nothing written, random numbers
    from its seed alone. Arguments must have a faithful ``repr`` (numbers, words, tuples, methods and schedules have),
    because a run is stored under them: what has ended is not run again, unless ``--fresh`` asks for it or what it
-   computes has changed (``digest.py``). Where the module becomes long, the function gets one of its own, apart from
-   the drawing.
+   computes has changed (``digest.py``). What several experiments run stands in ``runs/``, over which methods, rates and
+   seeds in ``grids/``; what is too long for a module here, in ``runs/`` and ``findings/``.
 2. Add a function that lists the runs, ``runs(quick) -> list[Run]``: ``Run(train, method=AdaMod(), seed=0)``. With
    ``quick`` all experiments together take about two minutes.
 3. Write each claim into ``claims/SOURCE.toml``, once, with the published value. Add a function ``report(results, quick)

@@ -10,7 +10,7 @@ import numpy as np
 from adamod_array import Adam, AdaMod, Method
 from reproduction.experiments import robustness
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
-from reproduction.replay import FRAMEWORKS, REFERENCE, here, own, replayed
+from reproduction.runs.replay import FRAMEWORKS, REFERENCE, here, own, replayed
 from reproduction.statistics import Test, corrected, equivalence, plus_minus
 from reproduction.style import BLUE, ORANGE, SKY, VERMILION, panels
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
-from reproduction import bound_claims
-from reproduction.bound_claims import BETA3, Found, deviation
+from reproduction.findings import bound_claims
+from reproduction.findings.bound_claims import BETA3, Found, deviation
 from reproduction.frame import Check, Experiment, Picture, Report, Results, Run
-from reproduction.online import STARTS, walk
-from reproduction.simulated_rates import (
+from reproduction.runs.online import STARTS, walk
+from reproduction.runs.simulated_rates import (
     BETA2,
     average_range,
     bound,

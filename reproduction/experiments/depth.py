@@ -8,9 +8,9 @@ import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
 from reproduction.frame import Experiment, Finding, Picture, Report, Results, Run
+from reproduction.runs.train_resnet import BATCH, CHANNELS, train
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, VERMILION, panels
-from reproduction.train_resnet import BATCH, CHANNELS, train
 from reproduction.trials import best, learned, probabilities, tests_of, together, trials
 
 METHODS: dict[str, Method] = {"Adam": Adam(), "AdaMod": AdaMod(beta3=0.99)}

@@ -8,13 +8,13 @@ import numpy as np
 
 from adamod_array import DiffGrad
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
+from reproduction.grids.transformer_grid import SEEDS, late, lost, short, training, values
+from reproduction.grids.transformer_runs import ADAMOD, CONFIGS, MIDDLE, STEEP, TRANSFORMER
+from reproduction.runs.train_transformer import WINDOW
+from reproduction.runs.transformer import entropy
 from reproduction.statistics import Test, corrected, difference, plus_minus
 from reproduction.style import GREEN, GREY, SKY, VERMILION, panels
 from reproduction.tasks import TRANSFORMER as TASK
-from reproduction.train_transformer import WINDOW
-from reproduction.transformer import entropy
-from reproduction.transformer_grid import SEEDS, late, lost, short, training, values
-from reproduction.transformer_runs import ADAMOD, CONFIGS, MIDDLE, STEEP, TRANSFORMER
 
 ABOUT = r"""
 "DiffGrad does not handle training variance (i.e. warmup) as well as AdaMod", the article says. The character

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from reproduction import early_claims, early_transformer
-from reproduction.early_claims import BATCHES, NOISES, WINDOWS, Found
-from reproduction.early_digits import train
 from reproduction.experiments import magnitudes
+from reproduction.findings import early_claims
+from reproduction.findings.early_claims import BATCHES, NOISES, WINDOWS, Found
 from reproduction.frame import Check, Experiment, Picture, Report, Results, Run
+from reproduction.runs import early_transformer
+from reproduction.runs.early_digits import train
 from reproduction.style import BLUE, GREEN, VERMILION, panels
 
 ABOUT = r"""

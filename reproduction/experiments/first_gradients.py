@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from reproduction.first_gradients import (
+from reproduction.findings.gradient_shares import GAUSSIAN, SCALES, correlations, figure_of, medians, shares, table
+from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
+from reproduction.runs.first_gradients import (
     ATTENTION,
     BETA2,
     DIGITS,
@@ -18,8 +20,6 @@ from reproduction.first_gradients import (
     near_zero,
     sample,
 )
-from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
-from reproduction.gradient_shares import GAUSSIAN, SCALES, correlations, figure_of, medians, shares, table
 from reproduction.statistics import Test, corrected, difference, plus_minus
 
 ABOUT = r"""

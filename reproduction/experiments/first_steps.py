@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam, RAdam, init, schedules, step
-from reproduction import differences, train_digits, train_transformer, warmup_grid
+from reproduction import differences
 from reproduction.comparisons import Comparisons, criterion
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, Values
+from reproduction.grids import warmup_grid
+from reproduction.runs import train_digits, train_transformer
 from reproduction.statistics import plus_minus
 from reproduction.style import panels
 from reproduction.tasks import DIGITS, TASKS, Task

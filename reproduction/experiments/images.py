@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam
-from reproduction import (
-    digits_runs,
-    images_ends,
-    images_speed,
-    robustness_figures,
-    smoothness,
-    train_transformer,
-    transformer_runs,
-)
-from reproduction.beside_adam import MEMORIES, Both
-from reproduction.digits_runs import METHODS, MIDDLE, RATES, STABLE, Trainings, epochs_to, trainings
+from reproduction.findings import images_ends, images_speed, robustness_figures, smoothness
+from reproduction.findings.beside_adam import MEMORIES, Both
 from reproduction.frame import Check, Experiment, Picture, Report, Results, Run
+from reproduction.grids import digits_runs, transformer_runs
+from reproduction.grids.digits_runs import METHODS, MIDDLE, RATES, STABLE, Trainings, epochs_to, trainings
+from reproduction.runs import train_transformer
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, ORANGE, SKY, VERMILION, panels
 from reproduction.verdicts import merged

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from reproduction import differences, warmup_curves, warmup_grid
+from reproduction import differences
 from reproduction.comparisons import Comparisons, count, criterion
+from reproduction.findings import warmup_curves
+from reproduction.findings.radam_adam import radam_findings
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, Verdict
-from reproduction.radam_adam import radam_findings
+from reproduction.grids import warmup_grid
+from reproduction.grids.warmup_grid import NONE, WARMUPS
 from reproduction.statistics import equivalence, plus_minus
 from reproduction.style import panels
 from reproduction.tasks import DIGITS, TASKS, TRANSFORMER, Task
 from reproduction.verdicts import everywhere
-from reproduction.warmup_grid import NONE, WARMUPS
 
 ABOUT = r"""
 Adam with the untuned exponential warmup, with the untuned linear one, and RAdam, over rates and $\beta_2$, five seeds

@@ -9,10 +9,10 @@ from demo import BATCH
 
 from adamod_array import Adam, Method, Momentum
 from reproduction.frame import Experiment, Finding, Picture, Report, Results, Run, Verdict
+from reproduction.runs.train_digits import DECAY
+from reproduction.runs.train_late import LARGE, finish
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, VERMILION, panels
-from reproduction.train_digits import DECAY
-from reproduction.train_late import LARGE, finish
 from reproduction.trials import OPPOSITE, Trial, learned, means, probabilities, tests_of, together, trials
 from reproduction.verdicts import everywhere
 

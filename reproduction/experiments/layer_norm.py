@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam
-from reproduction import digits_grid, train_norms, train_transformer
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, Verdict, wherever
+from reproduction.grids import digits_grid
+from reproduction.grids.transformer_grid import SEEDS, late, learned, lost, short, training, values
+from reproduction.grids.transformer_runs import CONFIGS, MIDDLE, STEEP, TRANSFORMER, WARM
+from reproduction.runs import train_norms, train_transformer
+from reproduction.runs.train_transformer import WINDOW
+from reproduction.runs.transformer import VOCABULARY, entropy
 from reproduction.statistics import Test, corrected, difference, plus_minus
 from reproduction.style import BLUE, GREY, ORANGE, SKY, VERMILION, panels
 from reproduction.tasks import DIGITS
-from reproduction.train_transformer import WINDOW
-from reproduction.transformer import VOCABULARY, entropy
-from reproduction.transformer_grid import SEEDS, late, learned, lost, short, training, values
-from reproduction.transformer_runs import CONFIGS, MIDDLE, STEEP, TRANSFORMER, WARM
 
 ABOUT = r"""
 The character Transformer of the section above has its layer norms after the residuals. Here it is trained once more

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Verdict, wherever
-from reproduction.statistics import Test, corrected, difference, plus_minus
-from reproduction.style import BLUE, SKY, VERMILION, panels
-from reproduction.transformer_grid import late, learned, lost, values
-from reproduction.transformer_runs import ADAMOD, CONFIGS, RATES, STEEP, WARM, steps
-from reproduction.warmup_lengths import (
+from reproduction.grids.transformer_grid import late, learned, lost, values
+from reproduction.grids.transformer_runs import ADAMOD, CONFIGS, RATES, STEEP, WARM, steps
+from reproduction.grids.warmup_lengths import (
     ADAMODS,
     FEW_HUNDRED,
     LENGTHS,
@@ -28,6 +26,8 @@ from reproduction.warmup_lengths import (
     titled,
     untuned,
 )
+from reproduction.statistics import Test, corrected, difference, plus_minus
+from reproduction.style import BLUE, SKY, VERMILION, panels
 
 ABOUT = r"""
 The AdaMod paper calls the tuning of warmups costly and AdaMod the way out. So the character Transformer is trained by

@@ -9,10 +9,10 @@ import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, Verdict
+from reproduction.runs.train_lstm import BATCH, CONTEXT, DECAY, LAYERS, WIDTH, train
+from reproduction.runs.transformer import VOCABULARY
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, SKY, VERMILION, panels
-from reproduction.train_lstm import BATCH, CONTEXT, DECAY, LAYERS, WIDTH, train
-from reproduction.transformer import VOCABULARY
 from reproduction.trials import Trial, learned, means, probabilities, tests_of, together, trials
 from reproduction.verdicts import everywhere
 

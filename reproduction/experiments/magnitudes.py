@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam
-from reproduction import magnitudes_claims
+from reproduction.findings import magnitudes_claims
+from reproduction.findings.magnitudes_claims import VARIANCE, Found, at, median
 from reproduction.frame import Check, Experiment, Picture, Report, Results, Run, Values
-from reproduction.magnitudes_claims import VARIANCE, Found, at, median
-from reproduction.simulated_updates import TINY, first_step, rectified, simulate
+from reproduction.runs.simulated_updates import TINY, first_step, rectified, simulate
 from reproduction.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, panels
 
 ABOUT = r"""

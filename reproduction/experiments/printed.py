@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reproduction.frame import Check, Experiment, Finding, Report, Results, Run, wherever
-from reproduction.printed_tables import Table, largest, smallest_seen, tables, unrounded
+from reproduction.runs.printed_tables import Table, largest, smallest_seen, tables, unrounded
 from reproduction.statistics import LEVEL, Test
 
 ABOUT = r"""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from reproduction import digits_grid
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Verdict, wherever
-from reproduction.rate_ranges import (
+from reproduction.grids import digits_grid
+from reproduction.grids.rate_ranges import (
     ADAM,
     ADAM_LONG,
     MARGIN,
@@ -25,11 +25,11 @@ from reproduction.rate_ranges import (
     runs,
     titled,
 )
+from reproduction.grids.transformer_grid import LEARNED, learned, training, values
+from reproduction.grids.transformer_runs import STEEP, WARM
+from reproduction.runs.transformer import entropy
 from reproduction.statistics import Test, corrected, difference, plus_minus
 from reproduction.style import BLUE, GREEN, GREY, ORANGE, VERMILION, panels
-from reproduction.transformer import entropy
-from reproduction.transformer_grid import LEARNED, learned, training, values
-from reproduction.transformer_runs import STEEP, WARM
 
 ABOUT = r"""
 "Do I need to tune learning rate? Yes, the robustness of RAdam is not infinity. In our experiments, it works for a

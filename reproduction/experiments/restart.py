@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from adamod_array import Adam, Method, Momentum
 from reproduction.frame import Experiment, Finding, Picture, Report, Results, Run, Verdict
+from reproduction.runs.train_late import restart
 from reproduction.style import BLUE, GREY, VERMILION, panels
-from reproduction.train_late import restart
 from reproduction.trials import OPPOSITE, Trial, learned, probabilities, tests_of, trials
 from reproduction.verdicts import everywhere
 

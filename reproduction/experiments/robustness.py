@@ -5,22 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
-from reproduction import (
+from reproduction.findings import (
     beside_adam,
-    digits_runs,
     robustness_figures,
     robustness_memories,
     robustness_others,
     robustness_rates,
-    train_transformer,
-    transformer_runs,
 )
-from reproduction.digits_runs import LARGE, LONG, MEMORIES, METHODS, MIDDLE, Trainings, trainings
+from reproduction.findings.robustness_others import REMEDIES
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, wherever
-from reproduction.robustness_others import REMEDIES
+from reproduction.grids import digits_runs, transformer_runs
+from reproduction.grids.digits_runs import LARGE, LONG, MEMORIES, METHODS, MIDDLE, Trainings, trainings
+from reproduction.runs import train_transformer
+from reproduction.runs.train_digits import DECAY, train
+from reproduction.runs.transformer_causes import ClippedAdam
 from reproduction.statistics import plus_minus
-from reproduction.train_digits import DECAY, train
-from reproduction.transformer_causes import ClippedAdam
 
 ABOUT = r"""
 The AdaMod paper trains a ResNet-34 on CIFAR-10; here it is the [demo's network](../demo/demo.md) on handwritten digits

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from adamod_array import AdaMod, DiffGrad, Method, Momentum
-from reproduction.digits_runs import settings
 from reproduction.frame import Experiment, Finding, Picture, Report, Results, Run
+from reproduction.grids.digits_runs import settings
+from reproduction.runs.train_digits import DECAY, train
+from reproduction.runs.train_late import then
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, GREEN, VERMILION, panels
-from reproduction.train_digits import DECAY, train
-from reproduction.train_late import then
 from reproduction.trials import best, learned, means, probabilities, tests_of, together, trials
 
 ADAMOD = AdaMod(beta3=0.9999)

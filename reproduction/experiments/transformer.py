@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from reproduction.findings.transformer_claims import findings_of
+from reproduction.findings.transformer_figures import loss_figure, memory_figure, rate_figure, remedy_figure
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results
-from reproduction.statistics import Test, plus_minus
-from reproduction.train_transformer import WINDOW
-from reproduction.transformer import VOCABULARY, entropy
-from reproduction.transformer_claims import findings_of
-from reproduction.transformer_figures import loss_figure, memory_figure, rate_figure, remedy_figure
-from reproduction.transformer_runs import (
+from reproduction.grids.transformer_runs import (
     ADAMOD,
     CONFIGS,
     LAST,
@@ -23,6 +20,9 @@ from reproduction.transformer_runs import (
     runs,
     two_phases,
 )
+from reproduction.runs.train_transformer import WINDOW
+from reproduction.runs.transformer import VOCABULARY, entropy
+from reproduction.statistics import Test, plus_minus
 
 ABOUT = r"""
 A character model: a decoder-only Transformer with its layer norms after the residuals, as in the original (6 layers of

@@ -9,12 +9,12 @@ import numpy as np
 
 from adamod_array import Adam, AdaMod, Method, RAdam
 from adamod_array.schedules import radam_warmup
-from reproduction import variance_claims
+from reproduction.findings import variance_claims
+from reproduction.findings.rate_laws import chance, closed_form, equivalent_length, exact, rho
+from reproduction.findings.variance_claims import FIRST, Found
 from reproduction.frame import Check, Experiment, Picture, Report, Results, Run, Values
-from reproduction.rate_laws import chance, closed_form, equivalent_length, exact, rho
-from reproduction.simulated_rates import BETA2, rates
+from reproduction.runs.simulated_rates import BETA2, rates
 from reproduction.style import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, panels
-from reproduction.variance_claims import FIRST, Found
 
 ABOUT = r"""
 The authors of RAdam explain warmup by the variance of Adam's adaptive rate $\psi_t = \sqrt{(1-\beta_2^t)/v_t}$, for

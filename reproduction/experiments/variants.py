@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from adamod_array import AdaMod, init, step
-from reproduction import differences, digits_runs
+from reproduction import differences
 from reproduction.comparisons import Comparisons, criterion
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run
+from reproduction.grids import digits_runs
+from reproduction.grids.transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
+from reproduction.runs.train_transformer import WINDOW
 from reproduction.statistics import Test, difference, plus_minus
 from reproduction.style import BLUE, VERMILION, panels
 from reproduction.tasks import DIGITS, TASKS, TRANSFORMER, Task
-from reproduction.train_transformer import WINDOW
-from reproduction.transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
 from reproduction.verdicts import everywhere
 
 ABOUT = r"""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from adamod_array import schedules
-from reproduction import warmups_claims
+from reproduction.findings import warmups_claims
+from reproduction.findings.warmups_claims import BETAS, TYPICAL, Found
 from reproduction.frame import Check, Experiment, Picture, Report, Results, Run, Values
 from reproduction.style import BLUE, GREEN, VERMILION, panels
-from reproduction.warmups_claims import BETAS, TYPICAL, Found
 
 ABOUT = r"""
 Ma & Yarats 2021 show that RAdam is four steps of momentum and then Adam with a fixed warmup $\omega_t$, and propose

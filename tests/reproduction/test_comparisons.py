@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from reproduction.comparisons import Comparisons, compare, count, criterion
-from reproduction.printed_tables import cell, smallest_seen, tables, unrounded
+from reproduction.runs.printed_tables import cell, smallest_seen, tables, unrounded
 from reproduction.statistics import welch
 from reproduction.tasks import DIGITS
 from tests.compare import assert_close

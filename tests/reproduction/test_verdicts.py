@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reproduction.digits_runs import epochs_to
-from reproduction.smoothness import roughness
+from reproduction.findings.smoothness import roughness
+from reproduction.grids.digits_runs import epochs_to
 from reproduction.statistics import corrected, difference, equivalence, sign
 from reproduction.verdicts import ahead, alike, counted, everywhere, listed, worst
 

@@ -1,0 +1,1 @@
+"""What the results of an experiment say of the claims, and its figures, where these are too long for its own module."""

@@ -1,0 +1,1 @@
+"""Unit runs: what is computed, one training or simulation with one seed, and the networks and data of it."""
