@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import doctest
+import gc
 import importlib
 import io
 import json
@@ -12,6 +14,7 @@ import socket
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -575,6 +578,216 @@ def test_a_checkpoint_of_another_method_changes_nothing() -> None:
     for a, b in zip(optimizer.state_dict()["state"].values(), before["state"].values(), strict=True):
         assert_same([*a.values()], [*b.values()], ulp=0, atol=0)
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_parameter_that_moves_to_another_group_takes_its_options() -> None:
+    results = []
+    for of in (ours, torch.optim):
+        w, b, extra = params()
+        optimizer = of.AdamW([{"params": [w], "lr": 1.0}, {"params": [b, extra], "lr": 0.001}], weight_decay=0.1)
+        train(optimizer, [0])
+        optimizer.param_groups[0]["params"].append(optimizer.param_groups[1]["params"].pop(0))
+        train(optimizer, [1, 2])
+        results.append([w, b, extra])
+    assert_same(*results)
+
+
+def test_counts_that_move_to_shared_memory() -> None:
+    results = []
+    for of in (ours, torch.optim):
+        optimizer = of.Adam(params(), lr=0.1)
+        train(optimizer, [0])
+        optimizer.state[values(optimizer)[0]]["step"].share_memory_()
+        train(optimizer, range(1, 4))
+        results.append([*values(optimizer), *(optimizer.state[p]["step"] for p in values(optimizer))])
+    assert_same(*results)
+
+
+def test_the_users_default_device_changes_nothing() -> None:
+    optimizer, plain = ours.Adam(params(), lr=0.1), ours.Adam(params(), lr=0.1)
+    for each in (optimizer, plain):
+        train(each, [0])
+    optimizer.load_state_dict(optimizer.state_dict())
+    for p, q in zip(values(optimizer), values(plain), strict=True):
+        p.grad, q.grad = torch.ones_like(p), torch.ones_like(p)
+    with torch.device("meta"):
+        optimizer.step()
+    plain.step()
+    assert_same(values(optimizer), values(plain), ulp=0, atol=0)
+
+
+def test_a_scheduler_that_rounds_to_less_than_nothing() -> None:
+    found = 0
+    for total in range(2, 40):
+        optimizer = ours.SGD([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 3, 0.0, total)
+        for t in range(total + 1):
+            train(optimizer, [t])
+            schedule.step()
+        found += optimizer.param_groups[0]["lr"] < 0
+    assert found  # else the test is of nothing
+
+
+def test_hooks_of_load_state_dict_see_tensors_and_may_repair() -> None:
+    optimizer = ours.Adam(params(), lr=0.1)
+    train(optimizer, [0])
+    saved = copy.deepcopy(optimizer.state_dict())
+    for state in saved["state"].values():
+        state["m"] = state.pop("exp_avg")
+    other = ours.Adam(params(), lr=0.1)
+    seen: list[type] = []
+
+    def repair(optimizer: Any, state_dict: Any) -> Any:
+        states = {
+            k: {"exp_avg": s["m"], **{n: x for n, x in s.items() if n != "m"}} for k, s in state_dict["state"].items()
+        }
+        seen.extend(type(x) for s in states.values() for x in s.values())
+        return {**state_dict, "state": states}
+
+    other.register_load_state_dict_pre_hook(repair)
+    other.register_load_state_dict_post_hook(
+        lambda optimizer: seen.extend(type(x) for s in optimizer.state.values() for x in s.values())
+    )
+    other.load_state_dict(saved)
+    assert set(seen) == {torch.Tensor} and len(seen) == 18
+    for p, q in zip(values(other), values(optimizer), strict=True):
+        assert_same([other.state[p]["exp_avg"]], [optimizer.state[q]["exp_avg"]], ulp=0, atol=0)
+
+
+def test_adamw_stays_adamw_whatever_it_loads() -> None:
+    for of in (ours, torch.optim):
+        adam, adamw = (getattr(of, name)(params(), lr=0.1) for name in ("Adam", "AdamW"))
+        train(adam, [0])
+        adamw.load_state_dict(adam.state_dict())
+        assert adamw.param_groups[0]["decoupled_weight_decay"] is True
+
+
+def test_frozen_parameters_take_no_step_in_backward() -> None:
+    model = torch.nn.Linear(2, 1)
+    model.weight.requires_grad_(False)
+    optimizer = ours.AdaMod(model.parameters(), lr=0.1)
+    assert len(ours.step_in_backward(optimizer)) == 1
+    before = model.bias.detach().clone()
+    model(torch.ones(1, 2)).sum().backward()
+    assert bool((model.bias != before).all()) and not optimizer.state.get(model.weight)
+    optimizer.param_groups[0]["params"] = [model.weight]
+    moved = model.bias.detach().clone()
+    model(torch.ones(1, 2)).sum().backward()
+    assert_same([model.bias], [moved], ulp=0, atol=0)  # it is nobody's now
+
+
+def test_parameters_that_are_replaced_are_let_go() -> None:
+    optimizer = ours.AdaMod([torch.nn.Parameter(torch.ones(3))], lr=0.1)
+    gone = []
+    for t in range(4):
+        train(optimizer, [t])
+        old = optimizer.param_groups[0]["params"][0]
+        gone.append(weakref.ref(old))
+        optimizer.param_groups[0]["params"][0] = torch.nn.Parameter(torch.ones(3))
+        optimizer.state.pop(old)
+        del old
+    train(optimizer, [4])
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 4
+
+
+def test_conjugate_gradients() -> None:
+    results = []
+    for of in (ours, torch.optim):
+        p = torch.nn.Parameter(torch.ones(2, dtype=torch.complex128))
+        optimizer = of.SGD([p], lr=0.1, momentum=0.9)
+        for _ in range(2):
+            optimizer.zero_grad()
+            p.conj().backward(torch.tensor([1.0 + 2j, 3.0]))
+            assert p.grad.is_conj()
+            optimizer.step()
+        results.append([p])
+    assert_same(*results)
+
+
+def test_a_wrong_option_in_mid_run_names_its_group_before_any_group_is_stepped() -> None:
+    for name, value, error in (
+        ("lr", -1.0, ValueError),
+        ("weight_decay", None, TypeError),
+        ("weight_decay", float("nan"), ValueError),
+        ("weight_decay", -1.0, ValueError),
+        ("momentum", 1.5, ValueError),
+    ):
+        w, b, _ = params()
+        optimizer = ours.SGD([{"params": [w], "momentum": 0.9}, {"params": [b]}], lr=0.1)
+        train(optimizer, [0])
+        before = [w.detach().clone(), b.detach().clone()]
+        optimizer.param_groups[1][name] = value
+        with pytest.raises(error, match=r"param_groups\[1\]"):
+            train(optimizer, [1])
+        assert_same([w, b], before, ulp=0, atol=0)
+        assert float(optimizer.state[w]["step"]) == 1
+    optimizer = ours.AdaMod(params(), lr=0.1)
+    del optimizer.param_groups[0]["beta3"]
+    with pytest.raises(KeyError, match="beta3"):
+        train(optimizer, [0])
+    optimizer = ours.AdaMod(params(), lr=0.1)
+    train(optimizer, [0])
+    optimizer.state[values(optimizer)[1]]["exp_avg"] = torch.zeros(5)
+    with pytest.raises(ValueError, match=r"state\['exp_avg'\] of param_groups\[0\]\['params'\]\[1\]"):
+        train(optimizer, [1])
+
+
+def test_an_error_of_a_schedule_is_raised_as_it_is() -> None:
+    def schedule(t: Any) -> float:
+        return float(json.loads("{"))
+
+    with pytest.raises(json.JSONDecodeError):
+        train(ours.AdaMod(params(), lr=schedule), [0])
+
+
+def test_a_method_with_attributes_of_its_own_is_maximised() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Signs(Method):
+        scale: float = 2.0
+        twice: float = dataclasses.field(init=False, default=0.0)
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            object.__setattr__(self, "twice", 2 * self.scale)
+
+        def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any) -> tuple[Any, ...]:
+            return (p - lr * self.twice * g,)
+
+    p = torch.nn.Parameter(torch.zeros(2))
+    optimizer = ours.Optimizer([p], Signs(3.0), lr=0.5, maximize=True)
+    p.grad = torch.ones(2)
+    optimizer.step()
+    assert_same([p], [torch.full((2,), 3.0)], ulp=0, atol=0)
+
+
+def test_slots_whose_keys_collide_are_refused() -> None:
+    for slots in (("step",), ("m", "exp_avg")):
+
+        class Own(Method):
+            def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *kept: Any) -> tuple[Any, ...]:
+                return p - lr * g, *kept
+
+        Own.slots = slots
+        with pytest.raises(ValueError, match="must differ"):
+            ours.Optimizer(params(), Own())
+
+
+def test_checkpoints_of_other_methods() -> None:
+    """Told apart by their averages; of CUDA graphs nothing is kept."""
+    made = {name: getattr(ours, name)(params(), lr=0.1) for name in ("Adam", "AdaMod", "DiffGrad")}
+    made["SGD"] = ours.SGD(params(), lr=0.1, momentum=0.9)
+    for optimizer in made.values():
+        train(optimizer, [0])
+    for name, optimizer in made.items():
+        for other, source in made.items():
+            if name != other:
+                with pytest.raises(ValueError, match="param_groups"):
+                    optimizer.load_state_dict(source.state_dict())
+    saved = copy.deepcopy(made["Adam"].state_dict())
+    saved["param_groups"][0]["capturable"] = True
+    made["Adam"].load_state_dict(saved)
+    assert made["Adam"].param_groups[0]["capturable"] is False
 
 
 def test_an_averaged_model() -> None:

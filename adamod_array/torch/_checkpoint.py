@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adamod_array.torch._cohort import slot_dtype
+from adamod_array.torch._cohort import KEYS, slot_dtype
 
 if TYPE_CHECKING:
     from adamod_array.torch._optimizer import Optimizer
+
+
+AVERAGES = {*KEYS.values(), "momentum_buffer"}
+"""By which the methods of a checkpoint are told apart."""
 
 
 class _Kept:
@@ -21,28 +24,34 @@ class _Kept:
         self.tensor = tensor
 
 
-def load(optimizer: Optimizer, state_dict: dict[str, Any], by_torch: Callable[[dict[str, Any]], None]) -> None:
-    """Load a checkpoint into an optimizer by PyTorch's own way, after all checks."""
+def prepared(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint as PyTorch is to load it, after all checks: tensors in boxes, which :func:`unbox` opens."""
     groups = [_completed(group, optimizer.defaults) for group in state_dict["param_groups"]]
     states = {key: _boxed(state) for key, state in state_dict["state"].items()}
     _count(groups, states)
     if [len(group["params"]) for group in groups] == [len(group["params"]) for group in optimizer.param_groups]:
         _check(optimizer, groups, states)  # else PyTorch's own error says more
-    by_torch({**state_dict, "param_groups": groups, "state": states})
-    for p, state in optimizer.state.items():
-        if not isinstance(p, torch.Tensor):
-            continue
-        for key, value in state.items():
+    return {**state_dict, "param_groups": groups, "state": states}
+
+
+def unbox(states: dict[Any, Any]) -> None:
+    """Copy tensors out of their boxes, slots to the device of their parameter and the dtype that it is computed in."""
+    for p, state in states.items():
+        for key, value in state.items() if isinstance(state, dict) else ():
             if isinstance(value, _Kept):
                 x = value.tensor.detach()
-                as_slot = key != "step" and (x.is_floating_point() or x.is_complex()) and x.shape == p.shape
+                is_number = x.is_floating_point() or x.is_complex()
+                as_slot = key != "step" and is_number and isinstance(p, torch.Tensor) and x.shape == p.shape
                 dtype, device = (slot_dtype(p), p.device) if as_slot else (x.dtype, x.device)
                 state[key] = x.to(device, dtype, copy=True)
 
 
 def _completed(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return a group with defaults where it lacks options; pytorch_optimizer keeps beta3 with the betas."""
-    group = {**defaults, **group}
+    """Return a group with defaults where it lacks options; pytorch_optimizer keeps beta3 with the betas.
+
+    A run of CUDA graphs goes on without them.
+    """
+    group = {**defaults, **group, "capturable": False, "differentiable": False}
     if "betas" in group and len(group["betas"]) == 3:
         *betas, group["beta3"] = group["betas"]
         group["betas"] = tuple(betas)
@@ -81,10 +90,16 @@ def _check(optimizer: Optimizer, groups: list[dict[str, Any]], states: dict[Any,
             state = states.get(key)
             if not state:
                 continue
-            for slot in method.slots:
-                name = optimizer.key_of(slot, method)
+            names = [optimizer.key_of(slot, method) for slot in method.slots]
+            averages = [name for name, value in state.items() if isinstance(value, _Kept) and name != "step"]
+            if foreign := [name for name in averages if name in AVERAGES and name not in names]:
+                raise ValueError(
+                    f"the state of parameter {key}, of param_groups[{k}], has {foreign[0]!r}, which"
+                    f" {type(method).__name__} does not keep"
+                )
+            for name in names:
                 found = state.get(name)
-                if found is None and name != "momentum_buffer":  # which torch.optim.SGD makes at the first step
+                if found is None and (averages or name != "momentum_buffer"):  # which SGD makes at the first step
                     raise ValueError(
                         f"the state of parameter {key}, of param_groups[{k}], has no {name!r}, which"
                         f" {type(method).__name__} keeps; it has {', '.join(map(str, state))}"

@@ -145,6 +145,11 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # also those of a checkpoint of Adam's, as in PyTorch
+            group["decoupled_weight_decay"] = True
+
 
 class RAdam(Optimizer):
     """Rectified Adam, with the arguments of ``torch.optim.RAdam``.

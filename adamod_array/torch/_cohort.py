@@ -25,6 +25,15 @@ from adamod_array._scalars import Scalars
 if TYPE_CHECKING:
     from adamod_array.torch._optimizer import Optimizer
 
+KEYS = {
+    "m": "exp_avg",
+    "v": "exp_avg_sq",
+    "v_max": "max_exp_avg_sq",
+    "s": "exp_avg_lr",
+    "g_last": "previous_grad",
+}
+"""Where PyTorch, the authors of AdaMod and pytorch_optimizer keep the slots."""
+
 Group = dict[str, Any]
 
 
@@ -48,14 +57,14 @@ class Cohort:
     def __init__(
         self, optimizer: Optimizer, params: list[Any], places: list[int], group_index: list[int], method: Method
     ) -> None:
-        self.params, self.places, self.group_index = params, places, group_index
+        self.params, self.places, self.group_index, self.method = params, places, group_index, method
         self.states = [optimizer.state[p] for p in params]
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
         self.slots = [[state[key] for state in self.states] for key in self.keys]
-        counts = torch.tensor([float(state["step"]) for state in self.states], dtype=count_dtype())
-        self.counts: Any = counts.numpy()
-        """Steps that each parameter has taken; their states hold views of this memory."""
-        self.steps = [*counts.unbind()]
+        counts = [float(state["step"]) for state in self.states]
+        self.counts: Any = torch.tensor(counts, dtype=count_dtype(), device="cpu")
+        """Steps that each parameter has taken; their states hold views of it."""
+        self.steps = [*self.counts.unbind()]
         for state, step in zip(self.states, self.steps, strict=True):
             state["step"] = step
         found = {k: i for i, k in enumerate(dict.fromkeys(group_index))}
@@ -76,12 +85,11 @@ class Cohort:
                 return False
         return True
 
-    def step(self, groups: Sequence[Group], methods: Sequence[Method], gradients: list[Any]) -> None:
+    def step(self, scalars: Scalars, gradients: list[Any]) -> None:
         """Step the parameters that have a gradient, in place, and count."""
         stepped = [i for i, g in enumerate(gradients) if g is not None]
         if not stepped:
             return
-        scalars = self._scalars(groups, methods)
         if scalars.methods != self.methods:
             if not _compute_alike(self.methods, scalars.methods):
                 self.leaves.plan = None
@@ -90,10 +98,13 @@ class Cohort:
             known, plan, part = self.leaves, self.leaves.plan, self.leaves.part
             self.leaves = Leaves(known.method, known.spec, self._columns(), known.namespace, known.layouts, plan=plan)
             self.leaves.part = part
-            gradients = [as_real(g) for g in gradients]
+            gradients = [as_real(g if g is None else g.resolve_conj()) for g in gradients]
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
         self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
-        self.counts[slice(None) if len(stepped) == len(gradients) else stepped] += 1
+        if len(stepped) == len(gradients):
+            self.counts.add_(1)
+        else:
+            self.counts[stepped] += 1
 
     def _columns(self) -> list[list[Any]]:
         columns = [self.params, *self.slots]
@@ -103,7 +114,7 @@ class Cohort:
             else [[*xs] for xs in columns]
         )
 
-    def _scalars(self, groups: Sequence[Group], methods: Sequence[Method]) -> Scalars:
+    def scalars(self, groups: Sequence[Group], methods: Sequence[Method]) -> Scalars:
         """Return rates, coefficients and constants: a row for each group and count."""
         rows: dict[tuple[int, float], int] = {}
         counts = self.counts.tolist()
@@ -121,7 +132,10 @@ class Cohort:
 
 def rate_of(group: Group, k: int, t: int) -> tuple[Any, Any]:
     """Return a group's learning rate at step ``t`` and its decay factor; decay added to the gradient is the rule's."""
-    rate = rate_at(group["lr"], t, lambda: f"param_groups[{k}]['lr']", "torch")
+    lr = group["lr"]
+    if type(lr) is float and -1e-12 * group.get("initial_lr", 1.0) < lr < 0:
+        lr = 0.0  # a scheduler of PyTorch's, LinearLR, rounds to less than nothing
+    rate = rate_at(lr, t, lambda: f"param_groups[{k}]['lr']", "torch")
     decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
     return with_factor(rate, checked_decay(decay, lambda: f"param_groups[{k}]['weight_decay']", "torch"))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -13,18 +11,10 @@ from adamod_array._method import Method
 from adamod_array._modes import contained
 from adamod_array._program.trace import trace
 from adamod_array._rate import checked_decay, is_schedule, rate_at
-from adamod_array.torch._checkpoint import load
-from adamod_array.torch._cohort import Cohort, count_dtype, slot_dtype
+from adamod_array.torch._checkpoint import prepared, unbox
+from adamod_array.torch._cohort import KEYS, Cohort
 from adamod_array.torch._rules import coupled
-
-KEYS = {
-    "m": "exp_avg",
-    "v": "exp_avg_sq",
-    "v_max": "max_exp_avg_sq",
-    "s": "exp_avg_lr",
-    "g_last": "previous_grad",
-}
-"""Where PyTorch, the authors of AdaMod and pytorch_optimizer keep the slots."""
+from adamod_array.torch._sorted import Sorted, named, sizes_of
 
 ELSEWHERE = {"params", "param_names", "name", "initial_lr", "foreach", "fused", "capturable", "differentiable"}
 """Keys of groups besides an optimizer's own: of PyTorch, of its schedulers, and of its tools."""
@@ -127,6 +117,9 @@ class Optimizer(torch.optim.Optimizer):
         try:
             method = self.method_of(group)
             trace(method)
+            keys = ["step", *(self.key_of(slot, method) for slot in method.slots)]
+            if len({*keys}) < len(keys):
+                raise ValueError(f"slots {method.slots} would be kept under the keys {keys}, which must differ")
             lr = group["lr"]
             if not is_schedule(lr):
                 rate_at(lr, 1, lambda: "lr", "torch")
@@ -177,15 +170,19 @@ class Optimizer(torch.optim.Optimizer):
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             return
-        params = [p for group in self.param_groups for p in group["params"]] if only is None else [only]
+        params = [p for group in self.param_groups for p in group["params"]]
+        if only is not None:
+            params = [only] if any(p is only for p in params) else []
         gradients = self._gradients([p.grad for p in params])
-        methods = [self._whole_method(group) for group in self.param_groups]
-        for cohort in self._cohorts(params, gradients, methods):
+        methods = [self._whole_method(k, group) for k, group in enumerate(self.param_groups)]
+        cohorts = self._sorted(only, params, gradients, methods)
+        scalars = [cohort.scalars(self.param_groups, methods) for cohort in cohorts]  # before any is stepped
+        for cohort, each in zip(cohorts, scalars, strict=True):
             theirs = gradients if len(cohort.params) == len(params) else [gradients[i] for i in cohort.places]
             try:
-                _step(cohort, self.param_groups, methods, theirs)
+                _step(cohort, each, theirs)
             except (TypeError, ValueError) as error:
-                raise type(error)(self._named(str(error), cohort)) from error
+                raise named(error, self, cohort.params, cohort.group_index, cohort.method) from error
 
     def _gradients(self, gradients: list[Any]) -> list[Any]:
         """Return the gradients, as they are to be stepped: without GradScaler's factor."""
@@ -197,68 +194,32 @@ class Optimizer(torch.optim.Optimizer):
             return gradients
         return [None if g is None else g / scale.to(g.device) for g in gradients]
 
-    def _whole_method(self, group: dict[str, Any]) -> Method:
-        """Return a group's method, with decay that is added to the gradient, and the sign of it."""
-        decay = 0.0 if group["decoupled_weight_decay"] else float(group["weight_decay"])
-        return coupled(self.method_of(group), decay, group["maximize"])
+    def _whole_method(self, k: int, group: dict[str, Any]) -> Method:
+        """Return the method of group ``k``, with decay that is added to the gradient, and the sign of it."""
+        try:
+            decay = checked_decay(group["weight_decay"], lambda: "weight_decay", "")
+            return coupled(self.method_of(group), 0.0 if group["decoupled_weight_decay"] else decay, group["maximize"])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"param_groups[{k}]: {error}") from error
+        except KeyError as error:
+            raise KeyError(f"param_groups[{k}] has lost its option {error}") from error
 
-    def _cohorts(self, params: list[Any], gradients: list[Any], methods: list[Method]) -> list[Cohort]:
+    def _sorted(self, only: Any, params: list[Any], gradients: list[Any], methods: list[Method]) -> list[Cohort]:
         """Return the cohorts, those of the last step where they still fit."""
-        known: dict[Any, _Known] = self.__dict__.setdefault("_known", {})
-        key = None if len(params) != 1 else id(params[0])  # a step in backward is of one parameter
+        known: dict[Any, Sorted] = self.__dict__.setdefault("_known", {})
+        key = None if only is None else id(only)
         found = known.get(key)
         if found is None or not found.fits(self, params, gradients, methods):
-            found = known[key] = self._sorted(params, gradients, methods)
+            if len(known) > 1 + sum(sizes_of(self)):  # of parameters that have gone
+                known.clear()
+            found = known[key] = Sorted(self, params, gradients, methods)
         return found.cohorts
-
-    def _sorted(self, params: list[Any], gradients: list[Any], methods: list[Method]) -> _Known:
-        """Sort the parameters that have a gradient, or had one, into cohorts that keep the same slots."""
-        group_of = {id(p): k for k, group in enumerate(self.param_groups) for p in group["params"]}
-        places: dict[Any, dict[int, int]] = {}
-        seen, absent = set(), []
-        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
-            if id(p) in seen:  # twice in a group, of which PyTorch warns
-                continue
-            seen.add(id(p))
-            if g is None and not self.state.get(p):
-                absent.append(i)
-                continue
-            method = methods[group_of[id(p)]]
-            self.begin(p, method)
-            places.setdefault((method.slots, self.key_of("m", method)), {})[i] = group_of[id(p)]
-        cohorts = [
-            Cohort(self, [params[i] for i in each], [*each], [*each.values()], methods[next(iter(each.values()))])
-            for each in places.values()
-        ]
-        return _Known(params, methods, cohorts, absent)
-
-    def begin(self, p: Any, method: Method) -> None:
-        """Put into a parameter's state what is not there yet: zeros, and a count of 0."""
-        state = self.state[p]
-        if not isinstance(state.get("step"), torch.Tensor):
-            state["step"] = torch.tensor(float(state.get("step") or 0), dtype=count_dtype())
-        for slot in method.slots:
-            key = self.key_of(slot, method)
-            if state.get(key) is None:
-                state[key] = torch.zeros_like(p, dtype=slot_dtype(p), memory_format=torch.preserve_format)
-
-    def _named(self, message: str, cohort: Cohort) -> str:
-        """Return an error's text with groups and names in the place of numbers of leaves."""
-
-        def place(found: re.Match[str]) -> str:
-            i = int(found[2])
-            k = cohort.group_index[i]
-            group = self.param_groups[k]
-            position = next(j for j, p in enumerate(group["params"]) if p is cohort.params[i])
-            names = group.get("param_names")
-            return f"{found[1]} of param_groups[{k}]['params'][{position}]" + (f" ({names[position]})" if names else "")
-
-        return re.sub(r"(params|grads|slots\['\w+'\])\[(\d+)\]", place, message)
 
     # checkpoints
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        unbox(self.state)
         self.__dict__.pop("_known", None)
         for group in self.param_groups:
             for key, value in self.defaults.items():
@@ -275,26 +236,11 @@ class Optimizer(torch.optim.Optimizer):
         ValueError
             Groups or parameters of another number, or the state of another method; nothing is changed.
         """
-        load(self, state_dict, super().load_state_dict)
-
-
-class _Known:
-    """The cohorts of the last step, and what they depend on."""
-
-    def __init__(self, params: list[Any], methods: list[Method], cohorts: list[Cohort], absent: list[int]) -> None:
-        self.params, self.methods, self.cohorts, self.absent = params, methods, cohorts, absent
-
-    def fits(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> bool:
-        """Return whether parameters, slots and states are those, and whoever has a gradient is in a cohort."""
-        if len(params) != len(self.params) or not all(map(operator.is_, params, self.params)):
-            return False
-        if methods != self.methods:
-            if [method.slots for method in methods] != [method.slots for method in self.methods]:
-                return False
-            self.methods = methods
-        if any(gradients[i] is not None for i in self.absent):
-            return False
-        return all(cohort.fits(optimizer) for cohort in self.cohorts)
+        handle = self.register_load_state_dict_pre_hook(prepared)  # after those of users
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
 
 
 _step = contained(Cohort.step)

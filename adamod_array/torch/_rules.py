@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from typing import Any
@@ -23,9 +24,10 @@ def coupled(method: Method, decay: float, maximize: bool) -> Method:
     """Return a method whose gradient has ``decay`` times the parameter added (PyTorch's L2), or another sign."""
     if not decay and not maximize:
         return method
-    fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
     kind: Any = type(method)
-    new: Method = _coupled(kind)(**fields, coupled_decay=decay, maximize=maximize)
+    new = copy.copy(method)
+    for name, value in (("__class__", _coupled(kind)), ("coupled_decay", decay), ("maximize", maximize)):
+        object.__setattr__(new, name, value)
     return new
 
 

@@ -54,7 +54,8 @@ def scheduler(optimizer: torch.optim.Optimizer, schedule: Callable[[Any], Any], 
 def step_in_backward(optimizer: Optimizer) -> list[Any]:
     """Step each parameter as soon as its gradient is there, and free the gradient: no two need to exist at once.
 
-    Do not call ``optimizer.step`` then. Gradients cannot be accumulated, clipped by a global norm, or unscaled.
+    Do not call ``optimizer.step`` then. Gradients cannot be accumulated, clipped by a global norm, or unscaled, and the
+    optimizer's step hooks are not called. Parameters that require no gradient, or are added later, are left out.
 
     Parameters
     ----------
@@ -81,5 +82,5 @@ def step_in_backward(optimizer: Optimizer) -> list[Any]:
         optimizer._advance(p)
         p.grad = None
 
-    params = [p for group in optimizer.param_groups for p in group["params"]]
+    params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     return [p.register_post_accumulate_grad_hook(step) for p in params]

@@ -635,7 +635,7 @@ TORCH_COHORT = [
     ),
     Mutant(
         "parameters without a gradient counted",
-        "self.counts[slice(None) if len(stepped) == len(gradients) else stepped] += 1",
+        "self.counts[stepped] += 1",
         "self.counts += 1",
         torch("torch_optim", "the_steps_are_pytorchs"),
     ),
@@ -661,12 +661,6 @@ TORCH_COHORT = [
 
 TORCH_OPTIMIZER = [
     Mutant(
-        "a late parameter forgotten",
-        "        if any(gradients[i] is not None for i in self.absent):\n            return False\n",
-        "",
-        torch("torch_optim", "the_steps_are_pytorchs"),
-    ),
-    Mutant(
         "a group that is wrong kept",
         "            del self.param_groups[-1]\n",
         "",
@@ -681,11 +675,29 @@ TORCH_OPTIMIZER = [
     Mutant(
         "a step after an overflow", "and bool(found_inf)", "and False", torch("torch_optim", "scales_and_overflows")
     ),
+]
+
+TORCH_SORTED = [
+    Mutant(
+        "a late parameter forgotten",
+        "        if any(gradients[i] is not None for i in self.absent):\n            return False\n",
+        "",
+        torch("torch_optim", "the_steps_are_pytorchs"),
+    ),
     Mutant(
         "slots of 16 bits",
         "dtype=slot_dtype(p), memory_format",
         "dtype=p.dtype, memory_format",
         torch("torch_optim", "checkpoints or functional_core"),
+    ),
+    Mutant(
+        "a parameter that changes its group",
+        "        if self.sizes != sizes_of(optimizer):\n            return False\n",
+        "",
+        torch("torch_optim", "moves_to_another_group"),
+    ),
+    Mutant(
+        "counts on a default device", ', device="cpu")', ")", torch("torch_optim", "default_device_changes_nothing")
     ),
 ]
 
@@ -698,7 +710,7 @@ TORCH_CHECKPOINT = [
     ),
     Mutant(
         "another method's checkpoint",
-        'if found is None and name != "momentum_buffer":',
+        'if found is None and (averages or name != "momentum_buffer"):',
         "if False:",
         torch("torch_optim", "another_method_changes_nothing"),
     ),
@@ -1162,6 +1174,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
     f"{PACKAGE}/torch/_rules.py": TORCH_RULES,
+    f"{PACKAGE}/torch/_sorted.py": TORCH_SORTED,
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_modes.py": MODES,

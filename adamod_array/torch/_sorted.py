@@ -1,0 +1,97 @@
+"""Parameters sorted into cohorts, and whether the cohorts of the last step still fit."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adamod_array._method import Method
+from adamod_array.torch._cohort import Cohort, count_dtype, slot_dtype
+
+if TYPE_CHECKING:
+    from adamod_array.torch._optimizer import Optimizer
+
+
+class Sorted:
+    """The cohorts of a step, and what they depend on."""
+
+    def __init__(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> None:
+        self.params, self.methods, self.sizes = params, methods, sizes_of(optimizer)
+        self.absent: list[int] = []
+        """Parameters that have never had a gradient."""
+        group_of = {id(p): k for k, group in enumerate(optimizer.param_groups) for p in group["params"]}
+        places: dict[Any, dict[int, int]] = {}
+        seen = set()
+        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
+            if id(p) in seen:  # twice in a group, of which PyTorch warns
+                continue
+            seen.add(id(p))
+            if g is None and not optimizer.state.get(p):
+                self.absent.append(i)
+                continue
+            k = group_of[id(p)]
+            begin(optimizer, p, methods[k])
+            places.setdefault((methods[k].slots, optimizer.key_of("m", methods[k])), {})[i] = k
+        self.cohorts = [self._cohort(optimizer, each) for each in places.values()]
+
+    def _cohort(self, optimizer: Optimizer, group_of: dict[int, int]) -> Cohort:
+        """Return the cohort of the parameters at these places, each of which belongs to a group."""
+        params, group_index = [self.params[i] for i in group_of], [*group_of.values()]
+        method = self.methods[group_index[0]]
+        try:
+            return Cohort(optimizer, params, [*group_of], group_index, method)
+        except (TypeError, ValueError) as error:
+            raise named(error, optimizer, params, group_index, method) from error
+
+    def fits(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> bool:
+        """Return whether parameters, groups and states are those, and whoever has a gradient is in a cohort."""
+        if len(params) != len(self.params) or not all(map(operator.is_, params, self.params)):
+            return False
+        if self.sizes != sizes_of(optimizer):
+            return False
+        if methods != self.methods:
+            if [method.slots for method in methods] != [method.slots for method in self.methods]:
+                return False
+            self.methods = methods
+        if any(gradients[i] is not None for i in self.absent):
+            return False
+        return all(cohort.fits(optimizer) for cohort in self.cohorts)
+
+
+def sizes_of(optimizer: Optimizer) -> list[int]:
+    """Return how many parameters each group has: by that, and their order, it is known which are whose."""
+    return [len(group["params"]) for group in optimizer.param_groups]
+
+
+def begin(optimizer: Optimizer, p: Any, method: Method) -> None:
+    """Put into a parameter's state what is not there yet: zeros, and a count of 0."""
+    state = optimizer.state[p]
+    if not isinstance(state.get("step"), torch.Tensor):
+        state["step"] = torch.tensor(float(state.get("step") or 0), dtype=count_dtype(), device="cpu")
+    for slot in method.slots:
+        key = optimizer.key_of(slot, method)
+        if state.get(key) is None:
+            state[key] = torch.zeros_like(p, dtype=slot_dtype(p), memory_format=torch.preserve_format)
+
+
+def named(
+    error: TypeError | ValueError, optimizer: Optimizer, params: Sequence[Any], group_index: list[int], method: Method
+) -> Exception:
+    """Return an error with groups, names and PyTorch's keys in the place of leaves and slots."""
+
+    def place(found: re.Match[str]) -> str:
+        root, slot, i = found[1], found[2], int(found[3])
+        group = optimizer.param_groups[group_index[i]]
+        position = next((j for j, p in enumerate(group["params"]) if p is params[i]), i)
+        names = group.get("param_names")
+        what = f"state[{optimizer.key_of(slot, method)!r}]" if slot else root
+        where = f"param_groups[{group_index[i]}]['params'][{position}]"
+        return f"{what} of {where}" + (f" ({names[position]})" if names else "")
+
+    if type(error) not in (TypeError, ValueError):  # one of a user's schedule: it may not be made of a text
+        return error
+    return type(error)(re.sub(r"(params|grads|slots\['(\w+)'\])\[(\d+)\]", place, str(error)))
