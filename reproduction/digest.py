@@ -61,9 +61,11 @@ def _reach(thing: Any, found: dict[str, str], modules: dict[str, ModuleType]) ->
     if module is None or name in found or not _is_ours(module):
         return
     modules[module.__name__] = module
-    found[name] = code(textwrap.dedent(inspect.getsource(thing)))
-    names = {node.id for node in ast.walk(_parsed(thing)) if isinstance(node, ast.Name)}
-    names |= {node.attr for node in ast.walk(_parsed(thing)) if isinstance(node, ast.Attribute)}
+    text = textwrap.dedent(inspect.getsource(thing))
+    found[name] = code(text)
+    nodes = [*ast.walk(ast.parse(text))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     for each in sorted(names & vars(module).keys()):
         value = vars(module)[each]
         places = (
@@ -76,10 +78,6 @@ def _reach(thing: Any, found: dict[str, str], modules: dict[str, ModuleType]) ->
                 if " at 0x" in repr(x):
                     raise ValueError(f"{name} uses {each}, whose repr is another in every process: {x!r}")
                 found[f"{name} {each}"] = found.get(f"{name} {each}", "") + repr(x)
-
-
-def _parsed(thing: Any) -> ast.Module:
-    return ast.parse(textwrap.dedent(inspect.getsource(thing)))
 
 
 def _is_ours(module: ModuleType) -> bool:

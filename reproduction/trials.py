@@ -3,57 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from reproduction.comparisons import Compared, compare
 from reproduction.frame import Check, Verdict
-from reproduction.statistics import Test, corrected, difference, equivalence, plus_minus
+from reproduction.statistics import Test, plus_minus
 from reproduction.verdicts import ahead, everywhere
 
 OPPOSITE: dict[Verdict, Verdict] = {"holds": "does not hold", "does not hold": "holds", "not shown": "not shown"}
 """The verdict of the claim that it is not so."""
 
 
-class Trial(NamedTuple):
-    """One place where a claim is tried: whether there is a difference, and whether none that matters."""
-
-    apart: Test
-    within: Test
-
-    def verdict(self, sign: int) -> Verdict:
-        """Return whether the difference has this sign."""
-        return ahead(self.apart, self.within, sign)
+def judged(trial: Compared, sign: int) -> Verdict:
+    """Return whether the difference at one place has this sign."""
+    return ahead(trial.differs, trial.equals, sign)
 
 
-def trials(title: str, differences: Mapping[str, Any], margin: float) -> dict[str, Trial]:
+def trials(title: str, differences: Mapping[str, Any], margin: float) -> dict[str, Compared]:
     """Return the trials of a claim by place; the tests of a kind are corrected together."""
-    names = [f"{title}, {place}" for place in differences]
-    apart = corrected([difference(name, x) for name, x in zip(names, differences.values(), strict=True)])
-    within = corrected([equivalence(name, x, margin) for name, x in zip(names, differences.values(), strict=True)])
-    return {place: Trial(*pair) for place, *pair in zip(differences, apart, within, strict=True)}
+    compared = compare({f"{title}, {place}": x for place, x in differences.items()}, margin)
+    return dict(zip(differences, compared, strict=True))
 
 
-def tests_of(*tried: Mapping[str, Trial]) -> list[Test]:
+def tests_of(*tried: Mapping[str, Compared]) -> list[Test]:
     """Return all tests, for the report."""
     return [trial[kind] for each in tried for kind in (0, 1) for trial in each.values()]  # a family after the other
 
 
-def together(tried: Mapping[str, Trial], sign: int, unit: str) -> tuple[Verdict, str]:
+def together(tried: Mapping[str, Compared], sign: int, unit: str) -> tuple[Verdict, str]:
     """Return verdict and extent over all places where a difference should have this sign."""
-    return everywhere({place: trial.verdict(sign) for place, trial in tried.items()}, unit)
+    return everywhere({place: judged(trial, sign) for place, trial in tried.items()}, unit)
 
 
-def means(tried: Mapping[str, Trial], digits: int = 2) -> str:
+def means(tried: Mapping[str, Compared], digits: int = 2) -> str:
     """Return mean and deviation of the differences at each place, in words."""
-    parts = (f"{plus_minus(t.apart.data['differences'], digits)} ({place})" for place, t in tried.items())
+    parts = (f"{plus_minus(t.differs.data['differences'], digits)} ({place})" for place, t in tried.items())
     return ", ".join(parts)
 
 
-def probabilities(tried: Mapping[str, Trial], unit: str) -> str:
+def probabilities(tried: Mapping[str, Compared], unit: str) -> str:
     """Return kind, n, deviation, correction and probabilities of all tests, in words."""
     first = next(iter(tried.values()))
-    n, margin = len(first.apart.data["differences"]), first.within.data["margin"]
+    n, margin = len(first.differs.data["differences"]), first.equals.data["margin"]
     correction = f", Holm over {len(tried)}" if len(tried) > 1 else ""
     p, q = (", ".join(_probability(trial[i]) for trial in tried.values()) for i in (0, 1))
     return (

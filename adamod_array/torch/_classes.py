@@ -13,9 +13,9 @@ from adamod_array.torch._rules import Descent
 
 
 @functools.lru_cache(maxsize=1024)
-def _made(method: type[Method], *options: Any) -> Method:
+def _made(method: type[Method], *options: Any, **named: Any) -> Method:
     """Return a method; the same object for the same options, by which a step sees that nothing has changed."""
-    return method(*options)
+    return method(*options, **named)
 
 
 def _two(betas: Any) -> tuple[float, float]:
@@ -204,12 +204,8 @@ class RAdam(Optimizer):
 
     def method_of(self, group: dict[str, Any]) -> Method:
         """Return the method that a group's options describe."""
-        return _radam(*_two(group["betas"]), float(group["eps"]), str(group["variant"]))
-
-
-@functools.lru_cache(maxsize=1024)
-def _radam(beta1: float, beta2: float, eps: float, variant: str) -> Method:
-    return adamod_array.RAdam(beta1, beta2, eps, variant=variant)
+        options = *_two(group["betas"]), float(group["eps"])
+        return _made(adamod_array.RAdam, *options, variant=str(group["variant"]))
 
 
 class SGD(Optimizer):
@@ -323,8 +319,6 @@ class AdaMod(Optimizer):
     >>> p.detach()
     tensor([-0.1000,  0.1000])
     """
-
-    _type: type[Method] = adamod_array.AdaMod
 
     def __init__(
         self,
@@ -441,10 +435,5 @@ class DiffMod(Optimizer):
 
     def method_of(self, group: dict[str, Any]) -> Method:
         """Return the method that a group's options describe."""
-        options = float(group["beta3"]), float(group["eps"]), bool(group["hold_idle"])
-        return _diffmod(*_two(group["betas"]), *options)
-
-
-@functools.lru_cache(maxsize=1024)
-def _diffmod(beta1: float, beta2: float, beta3: float, eps: float, hold_idle: bool) -> Method:
-    return adamod_array.DiffMod(beta1, beta2, beta3, eps, hold_idle=hold_idle)
+        options = *_two(group["betas"]), float(group["beta3"]), float(group["eps"])
+        return _made(adamod_array.DiffMod, *options, hold_idle=bool(group["hold_idle"]))

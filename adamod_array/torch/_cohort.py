@@ -95,9 +95,7 @@ class Cohort:
                 self.leaves.plan = None
             self.methods = scalars.methods
         if self.has_complex:  # views of PyTorch's, which a parameter may have left for other memory
-            known, plan, part = self.leaves, self.leaves.plan, self.leaves.part
-            self.leaves = Leaves(known.method, known.spec, self._columns(), known.namespace, known.layouts, plan=plan)
-            self.leaves.part = part
+            self.leaves = self.leaves.renewed(self._columns())
             gradients = [as_real(g if g is None else g.resolve_conj()) for g in gradients]
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
         self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, None, gradients, gradients, scalars, True)

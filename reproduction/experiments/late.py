@@ -8,12 +8,13 @@ import numpy as np
 from demo import BATCH
 
 from adamod_array import Adam, Method, Momentum
+from reproduction.comparisons import Compared
 from reproduction.frame import Experiment, Finding, Picture, Report, Results, Run, Verdict
 from reproduction.runs.train_digits import DECAY
 from reproduction.runs.train_late import LARGE, finish
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, VERMILION, panels
-from reproduction.trials import OPPOSITE, Trial, learned, means, probabilities, tests_of, together, trials
+from reproduction.trials import OPPOSITE, judged, learned, means, probabilities, tests_of, together, trials
 from reproduction.verdicts import everywhere
 
 METHODS: dict[str, Method] = {"Adam": Adam(), "Momentum": Momentum()}
@@ -55,7 +56,7 @@ def ended(results: Results, name: str, rate: float, way: str) -> np.ndarray:
     return np.asarray([float(r.values[way]) for r in results.where(method=METHODS[name], rate=rate)])
 
 
-def of_decay(results: Results) -> tuple[Finding, list[dict[str, Trial]]]:
+def of_decay(results: Results) -> tuple[Finding, list[dict[str, Compared]]]:
     """Judge whether a smaller rate is the only one of the ways that improves Adam's end."""
     rates = RATES["Adam"]
     change = {
@@ -67,9 +68,9 @@ def of_decay(results: Results) -> tuple[Finding, list[dict[str, Trial]]]:
     larger = trials(
         "Adam's end, less no change", {f"rate {r:g}, {WAYS[w]}": change[r, w] for r in rates for w in BATCHES}, MARGIN
     )
-    helps = {place: trial.verdict(-1) == "holds" for place, trial in decay.items()}
+    helps = {place: judged(trial, -1) == "holds" for place, trial in decay.items()}
     only: dict[str, Verdict] = {
-        place: OPPOSITE[trial.verdict(-1)] if helps[place.split(",")[0]] else "not shown"
+        place: OPPOSITE[judged(trial, -1)] if helps[place.split(",")[0]] else "not shown"
         for place, trial in larger.items()
     }
     finding = Finding(
@@ -89,7 +90,7 @@ def share(results: Results, name: str, rate: float, way: str) -> np.ndarray:
     return np.asarray((nothing - larger) / (nothing - decay))
 
 
-def of_batches(results: Results) -> tuple[Finding, list[dict[str, Trial]]]:
+def of_batches(results: Results) -> tuple[Finding, list[dict[str, Compared]]]:
     """Judge whether Adam has less of larger batches than Momentum."""
     pairs = dict(zip(("large", "small"), zip(*RATES.values(), strict=True), strict=True))
     measured, tried = {}, {}

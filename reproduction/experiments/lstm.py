@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
+from reproduction.comparisons import Compared
 from reproduction.frame import Check, Experiment, Finding, Picture, Report, Results, Run, Verdict
 from reproduction.runs.train_lstm import BATCH, CONTEXT, DECAY, LAYERS, WIDTH, train
 from reproduction.runs.transformer import VOCABULARY
 from reproduction.statistics import plus_minus
 from reproduction.style import BLUE, SKY, VERMILION, panels
-from reproduction.trials import Trial, learned, means, probabilities, tests_of, together, trials
+from reproduction.trials import judged, learned, means, probabilities, tests_of, together, trials
 from reproduction.verdicts import everywhere
 
 ADAMODS = (AdaMod(beta3=0.99), AdaMod(beta3=0.999))
@@ -72,7 +73,7 @@ def row(results: Results, measure: str, method: Method, rate: float) -> np.ndarr
     return np.asarray([MEASURES[measure](r.values) for r in found])
 
 
-def tried(results: Results, measure: str) -> dict[str, Trial]:
+def tried(results: Results, measure: str) -> dict[str, Compared]:
     """Return AdaMod less Adam, by setting."""
     differences = {
         rf"$\beta_3$ = {m.beta3:g} at rate {r:g}": row(results, measure, m, r) - row(results, measure, Adam(), r)
@@ -92,7 +93,7 @@ def falls(results: Results) -> dict[float, float]:
     return found
 
 
-def lags(by_setting: dict[str, Trial]) -> Finding:
+def lags(by_setting: dict[str, Compared]) -> Finding:
     """Judge whether AdaMod's loss is higher at the start."""
     return Finding(
         "adamod/figure-7-first-half",
@@ -103,13 +104,13 @@ def lags(by_setting: dict[str, Trial]) -> Finding:
     )
 
 
-def outperforms(results: Results, claim: str, by_setting: dict[str, Trial], what: str) -> Finding:
+def outperforms(results: Results, claim: str, by_setting: dict[str, Compared], what: str) -> Finding:
     """Judge whether AdaMod's loss is lower at the end, if this is an end."""
     still = falls(results)
     short = max(still.values()) > MARGIN
     verdicts: dict[str, Verdict] = {}
     for place, trial in by_setting.items():
-        verdict = trial.verdict(-1)
+        verdict = judged(trial, -1)
         verdicts[place] = "not shown" if short and verdict == "does not hold" else verdict
     return Finding(
         claim,

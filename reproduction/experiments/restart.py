@@ -10,10 +10,11 @@ from demo import BATCH
 from matplotlib.lines import Line2D
 
 from adamod_array import Adam, Method, Momentum
+from reproduction.comparisons import Compared
 from reproduction.frame import Experiment, Finding, Picture, Report, Results, Run, Verdict
 from reproduction.runs.train_late import restart
 from reproduction.style import BLUE, GREY, VERMILION, panels
-from reproduction.trials import OPPOSITE, Trial, learned, probabilities, tests_of, trials
+from reproduction.trials import OPPOSITE, learned, probabilities, tests_of, trials
 from reproduction.verdicts import everywhere
 
 METHODS: dict[str, Method] = {"Adam": Adam(), "Momentum": Momentum()}
@@ -65,14 +66,14 @@ def logs(results: Results, name: str, way: str) -> dict[str, np.ndarray]:
     }
 
 
-def stable(trial: Trial) -> Verdict:
+def stable(trial: Compared) -> Verdict:
     """Return whether the largest loss is within a factor of two, or less."""
-    if trial.apart.rejects and trial.apart.mean > DOUBLED:
+    if trial.differs.rejects and trial.differs.mean > DOUBLED:
         return "does not hold"
-    return "holds" if trial.within.rejects or (trial.apart.rejects and trial.apart.mean < 0) else "not shown"
+    return "holds" if trial.equals.rejects or (trial.differs.rejects and trial.differs.mean < 0) else "not shown"
 
 
-def judge(results: Results, name: str, claim: str, *, is_stable: bool) -> tuple[Finding, dict[str, Trial]]:
+def judge(results: Results, name: str, claim: str, *, is_stable: bool) -> tuple[Finding, dict[str, Compared]]:
     """Judge the claim that a restart is stable, or that it is not."""
     by_setting = logs(results, name, "restarted")
     tried = trials(f"restart of {name}: logarithm of the largest loss, less that without", by_setting, DOUBLED)
