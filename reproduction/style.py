@@ -45,3 +45,9 @@ def panels(rows: int = 1, columns: int = 1, *, width: float = 3.8, height: float
     mpl.rcParams.update(STYLE)
     figure = Figure(figsize=(width * columns, height * rows), layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06))
     return figure, figure.subplots(rows, columns, **options)
+
+
+def curve(ax: Any, x: Any, rows: Any, line: str = "-", *, alpha: float = 0.15, **style: Any) -> None:
+    """Draw the mean of curves, a row a seed, and their range as a band."""
+    ax.plot(x, rows.mean(axis=0), line, **style)
+    ax.fill_between(x, rows.min(axis=0), rows.max(axis=0), color=style["color"], alpha=alpha, linewidth=0)

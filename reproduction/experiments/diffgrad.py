@@ -13,7 +13,7 @@ from reproduction.grids.transformer_runs import ADAMOD, CONFIGS, MIDDLE, STEEP, 
 from reproduction.runs.train_transformer import WINDOW
 from reproduction.runs.transformer import entropy
 from reproduction.statistics import Test, corrected, difference, plus_minus
-from reproduction.style import GREEN, GREY, SKY, VERMILION, panels
+from reproduction.style import GREEN, GREY, SKY, VERMILION, curve, panels
 from reproduction.tasks import TRANSFORMER as TASK
 
 ABOUT = r"""
@@ -73,8 +73,7 @@ def figure_of(results: Results) -> Any:
         for name, (color, line) in STYLES.items():
             every = np.asarray([values(results, run)["loss"][:end] for run in listed(name, rate, quick=False)])
             at = WINDOW * (np.arange(end) + 0.5)
-            ax.plot(at, every.mean(axis=0), line, color=color, label=name.replace("beta3", r"$\beta_3$"))
-            ax.fill_between(at, every.min(axis=0), every.max(axis=0), color=color, alpha=0.15, linewidth=0)
+            curve(ax, at, every, line, color=color, label=name.replace("beta3", r"$\beta_3$"))
         ax.axhline(entropy(), color=GREY, linewidth=0.8, dashes=(4, 4))
         ax.set(xlabel="step", xlim=(0, short(quick=False)), ylim=(2.3, 4.2))
         ax.set_title(f"rate {rate:g}")

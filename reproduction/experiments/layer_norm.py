@@ -15,7 +15,7 @@ from reproduction.runs import train_norms, train_transformer
 from reproduction.runs.train_transformer import WINDOW
 from reproduction.runs.transformer import VOCABULARY, entropy
 from reproduction.statistics import Test, corrected, difference, plus_minus
-from reproduction.style import BLUE, GREY, ORANGE, SKY, VERMILION, panels
+from reproduction.style import BLUE, GREY, ORANGE, SKY, VERMILION, curve, panels
 from reproduction.tasks import DIGITS
 
 ABOUT = r"""
@@ -150,8 +150,7 @@ def figure_of(results: Results, losses: Losses) -> Any:
                 every = np.asarray([values(results, run)["loss"][:end] for run in listed(place, name, rate, False)])
                 at = WINDOW * (np.arange(end) + 0.5)
                 label = f"{place}, {'no warmup' if name == BARE else 'warmup'}"
-                ax.plot(at, every.mean(axis=0), line, color=color, label=label)
-                ax.fill_between(at, every.min(axis=0), every.max(axis=0), color=color, alpha=0.15, linewidth=0)
+                curve(ax, at, every, line, color=color, label=label)
         ax.axhline(entropy(), color=GREY, linewidth=0.8, dashes=(4, 4))
         ax.set(xlabel="step", xlim=(0, short(quick=False)), ylim=(2.1, 4.2))
         ax.set_title(f"rate {rate:g}")

@@ -27,7 +27,7 @@ from reproduction.grids.warmup_lengths import (
     untuned,
 )
 from reproduction.statistics import Test, corrected, difference, plus_minus
-from reproduction.style import BLUE, SKY, VERMILION, panels
+from reproduction.style import BLUE, SKY, VERMILION, curve, panels
 
 ABOUT = r"""
 The AdaMod paper calls the tuning of warmups costly and AdaMod the way out. So the character Transformer is trained by
@@ -154,8 +154,7 @@ def figure_of(lengths: Lengths) -> Any:
     at = np.arange(1 + len(LENGTHS))
     for ax, rate in zip(axes, RATES, strict=True):
         every = np.asarray([lengths.adam[n, rate] for n in (0, *LENGTHS)])
-        ax.plot(at, every.mean(axis=1), color=VERMILION, marker="o", markersize=4, label="Adam, linear warmup")
-        ax.fill_between(at, every.min(axis=1), every.max(axis=1), color=VERMILION, alpha=0.15, linewidth=0)
+        curve(ax, at, every.T, color=VERMILION, marker="o", markersize=4, label="Adam, linear warmup")
         for name, color, line in zip(ADAMODS, (SKY, BLUE), ("-", "--"), strict=True):
             ax.axhline(lengths.adamod[name, rate].mean(), color=color, linestyle=line, label=f"AdaMod, {titled(name)}")
         ax.set_xticks(at, map(str, (0, *LENGTHS)))

@@ -13,7 +13,7 @@ from reproduction.frame import Check, Experiment, Finding, Picture, Report, Resu
 from reproduction.runs.train_lstm import BATCH, CONTEXT, DECAY, LAYERS, WIDTH, train
 from reproduction.runs.transformer import VOCABULARY
 from reproduction.statistics import plus_minus
-from reproduction.style import BLUE, SKY, VERMILION, panels
+from reproduction.style import BLUE, SKY, VERMILION, curve, panels
 from reproduction.trials import judged, learned, means, probabilities, tests_of, together, trials
 from reproduction.verdicts import everywhere
 
@@ -136,8 +136,7 @@ def figure(results: Results) -> Any:
             above.set_title(f"rate {rate:g}")
             if method != METHODS[0]:
                 apart = curves - smooth(results, METHODS[0], rate, window)
-                below.plot(steps, apart.mean(0), line, color=color)
-                below.fill_between(steps, apart.min(0), apart.max(0), color=color, alpha=0.15, linewidth=0)
+                curve(below, steps, apart, line, color=color)
     for below in axes[1]:
         below.axhline(0, color="0.4", linewidth=1)
         below.set(xlabel="step")

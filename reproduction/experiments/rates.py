@@ -29,7 +29,7 @@ from reproduction.grids.transformer_grid import LEARNED, learned, training, valu
 from reproduction.grids.transformer_runs import STEEP, WARM
 from reproduction.runs.transformer import entropy
 from reproduction.statistics import Test, corrected, difference, plus_minus
-from reproduction.style import BLUE, GREEN, GREY, ORANGE, VERMILION, panels
+from reproduction.style import BLUE, GREEN, GREY, ORANGE, VERMILION, curve, panels
 
 ABOUT = r"""
 "Do I need to tune learning rate? Yes, the robustness of RAdam is not infinity. In our experiments, it works for a
@@ -111,17 +111,14 @@ def figure_of(results: Results, losses: Losses) -> Any:
     for name, (color, line) in STYLES.items():
         every = np.asarray([losses.by[name, rate] for rate in TRIED[name]])
         label = titled(name)
-        left.plot(TRIED[name], every.mean(axis=1), line, color=color, marker="o", markersize=3, label=label)
-        left.fill_between(TRIED[name], every.min(axis=1), every.max(axis=1), color=color, alpha=0.12, linewidth=0)
+        curve(left, TRIED[name], every.T, line, alpha=0.12, color=color, marker="o", markersize=3, label=label)
     left.axhline(entropy() - LEARNED, color=GREY, linewidth=0.8, dashes=(4, 4))
     left.set(xscale="log", xlabel="rate", ylabel="training loss (nats a character)", ylim=(2.2, 3.5))
     left.set_title("Transformer")
     for name, as_on_left in OF_DIGITS.items():
         color, line = STYLES[as_on_left]
         every = np.asarray([digits_grid.accuracies(results, name, rate) for rate in digits_grid.RATES])
-        right.plot(digits_grid.RATES, every.mean(axis=1), line, color=color, marker="o", markersize=3)
-        low, high = every.min(axis=1), every.max(axis=1)
-        right.fill_between(digits_grid.RATES, low, high, color=color, alpha=0.12, linewidth=0)
+        curve(right, digits_grid.RATES, every.T, line, alpha=0.12, color=color, marker="o", markersize=3)
     right.axhline(50, color=GREY, linewidth=0.8, dashes=(4, 4))
     right.set(xscale="log", xlabel="rate", ylabel="test accuracy (points)", ylim=(0, 100))
     right.set_title("digits")

@@ -16,7 +16,7 @@ from reproduction.grids import digits_runs
 from reproduction.grids.transformer_runs import ADAMOD, CONFIGS, MIDDLE, RATES, STEEP, steps
 from reproduction.runs.train_transformer import WINDOW
 from reproduction.statistics import Test, difference, plus_minus
-from reproduction.style import BLUE, VERMILION, panels
+from reproduction.style import BLUE, VERMILION, curve, panels
 from reproduction.tasks import DIGITS, TASKS, TRANSFORMER, Task
 from reproduction.verdicts import everywhere
 
@@ -118,8 +118,7 @@ def figure_of(every: list[Comparisons], losses: tuple[np.ndarray, np.ndarray]) -
     left, right = axes[1]
     for loss, name, color, line in zip(losses, ("paper", "code"), (BLUE, VERMILION), ("-", "--"), strict=True):
         at = WINDOW * (np.arange(loss.shape[1]) + 0.5)
-        left.plot(at, loss.mean(axis=0), line, color=color, label=name)
-        left.fill_between(at, loss.min(axis=0), loss.max(axis=0), color=color, alpha=0.15, linewidth=0)
+        curve(left, at, loss, line, color=color, label=name)
     left.set(xlabel="step", ylabel="training loss (nats a character)", xscale="log")
     left.xaxis.set_major_formatter("{x:g}")
     left.set_title(f"Transformer at the rate {MIDDLE:g}")

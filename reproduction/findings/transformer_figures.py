@@ -24,7 +24,7 @@ from reproduction.grids.transformer_runs import (
     two_phases,
 )
 from reproduction.runs.train_transformer import HUGE, WINDOW
-from reproduction.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, panels
+from reproduction.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, curve, panels
 
 STYLES = {
     "Adam": (VERMILION, "-"),
@@ -42,14 +42,13 @@ SHOWN = (2.1, 3.9)
 """Losses that are shown: all start at 4.8."""
 
 
-def curve(ax: Any, trainings: Trainings, rate: float, config: dict[str, Any], line: str, **style: Any) -> bool:
+def draw(ax: Any, trainings: Trainings, rate: float, config: dict[str, Any], line: str, **style: Any) -> bool:
     """Draw mean and range over the seeds, and return whether there was any."""
     losses = trainings.losses(rate, config)
     if not len(losses):
         return False
     at = WINDOW * (np.arange(losses.shape[1]) + 0.5)
-    ax.plot(at, losses.mean(axis=0), line, **style)
-    ax.fill_between(at, losses.min(axis=0), losses.max(axis=0), color=style["color"], alpha=0.12, linewidth=0)
+    curve(ax, at, losses, line, alpha=0.12, **style)
     return True
 
 
@@ -73,7 +72,7 @@ def loss_figure(trainings: Trainings, stuck: float) -> Any:
     last.set_axis_off()
     for ax, rate in zip(drawn, trainings.rates, strict=False):
         for name, (color, line) in STYLES.items():
-            curve(ax, trainings, rate, CONFIGS[name], line, color=color, label=in_symbols(name))
+            draw(ax, trainings, rate, CONFIGS[name], line, color=color, label=in_symbols(name))
         frame(ax, trainings, f"learning rate {rate:g}", stuck)
     for ax in drawn[len(trainings.rates) :]:
         ax.set_axis_off()
@@ -116,9 +115,9 @@ def memory_figure(trainings: Trainings) -> Any:
     for ax, rate in zip(drawn, trainings.rates, strict=True):
         for beta3, color, line in zip(MEMORIES, [VERMILION, ORANGE, SKY, BLUE], ["-.", ":", "--", "-"], strict=True):
             label = rf"AdaMod, $\beta_3$ = {beta3:g}"
-            curve(ax, trainings, rate, memory_config(beta3), line, color=color, label=label)
+            draw(ax, trainings, rate, memory_config(beta3), line, color=color, label=label)
         for name, line in (("Adam", "-"), (WARM, "--")):
-            curve(ax, trainings, rate, CONFIGS[name], line, color=GREY, label=name, linewidth=1)
+            draw(ax, trainings, rate, CONFIGS[name], line, color=GREY, label=name, linewidth=1)
         frame(ax, trainings, f"learning rate {rate:g}")
     for ax in axes[:, 0]:
         ax.set_ylabel(LOSS)
@@ -134,17 +133,17 @@ def remedy_figure(trainings: Trainings, stuck: float) -> Any:
     for ax, rate in zip(axes[0], (MIDDLE, STEEP), strict=True):
         for name, config in {**plain, **REMEDIES}.items():
             color, line = {**STYLES, **colors}[name]
-            curve(ax, trainings, rate, config, line, color=color, label=in_symbols(name))
+            draw(ax, trainings, rate, config, line, color=color, label=in_symbols(name))
         frame(ax, trainings, f"learning rate {rate:g}", stuck)
     phases = two_phases(quick=False)
     left, right = axes[1]
     for rate, color in zip(trainings.rates, (GREEN, SKY, BLUE), strict=True):
-        curve(left, trainings, rate, CONFIGS[ADAMOD], "-", color=color, label=f"{rate:g}, bound")
-        curve(left, trainings, rate, phases[UNBOUND], ":", color=color, label=f"{rate:g}, dropped")
+        draw(left, trainings, rate, CONFIGS[ADAMOD], "-", color=color, label=f"{rate:g}, bound")
+        draw(left, trainings, rate, phases[UNBOUND], ":", color=color, label=f"{rate:g}, dropped")
     frame(left, trainings, r"AdaMod, $\beta_3$ = 0.999, whose bound is dropped")
-    curve(right, trainings, STEEP, CONFIGS["Adam"], "-", color=VERMILION, label=f"rate {STEEP:g}")
-    curve(right, trainings, STEEP, phases[RESTARTED], "--", color=BLACK, label=f"restarted at {STEEP / 10:g}")
-    curve(right, trainings, STEEP / 10, CONFIGS["Adam"], "-", color=GREEN, label=f"rate {STEEP / 10:g}")
+    draw(right, trainings, STEEP, CONFIGS["Adam"], "-", color=VERMILION, label=f"rate {STEEP:g}")
+    draw(right, trainings, STEEP, phases[RESTARTED], "--", color=BLACK, label=f"restarted at {STEEP / 10:g}")
+    draw(right, trainings, STEEP / 10, CONFIGS["Adam"], "-", color=GREEN, label=f"rate {STEEP / 10:g}")
     frame(right, trainings, "Adam, restarted where it is lost", stuck)
     for ax in (left, right):
         ax.axvline(phases[UNBOUND]["switch"], color=GREY, linewidth=0.8, linestyle=":")

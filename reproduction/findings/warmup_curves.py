@@ -11,7 +11,7 @@ from reproduction.frame import Finding, Picture, Results, Run, wherever
 from reproduction.grids import warmup_grid
 from reproduction.grids.warmup_grid import WARMUPS
 from reproduction.runs.train_transformer import WINDOW
-from reproduction.style import BLUE, ORANGE, VERMILION, panels
+from reproduction.style import BLUE, ORANGE, VERMILION, curve, panels
 from reproduction.tasks import DIGITS, TRANSFORMER
 
 DEFAULT = 1e-3, 0.999
@@ -177,7 +177,6 @@ def picture(digits: Curves, long: Curves) -> Picture:
 
 def _curves(ax: Any, curves: Curves, at: np.ndarray) -> None:
     for (name, rows), color, line in zip(curves.items(), (BLUE, ORANGE, VERMILION), ("-", "--", ":"), strict=True):
-        ax.plot(at, rows.mean(axis=0), line, color=color, label=name)
-        ax.fill_between(at, rows.min(axis=0), rows.max(axis=0), color=color, alpha=0.12, linewidth=0)
+        curve(ax, at, rows, line, alpha=0.12, color=color, label=name)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
