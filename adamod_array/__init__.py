@@ -15,7 +15,7 @@ from adamod_array._engines import engine
 from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
 from adamod_array._math import host_math
 from adamod_array._method import Method
-from adamod_array._norm import clip_by_global_norm, global_norm
+from adamod_array._norm import all_finite, clip_by_global_norm, global_norm
 from adamod_array._show import show
 from adamod_array._state import State
 from adamod_array._step import init, step
@@ -55,6 +55,7 @@ __all__ = [
     "adam_step",
     "adamod_init",
     "adamod_step",
+    "all_finite",
     "bias_correction",
     "clip_by_global_norm",
     "corrected_average",

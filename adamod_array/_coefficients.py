@@ -11,7 +11,7 @@ import numpy as np
 
 from adamod_array._math import host_math, number
 from adamod_array._method import Method
-from adamod_array._namespace import full_width, namespace_of
+from adamod_array._namespace import Namespace, full_width, namespace_of
 
 LONGEST = 2**16
 """Steps that a table may hold: 0.999 saturates after 17,000 steps in float32 and after 37,000 in float64."""
@@ -29,18 +29,39 @@ def next_step(step: Any) -> Any:
 def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:
     """Return ``method.coefficients`` of step ``t``.
 
-    Of an int, in double precision. Of a JAX array, out of a table of the host's numbers, so that a
-    step in a user's jit has the bits of one outside; past the table's end by the formula, which is
-    then within an ulp or so.
+    Of an int, in double precision. Of an array, out of a table of the host's numbers, so that a step
+    in a user's jit, or one that a device counts, has the bits of any other; past the table's end by
+    the formula, which is then within an ulp or so.
     """
     if type(t) is int:
         return method.coefficients(float(t), host_math)
     namespace = namespace_of(t)
-    if namespace is None or namespace.name != "jax":
+    if namespace is None:
         return tuple(method.coefficients(*number(t)))
+    if namespace.name != "jax":
+        return _looked_up(method, t, namespace)
     with full_width((t,)):
         found: tuple[Any, ...] = _lookup(method)(t)
     return found
+
+
+def _looked_up(method: Method, t: Any, namespace: Namespace) -> tuple[Any, ...]:
+    """Return the coefficients of a step that a device counts, in double precision."""
+    xp, (x, _) = namespace.xp, number(t)
+    with namespace.on_device(t):
+        columns = _columns(method, namespace, namespace.device(t))
+        formula = method.coefficients(x, xp)
+        return tuple(
+            xp.where(t <= n, xp.reshape(xp.take(column, xp.reshape(xp.clip(t - 1, 0, n - 1), (1,))), ()), c)
+            for (column, n), c in zip(columns, formula, strict=True)
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _columns(method: Method, namespace: Namespace, device: Any) -> tuple[tuple[Any, int], ...]:
+    """Return the columns of :func:`table` on a device, and their lengths."""
+    where = {} if namespace.name == "cupy" else {"device": device}
+    return tuple((namespace.xp.asarray(column, **where), len(column)) for column in table(method, "float64"))
 
 
 @functools.lru_cache(maxsize=256)

@@ -98,9 +98,19 @@ class Method:
 
 
 def apply_rule(
-    method: Method, xp: Any, lr: Array, decay: Array | None, c: Any, g: Array, p: Array, slots: Sequence[Array]
+    method: Method,
+    xp: Any,
+    lr: Array,
+    decay: Array | None,
+    c: Any,
+    g: Array,
+    p: Array,
+    slots: Sequence[Array],
+    clip: Sequence[Array] = (),
 ) -> tuple[Array, ...]:
-    """Apply decoupled weight decay, then the rule: the text that every engine runs."""
+    """Clip the gradient by the factors given, apply decoupled weight decay, then the rule: what every engine runs."""
+    for factor in clip:
+        g = g * factor
     if decay is not None:
         p = decay * p
     new = tuple(method.rule(xp, lr, c, g, p, *slots))
@@ -110,6 +120,11 @@ def apply_rule(
             f" {method.slots}, got {len(new)} values"
         )
     return new
+
+
+def chosen(xp: Any, ok: Array | None, new: Sequence[Array], old: Sequence[Array]) -> list[Array]:
+    """Return the new arrays where ``ok``, a scalar, is 1, and the old ones where it is 0; None takes the step."""
+    return [*new] if ok is None else [xp.where(ok > 0, x, y) for x, y in zip(new, old, strict=True)]
 
 
 def check_slots(method: Method) -> None:

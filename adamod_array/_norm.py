@@ -13,7 +13,7 @@ from adamod_array import _check, _tree
 from adamod_array._aliasing import is_memory
 from adamod_array._method import Array
 from adamod_array._modes import contained
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._rate import real_number
 from adamod_array._tree import Tree
 
@@ -39,7 +39,10 @@ _POWERS = {
     "float32": _Powers(2.0**-84, ((2.0**44, 1.0), (2.0**-20, 2.0**64), (2.0**-84, 2.0**96)), 2.0**-126, 2.0**-40),
     "float64": _Powers(2.0**-560, ((2.0**464, 1.0), (2.0**-300, 2.0**760)), 2.0**-1022, 2.0**-440),
 }
-_COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
+_ROOTS = {"float32": 2.0**64, "float64": 2.0**512}
+"""The smallest number whose square, rounded, is infinite."""
+
+COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
 
 @contained
@@ -109,20 +112,81 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     [array([0.6]), array([0.8])]
     """
     leaves, spec = _tree.flatten(grads)
-    namespace, real, scaled, scale = _norm(leaves, spec)
-    limit = real_number(max_norm, lambda: "clip_by_global_norm: max_norm", namespace.name)
+    namespace, real, first, second = factors_of(leaves, spec, max_norm, "clip_by_global_norm: max_norm")
+    new = [None if g is None else clipped(namespace, g, real, first, second) for g in leaves]
+    return _tree.unflatten(spec, new)
+
+
+def factors_of(leaves: list[Any], spec: Any, max_norm: Any, what: str) -> tuple[Namespace, str, Array, Array]:
+    """Return namespace and real dtype of the norm of gradients, and the two factors that clip them.
+
+    ``what`` is the name of ``max_norm`` in an error.
+    """
+    framework = next((space.name for g in leaves if (space := namespace_of(g)) is not None), "")
+    limit = real_number(max_norm, lambda: what, framework)
     if isinstance(limit, float) and not limit > 0:
-        raise ValueError(f"clip_by_global_norm: max_norm must be positive, got {limit}")
+        raise ValueError(f"{what} must be positive, got {limit}")
+    namespace, real, scaled, scale = _norm(leaves, spec)
     with namespace.on_device(scaled), _silently(namespace):
         limit = namespace.scalar(limit, real, namespace.device(scaled))
-        first, second = _factors(namespace.xp, limit, scaled, scale, _POWERS[real])
+        return namespace, real, *_factors(namespace.xp, limit, scaled, scale, _POWERS[real])
 
-    def clipped(g: Array) -> Array:
-        dtype = namespace.dtype(_COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
-        with namespace.on_device(g), _silently(namespace):
-            return namespace.cast(_times(namespace, namespace.cast(g, dtype), first) * second, g.dtype)
 
-    return _tree.unflatten(spec, [None if g is None else clipped(g) for g in leaves])
+def clipped(namespace: Namespace, g: Array, real: str, first: Array, second: Array) -> Array:
+    """Return a gradient times the two factors, computed in their dtype."""
+    dtype = namespace.dtype(COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
+    with namespace.on_device(g), _silently(namespace):
+        return namespace.cast(_times(namespace, namespace.cast(g, dtype), first) * second, g.dtype)
+
+
+@contained
+def all_finite(tree: Tree) -> Any:
+    """Return whether all numbers in a tree, and their squares, are finite.
+
+    A gradient of 1e20 in float32 has a square that is infinite: it would stop its parameter for ever. Methods keep
+    averages of squares in float32 (16-bit, float32 and complex64 leaves) or float64.
+
+    Parameters
+    ----------
+    tree : array or tree of arrays
+        Floating arrays of one framework and device; None leaves are passed over.
+
+    Returns
+    -------
+    0-d array of bool
+        On the device of the leaves, which nobody waits for; True of a tree without arrays. A step takes it:
+        ``step(state, grads, where=all_finite(grads))``, or ``where=all_finite``.
+
+    Raises
+    ------
+    TypeError
+        A leaf is not a floating array.
+    ValueError
+        Leaves are on several devices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adamod_array import all_finite
+    >>> small, large = np.asarray([1.0, -2.0], np.float32), np.asarray([1e20], np.float32)
+    >>> print(all_finite([small]), all_finite([small, large]), all_finite([large.astype(np.float64)]))
+    True False True
+    """
+    leaves, spec = _tree.flatten(tree)
+    if all(g is None for g in leaves):
+        return True
+    namespace, arrays = _checked(leaves, spec)
+    xp = namespace.xp
+
+    def is_finite(g: Array) -> Array:
+        compute = COMPUTE_DTYPE[dtype_name(g)]
+        parts = [namespace.cast(x, namespace.dtype(REAL_DTYPE.get(compute, compute))) for x in _parts(namespace, g)]
+        if len(parts) == 1:
+            return _largest(namespace, parts[0]) < _ROOTS[compute]
+        return xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
+
+    with namespace.on_device(arrays[0]), _silently(namespace):
+        return functools.reduce(xp.logical_and, map(is_finite, arrays))
 
 
 def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
@@ -131,19 +195,14 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
     The scale is found and used on the device: nobody waits for it. It is 1 for numbers of ordinary size, so that
     nothing changes for them, and a constant to derivatives.
     """
-    namespace = _check.params(leaves, functools.partial(_tree.path, spec, "grads"), "grads")
-    if namespace is None:
-        raise ValueError("grads has no arrays to take the norm of")
-    _check_devices(namespace, leaves, spec)
-    xp, arrays = namespace.xp, [g for g in leaves if g is not None]
+    namespace, arrays = _checked(leaves, spec)
+    xp = namespace.xp
     dtypes = {COMPUTE_DTYPE[dtype_name(g)] for g in arrays}
     real = max(REAL_DTYPE.get(dtype, dtype) for dtype in dtypes)  # of float32 and float64, the wider
     powers = _POWERS[real]
 
     def parts(g: Array) -> list[Array]:
-        """Return real and imaginary part of complex numbers: their modulus may overflow where neither does."""
-        both = (xp.real(g), xp.imag(g)) if dtype_name(g) in REAL_DTYPE else (g,)
-        return [namespace.cast(x, namespace.dtype(real)) for x in both]
+        return [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]
 
     def largest(g: Array) -> Array:
         return functools.reduce(xp.maximum, (_largest(namespace, x) for x in parts(g)))
@@ -158,6 +217,20 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
         for bound, power in powers.below:
             scale = xp.where(size < bound, power, scale)
         return namespace, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
+
+
+def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:
+    """Return the namespace of gradients, and those that are there."""
+    namespace = _check.params(leaves, functools.partial(_tree.path, spec, "grads"), "grads")
+    if namespace is None:
+        raise ValueError("grads has no arrays: all of its leaves are None")
+    _check_devices(namespace, leaves, spec)
+    return namespace, [g for g in leaves if g is not None]
+
+
+def _parts(namespace: Namespace, g: Array) -> tuple[Array, ...]:
+    """Return real and imaginary part of complex numbers: their modulus may overflow where neither does."""
+    return (namespace.xp.real(g), namespace.xp.imag(g)) if dtype_name(g) in REAL_DTYPE else (g,)
 
 
 def _silently(namespace: Namespace) -> contextlib.AbstractContextManager[Any]:

@@ -33,7 +33,7 @@ def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds:
             raise ValueError(f"{what()} must be one number, got an array of shape {tuple(value.shape)}")
         if not dtype_name(value).startswith(_REAL):
             raise TypeError(f"{what()} must be a real number, got {value!r}")
-        if namespace.name == framework != "numpy" and not _is_free_to_read(namespace, value):
+        if namespace.name == framework != "numpy" and not is_free_to_read(namespace, value):
             return value
         if is_tracer(value):
             name = what().partition("[")[0].partition(" ")[0]
@@ -54,7 +54,7 @@ def as_rate(value: Any, what: Callable[[], str], framework: str = "", kinds: str
     return number
 
 
-def _is_free_to_read(namespace: Namespace, value: Any) -> bool:
+def is_free_to_read(namespace: Namespace, value: Any) -> bool:
     """Return whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
     return namespace.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
 
@@ -155,8 +155,8 @@ def _wide(x: Any) -> Any:
     return namespace.cast(x, namespace.dtype("float32")) if namespace is not None and narrow else x
 
 
-def step_count(value: Any) -> Any:
-    """Return a number of steps as a Python int; as it is where it is JAX's, whose value may not be known yet.
+def step_count(value: Any, name: str = "step") -> Any:
+    """Return a number of steps as a Python int; as it is where the host would have to wait for it.
 
     Raises
     ------
@@ -165,14 +165,14 @@ def step_count(value: Any) -> Any:
     """
     if type(value) is int and value >= 0:
         return value
-    expected = "step must be a count of steps, an int from 0 up"
+    expected = f"{name} must be a count of steps, an int from 0 up"
     namespace = namespace_of(value)
     if namespace is not None:
         if tuple(value.shape) != ():
             raise ValueError(f"{expected}, got an array of shape {tuple(value.shape)}")
         if not dtype_name(value).startswith(("int", "uint")):
             raise TypeError(f"{expected}, got {value!r}")
-        if namespace.name == "jax":
+        if namespace.name in ("jax", "cupy") or (namespace.name == "torch" and not is_free_to_read(namespace, value)):
             return value
     try:
         if isinstance(value, bool):

@@ -24,7 +24,7 @@ METHODS: tuple[type[Method], ...] = (Adam, AdaMod, RAdam, Momentum, DiffGrad, Di
 
 
 def _children(state: State) -> tuple[Any, ...]:
-    return state.params, state.slots, state.step
+    return tuple([getattr(state, name) for name in CHILDREN])
 
 
 def _static(state: State) -> tuple[Any, ...]:
@@ -80,6 +80,7 @@ def _with_flax(serialization: Any) -> None:
         return {name: serialization.to_state_dict(getattr(state, name)) for name in CHILDREN}
 
     def from_dict(state: State, fields: dict[str, Any]) -> State:
+        fields = {"skipped": 0} | fields  # which older releases did not keep
         children = (serialization.from_state_dict(getattr(state, name), fields[name], name) for name in CHILDREN)
         return State.unchecked(*children, *(getattr(state, name) for name in STATIC))
 

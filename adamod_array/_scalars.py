@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 from array import array
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +23,25 @@ from adamod_array._tree import Tree, path
 Row = tuple[Any, Any, tuple[Any, ...]]
 """Learning rate, decay factor (None where there is no decay), and the coefficients of the step."""
 
-Overrides = tuple[Tree | None, Tree | None]
-"""A step's own learning rate and weight decay, where it has one."""
+
+class Options(NamedTuple):
+    """What a user may say of one step alone, as :func:`adamod_array.step` documents it."""
+
+    lr: Tree = None
+    weight_decay: Tree = None
+    max_norm: Any = None
+    where: Any = True
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _CODE = {"float32": "f", "float64": "d"}
 """What Python's arrays call the compute dtypes."""
 
 
-def arguments(lr: Any, decay: Any, coefficients: Sequence[Any]) -> tuple[Any, ...]:
+def arguments(lr: Any, decay: Any, coefficients: Sequence[Any], common: Sequence[Any] = ()) -> tuple[Any, ...]:
     """Return a row as the arguments of a Program, in the order of its scalars."""
-    return (lr, *coefficients) if decay is None else (lr, decay, *coefficients)
+    return (lr, *common, *coefficients) if decay is None else (lr, decay, *common, *coefficients)
 
 
 class Scalars:
@@ -49,6 +59,8 @@ class Scalars:
         The method of each row.
     coefficients : sequence of tuple
         Coefficients, one tuple per entry of ``methods``.
+    common : mapping of str to number
+        What all leaves share, by the names that :func:`adamod_array._program.trace.trace` gives it.
     """
 
     def __init__(
@@ -58,8 +70,9 @@ class Scalars:
         methods: tuple[Method, ...],
         method_index: tuple[int, ...],
         coefficients: Sequence[tuple[Any, ...]],
+        common: Mapping[str, Any] = _NOTHING,
     ) -> None:
-        self.rates, self.rate_index, self.coefficients = rates, rate_index, coefficients
+        self.rates, self.rate_index, self.coefficients, self.common = rates, rate_index, coefficients, common
         self.methods, self.method_index = methods, method_index
         self._rounded: dict[Any, Any] = {}
 
@@ -71,9 +84,10 @@ class Scalars:
         lr: Any,
         weight_decay: Any,
         leaves: Leaves,
-        overrides: Overrides = (None, None),
+        options: Options = Options(),  # noqa: B008 - immutable
+        common: Mapping[str, Any] = _NOTHING,
     ) -> Scalars:
-        """Return the scalars of step ``t``; ``lr`` and ``weight_decay`` are a state's, ``overrides`` a step's own.
+        """Return the scalars of step ``t``; ``lr`` and ``weight_decay`` are a state's, unless the step has its own.
 
         The decay factor is ``1 - lr * weight_decay``, or None where there is no decay.
 
@@ -83,16 +97,17 @@ class Scalars:
             A rate is no number, negative or not finite, or an override is no tree prefix of the parameters.
         """
         spec, framework = leaves.spec, "" if leaves.namespace is None else leaves.namespace.name
-        if overrides[0] is not None:
-            lr = _of_step(overrides[0], leaves, "lr")
-        if overrides[1] is not None:
-            weight_decay = _of_step(overrides[1], leaves, "weight_decay")
+        if options.lr is not None:
+            lr = _of_step(options.lr, leaves, "lr")
+        if options.weight_decay is not None:
+            weight_decay = _of_step(options.weight_decay, leaves, "weight_decay")
         n = spec.num_leaves
         if isinstance(method, Method) and not isinstance(lr, PerLeaf) and not isinstance(weight_decay, PerLeaf):
             rate = rate_at(lr, t, lambda: "lr", framework)
-            if type(weight_decay) is not float or overrides[1] is not None:  # a state's own is checked
+            if type(weight_decay) is not float or options.weight_decay is not None:  # a state's own is checked
                 weight_decay = checked_decay(weight_decay, lambda: "weight_decay", framework)
-            return cls([with_factor(rate, weight_decay)], (0,) * n, (method,), (0,), [coefficients_at(method, t)])
+            coefficients = [coefficients_at(method, t)]
+            return cls([with_factor(rate, weight_decay)], (0,) * n, (method,), (0,), coefficients, common)
         each = zip(*(x if isinstance(x, PerLeaf) else (x,) * n for x in (method, lr, weight_decay)), strict=True)
         methods: dict[Method, int] = {}
         rows: dict[tuple[Any, ...], int] = {}
@@ -110,13 +125,13 @@ class Scalars:
                 method_index.append(which)
             rate_index.append(rows[key])
         coefficients = [coefficients_at(each, t) for each in methods]
-        return cls(rates, tuple(rate_index), tuple(methods), tuple(method_index), coefficients)
+        return cls(rates, tuple(rate_index), tuple(methods), tuple(method_index), coefficients, common)
 
     @property
     def all(self) -> tuple[Any, ...]:
         """Return every scalar that may be traced, once."""
         rates = (x for pair in self.rates for x in pair if x is not None)
-        return *itertools.chain.from_iterable(self.coefficients), *rates
+        return *itertools.chain.from_iterable(self.coefficients), *rates, *self.common.values()
 
     @property
     def has_decay(self) -> bool:
@@ -125,8 +140,9 @@ class Scalars:
 
     @property
     def rates_are_known(self) -> bool:
-        """Return whether all rates and decay factors are Python's numbers."""
-        return all(type(x) is float for pair in self.rates for x in pair if x is not None)
+        """Return whether all rates and decay factors, and what all leaves share, are Python's numbers."""
+        known = all(type(x) is float for pair in self.rates for x in pair if x is not None)
+        return known and all(type(x) is float for x in self.common.values())
 
     def decays(self, leaf: int) -> bool:
         """Return whether a leaf decays."""
@@ -149,14 +165,31 @@ class Scalars:
             tuple([self.methods[k] for k in used]),
             tuple([used.index(self.method_index[k]) for k in rows]),
             [self.coefficients[k] for k in used],
+            self.common,
         )
 
     def with_numbers(
-        self, rates: Sequence[tuple[Any, Any]], coefficients: Sequence[tuple[Any, ...]], rate_index: Any = None
+        self,
+        rates: Sequence[tuple[Any, Any]],
+        coefficients: Sequence[tuple[Any, ...]],
+        rate_index: Any = None,
+        common: Mapping[str, Any] | None = None,
     ) -> Scalars:
         """Return the same rows with other numbers, or for other leaves."""
         index = self.rate_index if rate_index is None else rate_index
-        return Scalars(rates, index, self.methods, self.method_index, coefficients)
+        common = self.common if common is None else common
+        return Scalars(rates, index, self.methods, self.method_index, coefficients, common)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of what all leaves share."""
+        return (*self.common,)
+
+    def shared(self, names: Collection[str], namespace: Namespace, dtype: str, device: Any) -> tuple[Any, ...]:
+        """Return what all leaves share under these names, rounded to a real dtype for arrays on a device."""
+        key = "shared", tuple(names), dtype, str(device)
+        scalar = functools.partial(namespace.scalar, dtype=dtype, device=device)
+        return self._once(key, [self.common[name] for name in self.common if name in names], scalar)
 
     def rounded(self, leaf: int, namespace: Namespace, dtype: str, device: Any) -> Row:
         """Return the row of a leaf, rounded to a real dtype for arrays on a device; once for all that share it."""
@@ -166,7 +199,7 @@ class Scalars:
             lr, decay = self.rates[key[0]]
             scalar = functools.partial(namespace.scalar, dtype=dtype, device=device)
             k = self.method_index[key[0]]
-            coefficients = self._shared(("coefficients", k, *key[1:]), self.coefficients[k], scalar)
+            coefficients = self._once(("coefficients", k, *key[1:]), self.coefficients[k], scalar)
             row = scalar(lr), None if decay is None else scalar(decay), coefficients
             self._rounded[key] = row
         return row
@@ -178,14 +211,20 @@ class Scalars:
         found = self._rounded.get(key)
         if found is None:
             lr, decay, coefficients = self.rounded(leaf, namespace, real, device)
-            own = constants(self.method(leaf), decay=decay is not None, complex_parameter=dtype in REAL_DTYPE)
+            own = constants(
+                self.method(leaf),
+                decay=decay is not None,
+                complex_parameter=dtype in REAL_DTYPE,
+                common=self.names,
+            )
             scalar = functools.partial(namespace.scalar, dtype=real, device=device)
-            rest = self._shared(("constants", self.method_index[key[0]], decay is None, *key[1:]), own, scalar)
-            found = self._rounded[key] = arguments(lr, decay, (*coefficients, *rest))
+            rest = self._once(("constants", self.method_index[key[0]], decay is None, *key[1:]), own, scalar)
+            common = self.shared(self.names, namespace, real, device)
+            found = self._rounded[key] = arguments(lr, decay, (*coefficients, *rest), common)
         return found
 
-    def _shared(self, key: Any, numbers: Sequence[Any], scalar: Callable[[Any], Any]) -> tuple[Any, ...]:
-        """Return numbers of a method, rounded: the same objects for all its rows, which PyTorch's lists can tell."""
+    def _once(self, key: Any, numbers: Sequence[Any], scalar: Callable[[Any], Any]) -> tuple[Any, ...]:
+        """Return numbers, rounded: the same objects for all rows that have them, which PyTorch's lists can tell."""
         found: tuple[Any, ...] | None = self._rounded.get(key)
         if found is None:
             found = self._rounded[key] = tuple(map(scalar, numbers))
@@ -193,17 +232,18 @@ class Scalars:
 
     def constants(self, decay: bool) -> tuple[tuple[float, ...], ...]:
         """Return the constants of each method, for real parameters."""
-        return tuple([constants(method, decay=decay) for method in self.methods])
+        return tuple([constants(method, decay=decay, common=self.names) for method in self.methods])
 
     def rows(self, decay: bool, constants: Sequence[tuple[float, ...]]) -> list[tuple[Any, ...]]:
-        """Return a kernel's arguments for each row, unrounded: rate, ``decay``, coefficients, and constants.
+        """Return a kernel's arguments for each row, unrounded, in the order of :func:`arguments`, then constants.
 
         ``constants`` are those of each method.
         """
         rows: list[tuple[Any, ...]] = []
+        common = (*self.common.values(),)
         for (lr, factor), k in zip(self.rates, self.method_index):  # noqa: B905 - strict costs as much as the loop
-            own = () if not decay else (1.0 if factor is None else factor,)
-            rows.append((lr, *own, *self.coefficients[k], *constants[k]))
+            own = None if not decay else 1.0 if factor is None else factor
+            rows.append(arguments(lr, own, (*self.coefficients[k], *constants[k]), common))
         return rows
 
     def table(self, decay: bool, constants: Sequence[tuple[float, ...]], dtype: str) -> np.ndarray[Any, Any]:

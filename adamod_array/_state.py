@@ -15,7 +15,8 @@ from adamod_array._namespace import dtype_name, namespace_of
 from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
 from adamod_array._tree import P, Tree
 
-CHILDREN = ("params", "slots", "step")
+COUNTS = ("step", "skipped")
+CHILDREN = ("params", "slots", *COUNTS)
 STATIC = ("method", "lr", "weight_decay")
 
 
@@ -43,11 +44,13 @@ class State(Generic[P]):
         As given to ``init``; ``state.lr(state.step)`` is the rate of the last step where it is a schedule.
     weight_decay : float or a tuple of one a leaf
         As given to ``init``.
+    skipped : int
+        Steps that ``where=`` did not take.
 
     Raises
     ------
     TypeError, ValueError
-        ``step`` is no count, or a rate is none. Arrays are checked by the first step.
+        ``step`` or ``skipped`` is no count, or a rate is none. Arrays are checked by the first step.
 
     Examples
     --------
@@ -65,11 +68,12 @@ class State(Generic[P]):
     method: Any
     lr: Any = 1e-3
     weight_decay: Any = 0.0
+    skipped: Any = 0
     _known: InitVar[tuple[Leaves, Holds] | None] = None
     """The leaves, and the holds on them: the state's own once it is resolved; before, those that it was copied from."""
 
     def __post_init__(self, _known: tuple[Leaves, Holds] | None) -> None:
-        self._begin(_known=_known, step=step_count(self.step))
+        self._begin(_known=_known, **{name: step_count(getattr(self, name), name) for name in COUNTS})
         for name, rate in (("lr", constant_rate), ("weight_decay", decay_rate)):
             if is_number(value := self.__dict__[name]):  # a tree is compared with that of the parameters, later
                 self.__dict__[name] = rate(value)
@@ -79,11 +83,14 @@ class State(Generic[P]):
         self.__dict__.update({"_known": None, "_is_resolved": False, "_since": _hold.now(), "_spent_by": None} | fields)
 
     @classmethod
-    def of(cls, leaves: Leaves, holds: Holds, step: Any, method: Any, lr: Any, weight_decay: Any) -> State[Any]:
+    def of(
+        cls, leaves: Leaves, holds: Holds, step: Any, method: Any, lr: Any, weight_decay: Any, skipped: Any
+    ) -> State[Any]:
         """Return a state whose trees are built when they are asked for: most steps never do."""
         self = object.__new__(cls)
         fields = self.__dict__
         fields["step"], fields["method"], fields["lr"], fields["weight_decay"] = step, method, lr, weight_decay
+        fields["skipped"] = skipped
         fields["_known"], fields["_is_resolved"], fields["_spent_by"] = (leaves, holds), True, None
         return self
 
@@ -134,7 +141,8 @@ class State(Generic[P]):
                 fields[name] = rate(fields[name], leaves.spec, leaves.params)
         held = (known[0].columns, known[1]) if known is not None and known[1] else None
         holds = _hold.holds_on(leaves.columns, held, fields["_since"], leaves.tokens)
-        fields["step"], fields["_known"], fields["_is_resolved"] = step_count(self.step), (leaves, holds), True
+        fields |= {name: step_count(fields[name], name) for name in COUNTS}
+        fields["_known"], fields["_is_resolved"] = (leaves, holds), True
 
     def replace(self, **changes: Any) -> State[P]:
         """Return a copy with other fields, checked as ``init`` checks them; arrays that are not replaced are shared.
@@ -142,8 +150,8 @@ class State(Generic[P]):
         Parameters
         ----------
         **changes
-            ``params``, ``slots``, ``step``, ``method`` (with the same slots), ``lr`` or ``weight_decay``; the last
-            three may be tree prefixes of ``params``.
+            ``params``, ``slots``, ``step``, ``skipped``, ``method`` (with the same slots), ``lr`` or
+            ``weight_decay``; the last three may be tree prefixes of ``params``.
 
         Returns
         -------
@@ -171,8 +179,8 @@ class State(Generic[P]):
             new.resolved()
             return new
         leaves, holds = self.resolved()
-        fields = {name: self.__dict__[name] for name in ("step", *STATIC)} | changes
-        fields["step"] = step_count(fields["step"])
+        fields = {name: self.__dict__[name] for name in (*COUNTS, *STATIC)} | changes
+        fields |= {name: step_count(fields[name], name) for name in COUNTS}
         for name, rate in (("lr", constant_rate), ("weight_decay", decay_rate)):
             if name in changes:
                 fields[name] = rate(changes[name], leaves.spec, leaves.params)
@@ -217,7 +225,8 @@ class State(Generic[P]):
         slots = ", ".join(self.slots) or "none"
         taken = self._spent()
         spent = "" if taken is None else f" (donated to step {taken[0]})"
-        head = f"State({self.method}, step={self.step}, lr={self.lr}{decay},"
+        skipped = "" if type(self.skipped) is int and self.skipped == 0 else f", skipped={self.skipped}"
+        head = f"State({self.method}, step={self.step}{skipped}, lr={self.lr}{decay},"
         return f"{head}\n  params={params}{spent},\n  slots: {slots})"
 
 

@@ -28,8 +28,9 @@ from adamod_array._namespace import (
 from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
-from adamod_array._scalars import Overrides, Scalars
+from adamod_array._scalars import Options, Scalars
 from adamod_array._state import State
+from adamod_array._taken import common_scalars, counts_after, decision
 from adamod_array._tree import P, Tree
 
 
@@ -81,7 +82,7 @@ def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> 
     ]
     leaves = Leaves.laid_out(method, spec, [given, *slots], namespace)
     holds = _hold.holds_on([given], None, _hold.now(), leaves.tokens)
-    return State.of(leaves, holds, 0, method, lr, weight_decay)
+    return State.of(leaves, holds, 0, method, lr, weight_decay, 0)
 
 
 def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
@@ -95,7 +96,16 @@ def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
         return namespace.xp.zeros_like(p, dtype=namespace.dtype(dtype))
 
 
-def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False) -> State[P]:
+def step(
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
+) -> State[P]:
     """Take one step of the state's method and return a new state; the old one still stands.
 
     Parameters
@@ -114,6 +124,15 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = No
         compiles anything again; rates of branches that become equal, or differ again, may in JAX.
     weight_decay : float, 0-d array, or a tree prefix of them, optional
         Overrides the state's weight decay for this step, in the same way; 0 has a kernel of its own.
+    max_norm : float or 0-d array, optional
+        Clip the gradients: the result has the bits of a step with
+        :func:`clip_by_global_norm(grads, max_norm) <adamod_array.clip_by_global_norm>`, which are made in no memory.
+    where : bool, 0-d array of bool, or callable
+        Whether the step is taken. Where it is False, parameters, slots and ``step`` stay as they are, whatever the
+        gradients hold, and ``state.skipped`` counts 1. An array of JAX, of CuPy, or of PyTorch on a GPU decides on
+        its device, which nobody waits for; ``step`` and ``skipped`` are then arrays there, too. A callable is given
+        ``grads``: :func:`where=all_finite <adamod_array.all_finite>` takes no step of gradients that would spoil
+        a parameter for ever.
     donate : bool
         Write into the arrays of ``state`` (NumPy, CuPy, PyTorch) or give their buffers to the
         result (JAX). The old state is spent, and so is every state that shares arrays which were
@@ -127,9 +146,10 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = No
     Raises
     ------
     TypeError
-        ``state`` is not a state; a gradient is not a floating array of its parameter's framework.
+        ``state`` is not a state; a gradient is not a floating array of its parameter's framework; ``where`` is no bool.
     ValueError
-        Another tree, shape or device; a rate that is negative or not finite; a state that is spent;
+        Another tree, shape or device; a rate that is negative or not finite; a ``max_norm`` that is not positive, or
+        gradients on several devices with one; a state that is spent;
         a tensor whose memory is gone; with ``donate``, memory that is read-only or that two leaves
         share. The state is unharmed: whatever fails, also a schedule or an interrupt, leaves it as it
         was, or it says "spent: step 4 wrote into it and did not finish".
@@ -143,21 +163,21 @@ def step(state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = No
     >>> print(state.params)
     {'w': array([-0.1, -0.1]), 'b': array([0.])}
     """
-    return take_step(Method, state, grads, (lr, weight_decay), donate)
+    return take_step(Method, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
-def take_step(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
+def take_step(method_type: type[Method], state: State[P], grads: Tree, options: Options, donate: bool) -> State[P]:
     """Do what :func:`step` does, for a state of one class of methods; raise for another."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
-        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, rates, donate)
+        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate)
         if new is None:
-            new = torch.compiler.disable(_take_step)(method_type, state, grads, rates, donate)
+            new = torch.compiler.disable(_take_step)(method_type, state, grads, options, donate)
         return new
-    return _take_step(method_type, state, grads, rates, donate)
+    return _take_step(method_type, state, grads, options, donate)
 
 
-def _advance(method_type: type[Method], state: State[P], grads: Tree, rates: Overrides, donate: bool) -> State[P]:
+def _advance(method_type: type[Method], state: State[P], grads: Tree, options: Options, donate: bool) -> State[P]:
     """Call what users wrote, look at all arrays, claim those that are written, write: whatever can fail comes first."""
     if not isinstance(state, State):
         raise TypeError(
@@ -172,12 +192,21 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, rates: Ove
     is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
     if is_jax and narrows(wide := [*leaves.params, *gradients]):
         with full_width(wide):
-            return _advance(method_type, state, grads, rates, donate)
+            return _advance(method_type, state, grads, options, donate)
+    ok = options.where if options.where is True else decision(options.where, grads, leaves.namespace)
+    common: dict[str, Any] = {}
+    if leaves.namespace is not None and not (ok is True and options.max_norm is None):
+        gradients, common = common_scalars(leaves.namespace, gradients, leaves.spec, ok, options.max_norm)
     t = next_step(state.step)
-    scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, rates)
+    scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, options, common)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
-    new = advanced(leaves, holds, t, gradients, grads, scalars, donate)
-    return State.of(*new, t, state.method, state.lr, state.weight_decay)
+    if ok is False:
+        leaves.check_gradients(gradients, grads)
+        new = leaves, Donation(holds, t).finish() if donate else holds
+    else:
+        new = advanced(leaves, holds, t, gradients, grads, scalars, donate)
+    counts = counts_after(state.step, state.skipped, ok)
+    return State.of(*new, counts[0], state.method, state.lr, state.weight_decay, counts[1])
 
 
 _take_step = contained(_advance)

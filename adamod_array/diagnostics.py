@@ -24,7 +24,7 @@ from adamod_array._leaves import Leaves
 from adamod_array._method import Array
 from adamod_array._modes import contained
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._scalars import Scalars
+from adamod_array._scalars import Options, Scalars
 from adamod_array._state import State
 from adamod_array._tree import Tree
 
@@ -165,7 +165,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
     namespace = after.namespace
     if namespace is None:
         return after.tree(after.params)
-    scalars = Scalars.at(new.step, after.method, old.lr, old.weight_decay, after, (lr, weight_decay))
+    scalars = Scalars.at(new.step, after.method, old.lr, old.weight_decay, after, Options(lr, weight_decay))
 
     def magnitude(i: int) -> Array:
         p_old, p_new = before.params[i], after.params[i]
@@ -200,7 +200,7 @@ def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | No
         raise ValueError("no step has been taken, so that there are no rates yet")
     if namespace is None:
         return leaves, [None] * len(leaves.params)
-    scalars = Scalars.at(state.step, leaves.method, state.lr, 0.0, leaves, (lr, None))
+    scalars = Scalars.at(state.step, leaves.method, state.lr, 0.0, leaves, Options(lr))
 
     def of(i: int, p: Array) -> tuple[Array, Array]:
         dtype, xp = _real_dtype(p), namespace.xp

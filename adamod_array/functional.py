@@ -6,6 +6,7 @@ import math
 import numbers
 from typing import Any
 
+from adamod_array._scalars import Options
 from adamod_array._state import State
 from adamod_array._step import init, take_step
 from adamod_array._tree import P, Tree
@@ -41,7 +42,14 @@ def adam_init(
 
 
 def adam_step(
-    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
 ) -> State[P]:
     """Take one step of :class:`Adam` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -53,7 +61,7 @@ def adam_step(
     >>> print(state.params, state.step)
     [-0.1  0.1] 1
     """
-    return take_step(Adam, state, grads, (lr, weight_decay), donate)
+    return take_step(Adam, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
 def adamod_init(
@@ -87,7 +95,14 @@ def adamod_init(
 
 
 def adamod_step(
-    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
 ) -> State[P]:
     """Take one step of :class:`AdaMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -100,7 +115,7 @@ def adamod_step(
     >>> print(state.params["w"], state.step)
     [-0.5  0.5] 1
     """
-    return take_step(AdaMod, state, grads, (lr, weight_decay), donate)
+    return take_step(AdaMod, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
 def radam_init(
@@ -132,7 +147,14 @@ def radam_init(
 
 
 def radam_step(
-    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
 ) -> State[P]:
     """Take one step of :class:`RAdam` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -143,7 +165,7 @@ def radam_step(
     >>> print(radam_step(radam_init(np.zeros(1), lr=0.5), np.ones(1)).params)
     [-0.5]
     """
-    return take_step(RAdam, state, grads, (lr, weight_decay), donate)
+    return take_step(RAdam, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
 def momentum_init(
@@ -168,7 +190,14 @@ def momentum_init(
 
 
 def momentum_step(
-    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
 ) -> State[P]:
     """Take one step of :class:`Momentum` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -179,7 +208,7 @@ def momentum_step(
     >>> print(momentum_step(momentum_init(np.zeros(1), lr=0.5), np.ones(1)).params)
     [-0.5]
     """
-    return take_step(Momentum, state, grads, (lr, weight_decay), donate)
+    return take_step(Momentum, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
 def diffgrad_init(
@@ -204,7 +233,14 @@ def diffgrad_init(
 
 
 def diffgrad_step(
-    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
 ) -> State[P]:
     """Take one step of :class:`DiffGrad` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -215,7 +251,7 @@ def diffgrad_step(
     >>> print(diffgrad_step(diffgrad_init(np.zeros(1), lr=0.5), np.asarray([50.0])).params)
     [-0.5]
     """
-    return take_step(DiffGrad, state, grads, (lr, weight_decay), donate)
+    return take_step(DiffGrad, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
 def diffmod_init(
@@ -248,7 +284,14 @@ def diffmod_init(
 
 
 def diffmod_step(
-    state: State[P], grads: Tree, *, lr: Any = None, weight_decay: Any = None, donate: bool = False
+    state: State[P],
+    grads: Tree,
+    *,
+    lr: Any = None,
+    weight_decay: Any = None,
+    max_norm: Any = None,
+    where: Any = True,
+    donate: bool = False,
 ) -> State[P]:
     """Take one step of :class:`DiffMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -259,7 +302,7 @@ def diffmod_step(
     >>> print(diffmod_step(diffmod_init(np.zeros(1), lr=0.5, beta3=0.5), np.asarray([50.0])).params)
     [-0.25]
     """
-    return take_step(DiffMod, state, grads, (lr, weight_decay), donate)
+    return take_step(DiffMod, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
 def _decay_of(len_memory: float, beta3: float, front_door: Any) -> float:

@@ -286,12 +286,12 @@ def steps():
     if "jax" in sys.modules:
         jax = sys.modules["jax"]
         state = jax.jit(a.adam_step)(a.adam_init(jax.numpy.ones(3), lr=0.1), jax.numpy.ones(3))
-        assert len(jax.tree.leaves(state)) == 4
+        assert len(jax.tree.leaves(state)) == 5
     if "torch" in sys.modules:
         state = a.adam_init(sys.modules["torch"].ones(3))
-        assert len(sys.modules["torch"].utils._pytree.tree_leaves(state)) == 4
+        assert len(sys.modules["torch"].utils._pytree.tree_leaves(state)) == 5
     import optree
-    assert len(optree.tree_leaves(a.adam_init(np.ones(3)))) == 4
+    assert len(optree.tree_leaves(a.adam_init(np.ones(3)))) == 5
     return a
 a = steps()
 for _ in range(2):

@@ -497,8 +497,8 @@ def test_jax_imported_after_the_package() -> None:
         old = aa.adamod_init(np.zeros(3))  # a state made before JAX is there
         import jax, jax.numpy as jnp
         state = aa.adamod_init(jnp.zeros(3))
-        assert len(jax.tree.leaves(state)) == 5
-        assert len(jax.tree.leaves(old)) == 5
+        assert len(jax.tree.leaves(state)) == 6
+        assert len(jax.tree.leaves(old)) == 6
         state = jax.jit(aa.adamod_step)(state, jnp.ones(3))
         assert isinstance(state, aa.State) and int(state.step) == 1
         """
@@ -515,7 +515,7 @@ def test_a_pickled_state_is_a_pytree_where_it_is_loaded() -> None:
         )
         state = pickle.loads(subprocess.run([sys.executable, "-c", make], capture_output=True, check=True).stdout)
         import jax
-        assert len(jax.tree.leaves(state)) == 5
+        assert len(jax.tree.leaves(state)) == 6
         assert int(jax.jit(sys.modules["adamod_array"].adamod_step)(state, jax.numpy.ones(3)).step) == 2
         """
     )

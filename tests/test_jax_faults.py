@@ -156,7 +156,9 @@ def test_steps_past_the_last_one_are_finite(method: Method) -> None:
     start = step(init(method, x, lr), x)
     for dtype in INTEGERS:
         last = np.iinfo(dtype).max
-        late = jax.tree.unflatten(jax.tree.structure(start), [*jax.tree.leaves(start)[:-1], jnp.asarray(last, dtype)])
+        late = jax.tree.unflatten(
+            jax.tree.structure(start), [*jax.tree.leaves(start)[:-2], jnp.asarray(last, dtype), 0]
+        )
         for take in (step, jax.jit(step)):
             new = take(late, x)
             assert np.asarray(new.step) == last

@@ -72,13 +72,13 @@ def test_replace_makes_a_changed_copy(backend: Backend) -> None:
 def test_optree(backend: Backend) -> None:
     state = some_steps(backend)
     flat, spec = optree.tree_flatten(state)
-    assert len(flat) == 3 + 3 * 3 + 1
+    assert len(flat) == 3 + 3 * 3 + 2
     assert_same(backend, spec.unflatten(flat), state)
     typed = [accessor.codify("state") for accessor in optree.tree_accessors(state)]
     assert typed[0] == "state.params['b']"
     assert "state.params['layers'][1]['w']" in typed
     assert "state.slots['s']['layers'][0]['w']" in typed
-    assert typed[-1] == "state.step"
+    assert typed[-2:] == ["state.step", "state.skipped"]
     assert spec == optree.tree_structure(adamod_step(state, tree(backend)))  # so a step fits in a loop
     assert spec != optree.tree_structure(some_steps(backend, lr=0.5))  # the rate is static
 
@@ -315,11 +315,14 @@ def test_counts_that_are_none(backend: Backend, bad: Any) -> None:
         lambda: state.replace(step=bad),
         lambda: dataclasses.replace(state, step=bad),
         lambda: State(state.params, state.slots, bad, state.method),
-        lambda: step(optree.tree_unflatten(optree.tree_structure(state), [*leaves(state)[:-1], bad]), tree(backend)),
+        lambda: step(optree.tree_unflatten(optree.tree_structure(state), [*leaves(state)[:-2], bad, 0]), tree(backend)),
     ]
     for make in makers if bad is not None else makers[:-1]:
         with pytest.raises((TypeError, ValueError), match="step must be a count of steps"):
             make()
+    if bad is not None:
+        with pytest.raises((TypeError, ValueError), match="skipped must be a count of steps"):
+            state.replace(skipped=bad)
 
 
 def test_counts_of_every_kind(backend: Backend) -> None:
@@ -353,7 +356,7 @@ def test_rates_are_checked_by_whatever_makes_a_state(backend: Backend, bad: Any)
 
 
 def test_fields_that_nobody_knows(backend: Backend) -> None:
-    with pytest.raises(TypeError, match="no field 'rate', only params, slots, step, method, lr, weight_decay"):
+    with pytest.raises(TypeError, match="no field 'rate', only params, slots, step, skipped, method, lr, weight_decay"):
         some_steps(backend).replace(rate=0.1)
 
 
@@ -367,6 +370,7 @@ def test_tab_completion_and_dicts(backend: Backend) -> None:
         "method",
         "lr",
         "weight_decay",
+        "skipped",
     ]
     fields = dataclasses.asdict(state)
     assert_same(backend, fields["params"], state.params)

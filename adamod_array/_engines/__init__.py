@@ -18,7 +18,7 @@ from adamod_array._method import Array, Method
 from adamod_array._namespace import Namespace, framework, is_complex
 from adamod_array._program.program import Program
 from adamod_array._program.trace import trace
-from adamod_array._scalars import Overrides, Scalars
+from adamod_array._scalars import Options, Scalars
 
 _choice: contextvars.ContextVar[str] = contextvars.ContextVar("adamod_array.engine", default="auto")
 
@@ -45,7 +45,8 @@ class StepInputs:
 
     def program(self, *, decay: bool, complex_parameter: bool = False) -> Program:
         """Return the Program of the leaves, whose methods differ in constants alone."""
-        return trace(self.scalars.methods[0], decay=decay, complex_parameter=complex_parameter)
+        method, common = self.scalars.methods[0], self.scalars.names
+        return trace(method, decay=decay, complex_parameter=complex_parameter, common=common)
 
     @property
     def params(self) -> list[Array]:
@@ -109,11 +110,11 @@ def _run(inputs: StepInputs, donate: bool) -> Columns:
     return new
 
 
-def step_in_graph(method: type[Method], state: Any, grads: Any, rates: Overrides, donate: bool) -> Any:
+def step_in_graph(method: type[Method], state: Any, grads: Any, options: Options, donate: bool) -> Any:
     """Take a step as a part of the graph that a user's ``torch.compile`` traces; None where that cannot be."""
     from adamod_array._engines import torch_dynamo  # which Dynamo follows, unlike a call of late()
 
-    return torch_dynamo.step(method, state, grads, rates, donate)
+    return torch_dynamo.step(method, state, grads, options, donate)
 
 
 def serving(name: str, framework: Any) -> tuple[str, str]:

@@ -21,9 +21,11 @@ from adamod_array._program.trace import trace
 
 
 @functools.lru_cache(maxsize=1024)
-def _kernel(method: Method, storage: str, gradient_storage: str, decay: bool) -> tuple[Any, Any]:
+def _kernel(
+    method: Method, storage: str, gradient_storage: str, decay: bool, common: tuple[str, ...]
+) -> tuple[Any, Any]:
     """Return the kernel of a method (None where there is none), and the dtypes of slots it takes."""
-    program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"))
+    program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"), common=common)
     stored = stored_dtypes(program, storage)
     slots = [stored[name] for name, _ in program.arrays[2:]]
     if not can_be_lowered(program):
@@ -48,12 +50,13 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     for i, (g, *old) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
         p, *slots = old
         storage = dtype_name(p)
-        kernel, dtypes = _kernel(inputs.scalars.method(i), storage, dtype_name(g), inputs.scalars.decays(i))
+        scalars = inputs.scalars
+        kernel, dtypes = _kernel(scalars.method(i), storage, dtype_name(g), scalars.decays(i), scalars.names)
         if kernel is None or [dtype_name(x) for x in slots] != dtypes:
             fallback.append(i)
             continue
         with p.device:
-            row = inputs.scalars.arguments(i, inputs.namespace, COMPUTE_DTYPE[storage], p.device)
+            row = scalars.arguments(i, inputs.namespace, COMPUTE_DTYPE[storage], p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
         launches[i] = kernel, g, old, new, row
     finish = eager.begin(inputs.subset(fallback), donate) if fallback else None

@@ -12,11 +12,11 @@ import numpy as np
 
 from adamod_array._aliasing import WRITABLE, overlapping
 from adamod_array._engines import Columns, StepInputs
-from adamod_array._method import Method, apply_rule
+from adamod_array._method import Method, apply_rule, chosen
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._program.evaluate import Evaluation
 from adamod_array._program.program import Program
-from adamod_array._program.trace import trace
+from adamod_array._program.trace import CLIP, OK, trace
 from adamod_array._scalars import Row
 
 SMALL = 1 << 14
@@ -88,7 +88,8 @@ def _leaves(inputs: StepInputs, grads: Sequence[Any]) -> list[_Leaf]:
         real = REAL_DTYPE.get(dtype, dtype)
         scalars = inputs.scalars.rounded(i, namespace, real, namespace.device(old[0]))
         method = inputs.scalars.method(i)
-        program = trace(method, decay=scalars[1] is not None, complex_parameter=dtype in REAL_DTYPE)
+        decay, common = scalars[1] is not None, inputs.scalars.names
+        program = trace(method, decay=decay, complex_parameter=dtype in REAL_DTYPE, common=common)
         slot_dtypes = [dtype if domain == "complex" else real for _, domain in program.arrays[2:]]
         in_blocks = namespace.name == "numpy" and old[0].size > SMALL and _is_contiguous((g, *old))
         row = inputs.scalars.arguments(i, namespace, dtype, namespace.device(old[0])) if in_blocks else ()
@@ -151,11 +152,13 @@ def _new(inputs: StepInputs, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[An
     lr, decay, c = leaf.scalars
     namespace, compute = inputs.namespace, inputs.namespace.dtype(leaf.dtype)
     slots = [namespace.cast(x, namespace.dtype(dtype)) for x, dtype in zip(kept, leaf.slot_dtypes, strict=True)]
-    new = apply_rule(
-        leaf.method, namespace.xp, lr, decay, c, namespace.cast(g, compute), namespace.cast(p, compute), slots
-    )
+    real = REAL_DTYPE.get(leaf.dtype, leaf.dtype)
+    clip, ok = (inputs.scalars.shared(names, namespace, real, namespace.device(p)) for names in (CLIP, (OK,)))
+    old = [namespace.cast(p, compute), *slots]
+    new = apply_rule(leaf.method, namespace.xp, lr, decay, c, namespace.cast(g, compute), old[0], slots, clip)
     copied = [passed and namespace.name in WRITABLE for passed in leaf.program.aliases_input]
     results = [_broadcast(namespace, x, leaf.dtype, p) for x in new]
+    results = chosen(namespace.xp, ok[0] if ok else None, results, old)
     return [namespace.copy(x) if copy else x for x, copy in zip(results, copied, strict=True)]
 
 

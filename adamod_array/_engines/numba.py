@@ -85,7 +85,7 @@ class NumbaPlan(Plan):
 
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
-        return donate, scalars.has_decay, scalars.rate_index, _pool.forks
+        return donate, scalars.has_decay, scalars.rate_index, _pool.forks, scalars.names
 
     def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
         addresses = signatures.match(arrays, donate)
@@ -200,7 +200,7 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
 
 def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:
     """Return the compiled kernel of some leaves, and whether it has threads; None of one that fails."""
-    donate, decay, _, forks = key
+    donate, decay, _, forks, _ = key
     elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
     threads = elements > SERIAL and not forks and _has_threads()
     text = source(inputs.program(decay=decay), *storage, donate=donate, threads=threads)

@@ -15,8 +15,8 @@ from torch.utils import _pytree
 
 from adamod_array._coefficients import next_step
 from adamod_array._formulas import _logarithm
-from adamod_array._method import Method, apply_rule
-from adamod_array._scalars import Overrides
+from adamod_array._method import Method, apply_rule, chosen
+from adamod_array._scalars import Options
 from adamod_array._state import State
 from adamod_array._tree import Tree
 
@@ -27,9 +27,11 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
     allow(_logarithm)  # a pure function: Dynamo may go past its cache, and need not warn
 
 
-def step(method_type: type[Method], state: Any, grads: Tree, rates: Overrides, donate: bool) -> State | None:
+def step(method_type: type[Method], state: Any, grads: Tree, options: Options, donate: bool) -> State | None:
     """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
-    found = _columns_of(method_type, state) if all(map(_is_rate, rates, (True, False))) else None
+    rates, ok = options[:2], options.where
+    usual = all(map(_is_rate, rates, (True, False))) and options.max_norm is None and _is_answer(ok)
+    found = _columns_of(method_type, state) if usual else None
     if found is None:
         return None
     columns, order, spec = found
@@ -48,10 +50,10 @@ def step(method_type: type[Method], state: Any, grads: Tree, rates: Overrides, d
     with torch.set_grad_enabled(differentiated):
         for i, g in enumerate(gradients):
             if g is not None:
-                arrays = _stepped(scalars, i, g, [xs[i] for xs in columns], donate)
+                arrays = _stepped(scalars, i, g, [xs[i] for xs in columns], ok, donate)
                 for xs, x in zip(new, arrays, strict=True):
                     xs[i] = x
-    return _next_state(state, t, new, spec, donate)
+    return _next_state(state, t, new, spec, ok, donate)
 
 
 def _columns_of(method_type: type[Method], state: Any) -> tuple[Any, list[int], Any] | None:
@@ -90,18 +92,20 @@ def _in_leaf_order(grads: Tree, order: list[int], spec: Any) -> list[Any] | None
     return gradients
 
 
-def _stepped(scalars: _Scalars, i: int, g: Any, old: list[Any], donate: bool) -> list[Any]:
+def _stepped(scalars: _Scalars, i: int, g: Any, old: list[Any], ok: Any, donate: bool) -> list[Any]:
     """Return the new parameter and slots of leaf ``i``: the old tensors, written, where they are donated."""
     p = old[0]
     compute = _COMPUTE.get(p.dtype, p.dtype)
     slots = [x.to(compute if x.is_complex() else _REAL.get(compute, compute)) for x in old[1:]]
     rate, decay, c = scalars.of(i, p)
-    results = apply_rule(scalars.method_of(i), _Functions, rate, decay, c, g.to(compute), p.to(compute), slots)
+    given = [p.to(compute), *slots]
+    results = apply_rule(scalars.method_of(i), _Functions, rate, decay, c, g.to(compute), given[0], slots)
     new = [_array_of_its_own(x, p, [g, *old[1:], *results[:k]]) for k, x in enumerate(results)]
+    new = chosen(_Functions, None if ok is True else ok.to(p.device), new, given)
     return [x.copy_(y) if donate else y.to(x.dtype) for x, y in zip(old, new, strict=True)]
 
 
-def _next_state(state: State, t: Any, new: list[Any], spec: Any, donate: bool) -> State:
+def _next_state(state: State, t: Any, new: list[Any], spec: Any, ok: Any, donate: bool) -> State:
     """Return the state of the new arrays; a donated one is spent, and whatever shares its arrays."""
     leaves, holds = state._known or (None, {})
     if donate:
@@ -115,7 +119,12 @@ def _next_state(state: State, t: Any, new: list[Any], spec: Any, donate: bool) -
         arrays = {"params": params, "slots": dict(zip(state.method.slots, slots, strict=True))}
     else:
         known = leaves.renewed(new), {}
-    return State.of_graph(known, **arrays, step=t, method=state.method, lr=state.lr, weight_decay=state.weight_decay)
+    step, skipped = t, state.skipped
+    if ok is not True:
+        taken = ok.to(torch.int64)
+        step, skipped = state.step + taken, skipped + (1 - taken)
+    own = {"method": state.method, "lr": state.lr, "weight_decay": state.weight_decay}
+    return State.of_graph(known, **arrays, step=step, skipped=skipped, **own)
 
 
 def _array_of_its_own(x: Any, p: Any, inputs: list[Any]) -> Any:
@@ -228,13 +237,18 @@ def _is_rate(x: Any, may_be_called: bool) -> bool:
     return x is None or (may_be_called and callable(x))
 
 
+def _is_answer(where: Any) -> bool:
+    """Return whether the step is taken in any case, or a tensor says it."""
+    return where is True or (isinstance(where, torch.Tensor) and where.ndim == 0 and where.dtype == torch.bool)
+
+
 def _fits(p: Any, g: Any) -> bool:
     if p is None or g is None:
         return g is None
     return isinstance(p, torch.Tensor) and isinstance(g, torch.Tensor) and g.shape == p.shape and g.device == p.device
 
 
-def _are_differentiated(gradients: list[Any], columns: Any, rates: Overrides) -> bool:
+def _are_differentiated(gradients: list[Any], columns: Any, rates: tuple[Any, ...]) -> bool:
     """Return whether the step is to be, as :mod:`adamod_array._engines.torch` says it."""
     params, *slots = columns
     given = [*gradients, *(x for xs in slots for x in xs), *rates]

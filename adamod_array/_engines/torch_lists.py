@@ -51,7 +51,7 @@ class ListsPlan(Plan):
 
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
-        return donate, scalars.rate_index, tuple([factor is not None for _, factor in scalars.rates])
+        return donate, scalars.rate_index, tuple([factor is not None for _, factor in scalars.rates]), scalars.names
 
 
 def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:

@@ -28,11 +28,15 @@ def program_of(inputs: StepInputs, opaque: Any, donate: bool) -> tuple[Callable[
     scalars, kinds = inputs.scalars, _kinds(inputs)
     programs = tuple([(kind, inputs.program(decay=kind[0], complex_parameter=kind[1])) for kind in kinds])
     numbers = [
-        [constants(method, decay=decay, complex_parameter=is_complex) for method in scalars.methods]
+        [
+            constants(method, decay=decay, complex_parameter=is_complex, common=scalars.names)
+            for method in scalars.methods
+        ]
         for decay, is_complex in kinds
     ]
+    common = (*scalars.common.values(),)
     index = scalars.rate_index, scalars.method_index
-    arguments = (opaque, index, scalars.coefficients, scalars.rates, numbers)
+    arguments = (opaque, index, scalars.coefficients, scalars.rates, numbers, common)
     return jitted(programs, donate, on_one_cpu()), (*arguments, inputs.grads, inputs.columns)
 
 
@@ -55,14 +59,16 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
     jax = sys.modules["jax"]
     steps = {kind: jax.jit(functools.partial(_step_leaf, program, sequential)) for kind, program in programs}
 
-    def step(opaque: Any, index: Any, c: Any, rates: Any, constants: Any, grads: Any, columns: Columns) -> Columns:
+    def step(
+        opaque: Any, index: Any, c: Any, rates: Any, constants: Any, common: Any, grads: Any, columns: Columns
+    ) -> Columns:
         rate_index, method_index = index
         if isinstance(opaque, list):
             unknown = [mixed([first(x) for x in arrays if x.size] if sequential else arrays) for arrays in opaque]
         else:
             number = mixed(opaque)
             if sequential and isinstance(opaque, tuple):
-                (c, rates, constants), number = _computed((c, rates, constants), number)
+                (c, rates, constants, common), number = _computed((c, rates, constants, common), number)
             unknown = [number] * len(grads)
         constants_of = dict(zip(steps, constants, strict=True))
         new = []
@@ -70,11 +76,11 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
             lr, decay = rates[k]
             kind = decay is not None, p.dtype.kind == "c"
             own = method_index[k]
-            scalars = arguments(lr, decay, (*c[own], *constants_of[kind][own]))
+            scalars = arguments(lr, decay, (*c[own], *constants_of[kind][own]), common)
             new.append(steps[kind](number, scalars, g, p, *slots))  # traced once for all leaves of one shape
         return [[arrays[k] for arrays in new] for k in range(len(columns))]
 
-    return jax.jit(step, static_argnums=1, donate_argnums=6 if donate else ())
+    return jax.jit(step, static_argnums=1, donate_argnums=7 if donate else ())
 
 
 def on_one_cpu() -> bool:

@@ -56,15 +56,15 @@ def _building() -> Iterator[None]:
 def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     """Return how the step is taken, if every leaf lies on one CPU device, is known, and a kernel takes its storage."""
     key, plan = XlaPlan.key_of(inputs.scalars, donate), inputs.plan
-    if plan is not None and plan.key == key:
+    if plan is not None and key is not None and plan.key == key:
         return plan  # type: ignore[no-any-return]
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    if key is None or not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
+    if not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
         return XlaPlan(key=key)
     decay = inputs.scalars.has_decay
     with _building():
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
-    program, constants = _jitted(kernels, donate), inputs.scalars.constants(decay)
+    program, constants = _jitted(kernels, donate, key is not None), inputs.scalars.constants(decay)
     return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
 
 
@@ -107,14 +107,15 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     """
     jax = sys.modules["jax"]
     scalars = inputs.scalars
-    arrays, tree = jax.tree.flatten((opaque, scalars.coefficients, scalars.rates, inputs.grads, inputs.columns))
+    numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
+    arrays, tree = jax.tree.flatten((opaque, *numbers, inputs.grads, inputs.columns))
     decay = scalars.has_decay
     # JAX keeps these functions, and they no arrays
-    bare = dataclasses.replace(inputs, scalars=scalars.with_numbers((), ()), grads=[], columns=[])
+    bare = dataclasses.replace(inputs, scalars=scalars.with_numbers((), (), common={}), grads=[], columns=[])
 
     def given(x: Sequence[Any]) -> tuple[StepInputs, Any]:
-        opaque, coefficients, rates, grads, columns = jax.tree.unflatten(tree, x)
-        scalars = bare.scalars.with_numbers(rates, coefficients)
+        opaque, coefficients, rates, common, grads, columns = jax.tree.unflatten(tree, x)
+        scalars = bare.scalars.with_numbers(rates, coefficients, common=common)
         return dataclasses.replace(bare, scalars=scalars, grads=grads, columns=columns), opaque
 
     def xla(*x: Any) -> Any:
@@ -126,7 +127,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
             inputs, _ = given(x)
             kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
             rows = inputs.scalars.rows(decay, inputs.scalars.constants(decay))
-            tables = [_stacked(rows, compute) for compute in _computes(kernels)]
+            tables = _tables(kernels, rows)
             index = np.asarray(inputs.scalars.rate_index, np.int32)
             return _step(kernels, tables, index, inputs.grads, inputs.columns)
 
@@ -153,10 +154,12 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     return result
 
 
-def _stacked(rows: Sequence[Sequence[Any]], dtype: str) -> Any:
-    """Stack rows of scalars, some of them traced, each rounded once."""
+def _tables(kernels: Kernels, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return rows of scalars, some of them traced, as a table for each compute dtype, rounded once."""
     jnp = sys.modules["jax"].numpy
-    return jnp.stack([jnp.stack([jnp.asarray(x, dtype) for x in row]) for row in rows])
+    return [
+        jnp.stack([jnp.stack([jnp.asarray(x, dtype) for x in row]) for row in rows]) for dtype in _computes(kernels)
+    ]
 
 
 @dataclass(frozen=True)
@@ -190,8 +193,13 @@ Kernels = tuple[tuple[Storage, _Kernel], ...]
 
 
 @functools.lru_cache(maxsize=256)
-def _jitted(kernels: Kernels, donate: bool) -> Any:
-    return sys.modules["jax"].jit(functools.partial(_step, kernels), donate_argnums=3 if donate else ())
+def _jitted(kernels: Kernels, donate: bool, known: bool) -> Any:
+    """Return a jitted step that is given tables of scalars or, where some are JAX's arrays, rows of them."""
+
+    def step(scalars: Any, rate_index: Any, grads: Any, columns: Columns) -> Columns:
+        return _step(kernels, scalars if known else _tables(kernels, scalars), rate_index, grads, columns)
+
+    return sys.modules["jax"].jit(step, donate_argnums=3 if donate else ())
 
 
 @functools.lru_cache(maxsize=1024)

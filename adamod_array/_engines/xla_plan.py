@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter, methodcaller
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from adamod_array._engines import Columns
 from adamod_array._engines.plan import Plan
-from adamod_array._namespace import is_tracer
+from adamod_array._namespace import namespace_of
 from adamod_array._scalars import Scalars
 
 _aval, _sharding = attrgetter("aval"), attrgetter("sharding")
@@ -29,14 +29,14 @@ class XlaPlan(Plan):
     program: Callable[..., Columns] | None = None
     """None where no kernel takes these arrays."""
     computes: tuple[str, ...] = ()
-    """The dtypes of the tables of scalars."""
+    """The dtypes of the tables of scalars; without a key, the program makes them of rows."""
     constants: tuple[tuple[float, ...], ...] = ()
     """Those of each method, which end its rows of scalars."""
 
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...] | None:
-        """Return the key; None where a rate is an array, or a scalar is traced."""
-        if not scalars.rates_are_known or any(map(is_tracer, itertools.chain.from_iterable(scalars.coefficients))):
+        """Return the key; None where a scalar is an array of JAX's, known or traced."""
+        if not scalars.rates_are_known or _any_is_jax(itertools.chain.from_iterable(scalars.coefficients)):
             return None
         return donate, scalars.has_decay  # which leaf has which rate is an argument
 
@@ -65,7 +65,14 @@ class XlaPlan(Plan):
     ) -> Columns:
         """Call the program, which gives buffers away last of all."""
         assert self.program is not None
-        tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
+        if self.key is None:
+            tables: Any = scalars.rows(scalars.has_decay, self.constants)
+        else:
+            tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
         index = np.asarray(scalars.rate_index, np.int32)
         claim()
         return self.program(tables, index, grads, columns)
+
+
+def _any_is_jax(numbers: Iterable[Any]) -> bool:
+    return any(type(x) is not float and (space := namespace_of(x)) is not None and space.name == "jax" for x in numbers)

@@ -30,7 +30,8 @@ class Program:
     """
 
     scalars: tuple[str, ...]
-    """``lr``, ``decay`` where there is one, the coefficients ``c0``, ``c1``, ..., and the constants ``k0``, ..."""
+    """``lr``, ``decay`` where there is one, what all leaves share (``clip0``, ``clip1``, ``ok``) where a step has it,
+    the coefficients ``c0``, ``c1``, ..., and the constants ``k0``, ..."""
     arrays: tuple[tuple[str, str], ...]
     """``g``, ``p`` and the slots (``slot_0``, ...: a user's names cannot meet generated ones), each with its domain."""
     operations: tuple[Operation, ...]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adamod_array._math import number
-from adamod_array._method import Method, apply_rule
+from adamod_array._method import Method, apply_rule, chosen
 from adamod_array._program.program import Operand, Operation, Program
 from adamod_array._program.symbols import Hyperparameter, Recorder, Symbol, namespace
 
@@ -19,27 +19,40 @@ def slot_is_complex(method: Method, k: int) -> bool:
     return trace(method, complex_parameter=True).arrays[2 + k][1] == "complex"
 
 
-def trace(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> Program:
+CLIP, OK = ("clip0", "clip1"), "ok"
+"""Scalars that a step may have for all leaves: what gradients are multiplied by, and 1 where it is taken, 0 if not."""
+
+
+def trace(
+    method: Method, *, decay: bool = False, complex_parameter: bool = False, common: tuple[str, ...] = ()
+) -> Program:
     """Return the straight line of a method's rule, for real or complex parameters.
+
+    ``common`` are names of :data:`CLIP` and :data:`OK`, in this order.
 
     Raises
     ------
     TypeError
         The rule uses something outside of :data:`FUNCTIONS`; the message names it.
     """
-    return _trace(method, decay, complex_parameter)[0]
+    return _trace(method, decay, complex_parameter, common)[0]
 
 
-def constants(method: Method, *, decay: bool = False, complex_parameter: bool = False) -> tuple[float, ...]:
+def constants(
+    method: Method, *, decay: bool = False, complex_parameter: bool = False, common: tuple[str, ...] = ()
+) -> tuple[float, ...]:
     """Return the constants of :func:`trace`, which end its scalars, in double precision."""
-    return _trace(method, decay, complex_parameter)[1]
+    return _trace(method, decay, complex_parameter, common)[1]
 
 
 @functools.lru_cache(maxsize=1024)
-def _trace(method: Method, decay: bool, complex_parameter: bool) -> tuple[Program, tuple[float, ...]]:
+def _trace(
+    method: Method, decay: bool, complex_parameter: bool, common: tuple[str, ...]
+) -> tuple[Program, tuple[float, ...]]:
     domain = "complex" if complex_parameter else "real"
     slots = dict.fromkeys([f"slot_{i}" for i in range(len(method.slots))], "real")
-    scalars = ("lr", *(["decay"] if decay else []), *(f"c{i}" for i in range(_coefficients(method))))
+    coefficients = tuple([f"c{i}" for i in range(_coefficients(method))])
+    scalars = ("lr", *(["decay"] if decay else []), *common, *coefficients)
     remembering = _remembering(method)
     while True:  # a slot is complex where the rule makes it so, perhaps through another slot
         recorder = Recorder(complex_parameter)
@@ -52,12 +65,14 @@ def _trace(method: Method, decay: bool, complex_parameter: bool) -> tuple[Progra
                 namespace(recorder),
                 symbols["lr"],
                 symbols.get("decay"),
-                tuple(symbols[name] for name in scalars if name.startswith("c")),
+                tuple(symbols[name] for name in coefficients),
                 symbols["g"],
                 symbols["p"],
                 [symbols[name] for name in slots],
+                [symbols[name] for name in CLIP if name in common],
             )
-            new = tuple([_as_number(recorder, x) for x in new])
+            old = [symbols[name] for name in ("p", *slots)]
+            new = tuple(chosen(namespace(recorder), symbols.get(OK), [_as_number(recorder, x) for x in new], old))
             domains = [x.domain if isinstance(x, Symbol) else "real" for x in new]
             outputs = tuple(x.name if isinstance(x, Symbol) else recorder.constant("return", x) for x in new)
         except TypeError as error:

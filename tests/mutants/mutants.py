@@ -291,8 +291,8 @@ HOLD = [
 STATE = [
     Mutant(
         "a step count not checked by replace",
-        'fields["step"] = step_count(fields["step"])',
-        "pass",
+        "fields |= {name: step_count(fields[name], name) for name in COUNTS}\n        for",
+        "for",
         numpy("errors", "bad_step_count"),
     ),
     Mutant(
@@ -303,8 +303,8 @@ STATE = [
     ),
     Mutant(
         "a step count not checked by the constructor",
-        "step=step_count(self.step)",
-        "step=self.step",
+        "step_count(getattr(self, name), name)",
+        "getattr(self, name)",
         numpy("errors", "bad_step_count"),
     ),
     Mutant(
@@ -532,7 +532,12 @@ NORM = [
         "high",
         numpy("norm", "any_magnitudes or every_magnitude"),
     ),
-    Mutant("imaginary parts", "(xp.real(g), xp.imag(g))", "(xp.real(g),)", numpy("norm", "exact_norm")),
+    Mutant(
+        "imaginary parts",
+        "(namespace.xp.real(g), namespace.xp.imag(g))",
+        "(namespace.xp.real(g),)",
+        numpy("norm", "exact_norm"),
+    ),
     Mutant("the narrower dtype", "real = max(", "real = min(", numpy("norm", "widest_dtype")),
     Mutant("a limit of zero", "not limit > 0", "limit < 0", numpy("norm", "limits_that_are_not_positive")),
     Mutant(

@@ -1,0 +1,81 @@
+"""Whether a step is taken, and what its gradients are multiplied by: ``where`` and ``max_norm``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adamod_array._coefficients import next_step
+from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
+from adamod_array._norm import COMPLEX, clipped, factors_of
+from adamod_array._program.trace import CLIP, OK
+from adamod_array._rate import is_free_to_read
+from adamod_array._tree import Tree
+
+DECIDE = ("jax", "torch", "cupy")
+"""Frameworks whose devices decide whether a step is taken; of any other, the answer is read."""
+
+
+def decision(where: Any, grads: Tree, own: Namespace | None) -> Any:
+    """Return whether the step is taken: a bool, or a 0-d array where the host would have to wait for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``where`` is no bool, no 0-d array of bool, and no function of the gradients that returns one.
+    """
+    if isinstance(where, bool):
+        return where
+    framework = "" if own is None else own.name
+    if callable(where) and namespace_of(where) is None:
+        where = where(grads)
+    expected = "step: where must be True, False, a 0-d array of bool, or a function of the gradients such as all_finite"
+    namespace = namespace_of(where)
+    if namespace is None:
+        if not isinstance(where, (bool, np.bool_)):
+            raise TypeError(f"{expected}, got {where!r}")
+        return bool(where)
+    if tuple(where.shape) != ():
+        raise ValueError(f"{expected}, got an array of shape {tuple(where.shape)}")
+    if dtype_name(where) != "bool":
+        raise TypeError(f"{expected}, got an array of dtype {dtype_name(where)}")
+    if namespace.name == framework and framework in DECIDE and not is_free_to_read(namespace, where):
+        return where
+    if is_tracer(where):
+        raise TypeError("step: where is traced by JAX, and the parameters are no arrays of JAX's")
+    return bool(where)
+
+
+def common_scalars(
+    namespace: Namespace, gradients: list[Any], spec: Any, ok: Any, max_norm: Any
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the gradients, and what all leaves share, by its names in a Program.
+
+    Where a gradient has not the dtype of the norm, the product is rounded once more than a kernel would round it:
+    these gradients are clipped here, and no factors are left.
+    """
+    common: dict[str, Any] = {}
+    if max_norm is not None and ok is not False and any(g is not None for g in gradients):
+        _, real, *factors = factors_of(gradients, spec, max_norm, "step: max_norm")
+        if all(g is None or dtype_name(g) in (real, COMPLEX[real]) for g in gradients):
+            is_free = namespace.name == "numpy" or is_free_to_read(namespace, factors[0])
+            common = {name: float(x) if is_free else x for name, x in zip(CLIP, factors, strict=True)}
+        else:
+            gradients = [None if g is None else clipped(namespace, g, real, *factors) for g in gradients]
+    if not isinstance(ok, bool):
+        common[OK] = namespace.cast(ok, namespace.dtype("float32"))
+    return gradients, common
+
+
+def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
+    """Return the counts of steps that were taken and of those that were not, after one that is taken where ``ok``."""
+    if isinstance(ok, bool):
+        return (next_step(step), skipped) if ok else (step, next_step(skipped))
+    namespace = namespace_of(ok)
+    assert namespace is not None
+    if namespace.name == "jax":
+        where = namespace.xp.where
+        return where(ok, next_step(step), step), where(ok, skipped, next_step(skipped))
+    taken = namespace.cast(ok, namespace.dtype("int64"))
+    return step + taken, skipped + (1 - taken)
