@@ -25,6 +25,9 @@ COMPUTE_DTYPE = {
 
 REAL_DTYPE = {"complex64": "float32", "complex128": "float64"}
 
+SQUARE_ROOT = {"float32": 2.0**64, "float64": 2.0**512}
+"""The smallest number whose square, rounded, is infinite."""
+
 SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 """Bytes of an element of the real dtypes."""
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamod_array import _check, _tree
+from adamod_array import _check, _engines, _tree
 from adamod_array._aliasing import is_memory
 from adamod_array._method import Array
 from adamod_array._modes import contained
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, SQUARE_ROOT, Namespace, dtype_name, namespace_of
 from adamod_array._rate import real_number
 from adamod_array._tree import Tree
 
@@ -39,8 +39,8 @@ _POWERS = {
     "float32": _Powers(2.0**-84, ((2.0**44, 1.0), (2.0**-20, 2.0**64), (2.0**-84, 2.0**96)), 2.0**-126, 2.0**-40),
     "float64": _Powers(2.0**-560, ((2.0**464, 1.0), (2.0**-300, 2.0**760)), 2.0**-1022, 2.0**-440),
 }
-_ROOTS = {"float32": 2.0**64, "float64": 2.0**512}
-"""The smallest number whose square, rounded, is infinite."""
+_SUMS = {"float32": (0.0, math.inf), "float64": (2.0**-600, 2.0**1000)}
+"""The least and the largest sum of squares, added in float64 without a scale, that have lost nothing."""
 
 COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
@@ -182,9 +182,12 @@ def all_finite(tree: Tree) -> Any:
         compute = COMPUTE_DTYPE[dtype_name(g)]
         parts = [namespace.cast(x, namespace.dtype(REAL_DTYPE.get(compute, compute))) for x in _parts(namespace, g)]
         if len(parts) == 1:
-            return _largest(namespace, parts[0]) < _ROOTS[compute]
+            return _largest(namespace, parts[0]) < SQUARE_ROOT[compute]
         return xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
 
+    finite = _engines.are_bounded(namespace, arrays)
+    if finite or (finite is False and not any(dtype_name(g) in REAL_DTYPE for g in arrays)):
+        return np.bool_(finite) if namespace.name == "numpy" else xp.asarray(finite)
     with namespace.on_device(arrays[0]), _silently(namespace):
         return functools.reduce(xp.logical_and, map(is_finite, arrays))
 
@@ -200,6 +203,12 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
     dtypes = {COMPUTE_DTYPE[dtype_name(g)] for g in arrays}
     real = max(REAL_DTYPE.get(dtype, dtype) for dtype in dtypes)  # of float32 and float64, the wider
     powers = _POWERS[real]
+    squares = _engines.sum_of_squares(namespace, arrays)
+    if squares is not None and _SUMS[real][0] <= squares <= _SUMS[real][1]:
+        norm = math.sqrt(squares)
+        scale = next((power for bound, power in reversed(powers.below) if norm < bound), powers.scale)
+        numbers = [np.float64(x).astype(real) for x in (norm * scale, scale)]
+        return namespace, real, *(numbers if namespace.name == "numpy" else map(xp.asarray, numbers))
 
     def parts(g: Array) -> list[Array]:
         return [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]

@@ -64,7 +64,7 @@ def _undisturbed() -> Iterator[None]:
 def _release_locks() -> None:
     """Release what an exception left locked, put in where a `with` ends: no interrupt of Python comes there."""
     numba = sys.modules.get("adamod_array._engines.numba")
-    for lock in (_late.lock, *([numba._pool.lock] if numba else [])):
+    for lock in (_late.lock, *([numba.pool.lock] if numba else [])):
         with contextlib.suppress(RuntimeError):  # it is nobody's
             while True:
                 lock.release()

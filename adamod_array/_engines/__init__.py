@@ -140,6 +140,36 @@ def addresses_of(framework: str, arrays: list[Any]) -> Any:
     return _module("signatures").addresses_of(framework, arrays)
 
 
+READ = "gradients read at once"
+
+
+def sum_of_squares(namespace: Namespace, arrays: list[Any]) -> float | None:
+    """Return what :mod:`numba_read` says of arrays that lie on the CPU; None where no kernel reads them."""
+    found: float | None = _read("sum_of_squares", namespace.name, arrays)
+    return found
+
+
+def are_bounded(namespace: Namespace, arrays: list[Any]) -> bool | None:
+    """Return what :mod:`numba_read` says of arrays that lie on the CPU; None where no kernel reads them."""
+    found: bool | None = _read("are_bounded", namespace.name, arrays)
+    return found
+
+
+def _read(what: str, name: str, arrays: list[Any]) -> Any:
+    if name not in ("numpy", "torch") or READ in passed_over:
+        return None
+    if name == "torch" and (framework("torch").compiler.is_compiling() or not _module("torch").can_be_read(arrays)):
+        return None
+    if compiled() is None:
+        return None
+    try:
+        kernels = _module("numba_read")
+        return getattr(kernels, what)(name, arrays) if all(map(kernels.is_readable, arrays)) else None
+    except Exception as error:  # whatever a compiler may raise
+        pass_over(READ, error)
+        return None
+
+
 @functools.cache
 def _module(name: str) -> Any:
     return late(f"{__name__}.{name}")

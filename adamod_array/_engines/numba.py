@@ -47,7 +47,7 @@ class _Pool:
         self.forks += 1
 
 
-_pool = _Pool()
+pool = _Pool()
 
 
 @dataclass
@@ -85,7 +85,7 @@ class NumbaPlan(Plan):
 
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...]:
-        return donate, scalars.has_decay, scalars.rate_index, _pool.forks, scalars.names
+        return donate, scalars.has_decay, scalars.rate_index, pool.forks, scalars.names
 
     def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
         addresses = signatures.match(arrays, donate)
@@ -124,7 +124,7 @@ class NumbaPlan(Plan):
         claim()
         for group, table, row in zip(self.groups, tables, rows, strict=True):
             if group.threads:
-                with _pool.lock:
+                with pool.lock:
                     group.kernel(table, *group.layout, row)
             else:
                 group.kernel(table, *group.layout, row)
@@ -202,7 +202,7 @@ def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], 
     """Return the compiled kernel of some leaves, and whether it has threads; None of one that fails."""
     donate, decay, _, forks, _ = key
     elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
-    threads = elements > SERIAL and not forks and _has_threads()
+    threads = elements > SERIAL and not forks and has_threads()
     text = source(inputs.program(decay=decay), *storage, donate=donate, threads=threads)
     name = f"a kernel of {type(inputs.scalars.methods[0]).__name__} for {storage[0]}"
     if name in passed_over:
@@ -216,7 +216,7 @@ def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], 
 
 
 @functools.cache
-def _has_threads() -> bool:
+def has_threads() -> bool:
     """Return whether Numba can start its threads: what it needs for them may be missing."""
     try:
         with lock:
@@ -267,10 +267,10 @@ def _alike(p: Any, x: Any) -> bool:
         return (flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)
     if x.is_contiguous():
         return p.is_contiguous()  # type: ignore[no-any-return]
-    return x.stride() == p.stride() and _is_dense(x.shape, x.stride())
+    return x.stride() == p.stride() and is_dense(x.shape, x.stride())
 
 
-def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     expected = 1
     for stride, n in sorted((stride, n) for stride, n in zip(strides, shape, strict=True) if n != 1):
         if stride != expected:

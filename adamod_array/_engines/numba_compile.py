@@ -41,13 +41,18 @@ def digest(text: str) -> str:
 
 @functools.cache
 def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
-    """Compile a kernel, once per source text in a process, and keep it on disk for the next where allowed."""
+    """Compile a kernel of numba_source, once per source text in a process."""
+    vector, number = numba.types.int64[::1], getattr(numba.types, compute)
+    signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
+    return compiled_loop(text, signature, threads)
+
+
+def compiled_loop(text: str, signature: Any, threads: bool, **options: Any) -> Any:
+    """Compile the function ``kernel`` of a module's text, and keep it on disk for the next process where allowed."""
     module = types.ModuleType(f"{__package__}.kernel_{digest(text)}{'' if threads else '_serial'}")
     sys.modules[module.__name__] = module  # Numba looks there when it loads a kernel
     exec(compile(text, f"<{module.__name__}>", "exec"), module.__dict__)
-    vector, number = numba.types.int64[::1], getattr(numba.types, compute)
-    signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
-    how = {"parallel": threads, "error_model": "numpy", "nogil": True, "boundscheck": False}
+    how = {"parallel": threads, "error_model": "numpy", "nogil": True, "boundscheck": False} | options
     return compiled(signature, text, **how)(module.kernel)
 
 

@@ -62,7 +62,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         return eager.run(inputs, donate)
     with _without_autograd(torch, inputs, donate):
         choice, kernels = _engines._choice.get(), _kernels_for(inputs)
-        if not _are_plain(torch, inputs):
+        if not _are_plain(torch, [*inputs.grads, *inputs.written]):
             plan = None
         elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
             engine = "numba" if kernels is not None else _engine(inputs, choice)
@@ -160,12 +160,19 @@ def _stands_for_others(x: Any) -> bool:
     return False
 
 
-def _are_plain(torch: Any, inputs: StepInputs) -> bool:
+def can_be_read(tensors: list[Any]) -> bool:
+    """Return whether a kernel may read tensors, which no graph and no derivative is to know of."""
+    torch = sys.modules["torch"]
+    if {x.device.type for x in tensors} != {"cpu"}:
+        return False
+    return _are_plain(torch, tensors) and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+
+
+def _are_plain(torch: Any, tensors: list[Any]) -> bool:
     """Return whether the tensors are memory of a device and nothing stands between them and a kernel."""
     stack = getattr(torch._C, "_len_torch_dispatch_stack", lambda: True)
     if _functorch(torch, "peek_interpreter_stack") is not None or stack():
         return False
-    tensors = [*inputs.grads, *inputs.written]
     if not {type(x) for x in tensors} <= {torch.Tensor, torch.nn.Parameter}:
         return False
     return True not in [x.is_neg() or x.is_conj() for x in tensors]  # views that are read with another sign

@@ -16,7 +16,7 @@ from adamod_array._program.render import Renderer
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
 
-_LINE = 64
+LINE = 64
 """Bytes of a cache line."""
 _PIECE, _AHEAD = 4, 16
 """Lines of each array stepped before the next ones are asked for, and how far ahead those are. A processor fetches a
@@ -63,7 +63,7 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
             head.append(f"{load}, {store} = {at}")
         else:
             head.append(f"{load if column == name else store} = {at}[{int(column != name)}]")
-    n = _LINE // SIZE[compute]
+    n = LINE // SIZE[compute]
     ahead = [
         f"for i in range(start + {_AHEAD * n}, start + {(_AHEAD + _PIECE) * n}, {n}):",
         *(f"    {'fetch_g' if name == 'g' else 'fetch'}(at_{name} + i * {SIZE[dtypes[name]]})" for name in arrays),

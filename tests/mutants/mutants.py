@@ -756,17 +756,17 @@ NUMBA = [
         numpy("donate", "overlaps_what_is_written"),
     ),
     Mutant("threads after a fork", "        self.forks += 1", "        pass", kernels("forked_child")),
-    Mutant("the pool's lock not taken", "with _pool.lock:", "if True:", kernels("take_turns")),
+    Mutant("the pool's lock not taken", "with pool.lock:", "if True:", kernels("take_turns")),
     Mutant(
         "a plan used for other rates",
-        "return donate, scalars.has_decay, scalars.rate_index, _pool.forks",
-        "return donate, True, None, _pool.forks",
+        "return donate, scalars.has_decay, scalars.rate_index, pool.forks",
+        "return donate, True, None, pool.forks",
         numpy("step", "may_change_between"),
     ),
     Mutant(
         "a plan used for other rates of as many leaves",
-        "return donate, scalars.has_decay, scalars.rate_index, _pool.forks",
-        "return donate, scalars.has_decay, None, _pool.forks",
+        "return donate, scalars.has_decay, scalars.rate_index, pool.forks",
+        "return donate, scalars.has_decay, None, pool.forks",
         numpy("step", "may_change_between"),
     ),
     Mutant(
@@ -789,7 +789,7 @@ NUMBA = [
         "flags.c_contiguous or flags.f_contiguous",
         numpy("donate", "layout"),
     ),
-    Mutant("gaps in tensors", " and _is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
+    Mutant("gaps in tensors", " and is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
     Mutant(
         "the first rate for all leaves",
         "[key[2][i] for i in leaves]",

@@ -1,0 +1,104 @@
+"""What is asked of gradients on the CPU before a step, in one read of memory: sums of squares, and a bound."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+
+from adamod_array._engines.numba import has_threads, is_dense, pool
+from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_loop
+from adamod_array._engines.signatures import addresses_of
+from adamod_array._late import lock
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, SIZE, SQUARE_ROOT, dtype_name
+from adamod_array._program.numba_source import BLOCK, LINE
+
+
+def sum_of_squares(framework: str, arrays: list[Any]) -> float:
+    """Return the sum of the squares of all numbers, added in float64: right for float32 of whatever size."""
+    with np.errstate(all="ignore"):
+        return float(sum(out.sum() for out in _read("squares", framework, arrays)))
+
+
+def are_bounded(framework: str, arrays: list[Any]) -> bool:
+    """Return whether all squares are finite in the dtype computed in.
+
+    Of complex numbers the square of the modulus; False where a part is so near the bound that it is not sure.
+    """
+    return not any(out.any() for out in _read("outside", framework, arrays))
+
+
+def is_readable(x: Any) -> bool:
+    """Return whether an array has a dtype that kernels load, and lies in memory without gaps, in any order."""
+    name = dtype_name(x)
+    if REAL_DTYPE.get(name, name) not in STORAGE:
+        return False
+    if isinstance(x, np.ndarray):
+        return bool((x.flags.c_contiguous or x.flags.f_contiguous) and x.flags.aligned and x.dtype.isnative)
+    return bool(x.is_contiguous() or is_dense(x.shape, x.stride()))
+
+
+def _read(what: str, framework: str, arrays: list[Any]) -> Iterator[Any]:
+    """Return one number for each block of the arrays of each dtype."""
+    by_dtype: dict[str, list[Any]] = {}
+    for x in arrays:
+        by_dtype.setdefault(dtype_name(x), []).append(x)
+    for name, some in by_dtype.items():
+        storage = REAL_DTYPE.get(name, name)
+        parts = 2 if storage != name else 1
+        sizes, leaf_of, start_of = blocks(tuple([parts * math.prod(x.shape) for x in some]))
+        threads = int(sizes.sum()) > SERIAL and not pool.forks and has_threads()
+        with lock:
+            kernel = _kernel(what, storage, threads)
+        compute = np.dtype(COMPUTE_DTYPE[storage])
+        bound = compute.type(SQUARE_ROOT[compute.name] / parts)
+        out = np.empty(leaf_of.size, np.float64)
+        if threads:
+            with pool.lock:
+                kernel(addresses_of(framework, some), sizes, leaf_of, start_of, bound, out)
+        else:
+            kernel(addresses_of(framework, some), sizes, leaf_of, start_of, bound, out)
+        yield out
+
+
+@functools.cache
+def _kernel(what: str, storage: str, threads: bool) -> Any:
+    """Return the compiled loop for one dtype; a sum may be taken in any order, which lets it use whole vectors."""
+    vector, number = numba.types.int64[::1], getattr(numba.types, COMPUTE_DTYPE[storage])
+    signature = numba.types.void(vector, vector, vector, vector, number, numba.types.float64[::1])
+    begin, add = _LOOPS[what]
+    n = LINE // SIZE[storage]
+    text = _SOURCE.format(
+        storage=storage, block=BLOCK, begin=begin, add=add, size=SIZE[storage], line=n, piece=16 * n, ahead=32 * n
+    )
+    return compiled_loop(text, signature, threads, fastmath={"reassoc"})
+
+
+_LOOPS = {
+    "squares": ("found = 0.0", "found += np.float64(x) * np.float64(x)"),
+    "outside": ("found = False", "found |= not (abs(x) < bound)"),
+}
+_SOURCE = """\
+import numpy as np
+from numba import prange
+from adamod_array._engines.numba_memory import memory, prefetch
+
+load, fetch = memory({storage!r}, 0, 1)[0], prefetch(False)
+
+
+def kernel(addresses, sizes, leaf_of, start_of, bound, out):
+    for b in prange(leaf_of.size):
+        at, stop = addresses[leaf_of[b]], min(start_of[b] + {block}, sizes[leaf_of[b]])
+        {begin}
+        for start in range(start_of[b], stop, {piece}):
+            for i in range(start + {ahead}, start + {ahead} + {piece}, {line}):
+                fetch(at + i * {size})
+            for i in range(start, min(start + {piece}, stop)):
+                x = load(at, i)
+                {add}
+        out[b] = found
+"""
