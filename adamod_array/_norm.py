@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ _POWERS = {
 _SUMS = {"float32": (0.0, math.inf), "float64": (2.0**-600, 2.0**1000)}
 """The least and the largest sum of squares, added in float64 without a scale, that have lost nothing."""
 
-COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
+_COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
 
 @contained
@@ -75,10 +76,9 @@ def global_norm(tree: Tree) -> Any:
     >>> print(global_norm({"w": np.asarray([3.0, 0.0]), "b": np.asarray([4.0])}))
     5.0
     """
-    leaves, spec = _tree.flatten(tree)
-    namespace, _, scaled, scale = _norm(leaves, spec)
-    with namespace.on_device(scaled), _silently(namespace):
-        return scaled / scale
+    norm = _norm(*_tree.flatten(tree))
+    with norm.namespace.on_device(norm.scaled), _silently(norm.namespace):
+        return norm.scaled / norm.scale
 
 
 @contained
@@ -112,31 +112,44 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     [array([0.6]), array([0.8])]
     """
     leaves, spec = _tree.flatten(grads)
-    namespace, real, first, second = factors_of(leaves, spec, max_norm, "clip_by_global_norm: max_norm")
-    new = [None if g is None else clipped(namespace, g, real, first, second) for g in leaves]
-    return _tree.unflatten(spec, new)
+    clip = clip_of(leaves, spec, max_norm, "clip_by_global_norm: max_norm")
+    return _tree.unflatten(spec, [None if g is None else clip.applied(g) for g in leaves])
 
 
-def factors_of(leaves: list[Any], spec: Any, max_norm: Any, what: str) -> tuple[Namespace, str, Array, Array]:
-    """Return namespace and real dtype of the norm of gradients, and the two factors that clip them.
+@dataclass(frozen=True)
+class Clip:
+    """The two factors that clip gradients, in the dtype of their norm."""
 
-    ``what`` is the name of ``max_norm`` in an error.
-    """
+    namespace: Namespace
+    real: str
+    factors: tuple[Array, Array]
+    is_finite: bool
+    """Whether all gradients, and their squares, are known to be finite."""
+
+    def is_exact(self, g: Array) -> bool:
+        """Return whether a gradient has the dtype of the norm, so that the product is not rounded once more."""
+        return dtype_name(g) in (self.real, _COMPLEX[self.real])
+
+    def applied(self, g: Array) -> Array:
+        """Return a gradient times the factors."""
+        namespace, (first, second) = self.namespace, self.factors
+        dtype = namespace.dtype(_COMPLEX[self.real] if dtype_name(g) in REAL_DTYPE else self.real)
+        with namespace.on_device(g), _silently(namespace):
+            return namespace.cast(_times(namespace, namespace.cast(g, dtype), first) * second, g.dtype)
+
+
+def clip_of(leaves: list[Any], spec: Any, max_norm: Any, what: str) -> Clip:
+    """Return what clips gradients; ``what`` is the name of ``max_norm`` in an error."""
     framework = next((space.name for g in leaves if (space := namespace_of(g)) is not None), "")
     limit = real_number(max_norm, lambda: what, framework)
     if isinstance(limit, float) and not limit > 0:
         raise ValueError(f"{what} must be positive, got {limit}")
-    namespace, real, scaled, scale = _norm(leaves, spec)
-    with namespace.on_device(scaled), _silently(namespace):
-        limit = namespace.scalar(limit, real, namespace.device(scaled))
-        return namespace, real, *_factors(namespace.xp, limit, scaled, scale, _POWERS[real])
-
-
-def clipped(namespace: Namespace, g: Array, real: str, first: Array, second: Array) -> Array:
-    """Return a gradient times the two factors, computed in their dtype."""
-    dtype = namespace.dtype(COMPLEX[real] if dtype_name(g) in REAL_DTYPE else real)
-    with namespace.on_device(g), _silently(namespace):
-        return namespace.cast(_times(namespace, namespace.cast(g, dtype), first) * second, g.dtype)
+    norm = _norm(leaves, spec)
+    namespace, real = norm.namespace, norm.real
+    with namespace.on_device(norm.scaled), _silently(namespace):
+        limit = namespace.scalar(limit, real, namespace.device(norm.scaled))
+        factors = _factors(namespace.xp, limit, norm.scaled, norm.scale, _POWERS[real])
+    return Clip(namespace, real, factors, norm.is_finite)
 
 
 @contained
@@ -179,10 +192,10 @@ def all_finite(tree: Tree) -> Any:
     xp = namespace.xp
 
     def is_finite(g: Array) -> Array:
-        compute = COMPUTE_DTYPE[dtype_name(g)]
-        parts = [namespace.cast(x, namespace.dtype(REAL_DTYPE.get(compute, compute))) for x in _parts(namespace, g)]
+        real = _real(g)
+        parts = [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]
         if len(parts) == 1:
-            return _largest(namespace, parts[0]) < SQUARE_ROOT[compute]
+            return _largest(namespace, parts[0]) < SQUARE_ROOT[real]
         return xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
 
     finite = _engines.are_bounded(namespace, arrays)
@@ -192,23 +205,36 @@ def all_finite(tree: Tree) -> Any:
         return functools.reduce(xp.logical_and, map(is_finite, arrays))
 
 
-def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
-    """Return namespace and real dtype of the norm, the norm times a power of two, and that power, its scale.
+class _Norm(NamedTuple):
+    """A norm in a real dtype, times a power of two, its scale."""
+
+    namespace: Namespace
+    real: str
+    scaled: Array
+    scale: Array
+    is_finite: bool = False
+    """Whether all squares are known to be finite."""
+
+
+def _norm(leaves: list[Any], spec: Any) -> _Norm:
+    """Return the norm of all leaves together.
 
     The scale is found and used on the device: nobody waits for it. It is 1 for numbers of ordinary size, so that
     nothing changes for them, and a constant to derivatives.
     """
     namespace, arrays = _checked(leaves, spec)
     xp = namespace.xp
-    dtypes = {COMPUTE_DTYPE[dtype_name(g)] for g in arrays}
-    real = max(REAL_DTYPE.get(dtype, dtype) for dtype in dtypes)  # of float32 and float64, the wider
+    real = max(map(_real, arrays))  # of float32 and float64, the wider
     powers = _POWERS[real]
-    squares = _engines.sum_of_squares(namespace, arrays)
-    if squares is not None and _SUMS[real][0] <= squares <= _SUMS[real][1]:
-        norm = math.sqrt(squares)
+    total = _engines.sum_of_squares(namespace, arrays)
+    if total is not None and _SUMS[real][0] <= total <= _SUMS[real][1]:
+        norm = math.sqrt(total)
         scale = next((power for bound, power in reversed(powers.below) if norm < bound), powers.scale)
-        numbers = [np.float64(x).astype(real) for x in (norm * scale, scale)]
-        return namespace, real, *(numbers if namespace.name == "numpy" else map(xp.asarray, numbers))
+        scaled, scale = (np.float64(x).astype(real) for x in (norm * scale, scale))
+        if namespace.name != "numpy":
+            scaled, scale = xp.asarray(scaled), xp.asarray(scale)
+        is_finite = norm < min(SQUARE_ROOT[dtype] for dtype in map(_real, arrays))  # no number is larger
+        return _Norm(namespace, real, scaled, scale, is_finite)
 
     def parts(g: Array) -> list[Array]:
         return [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]
@@ -225,7 +251,7 @@ def _norm(leaves: list[Any], spec: Any) -> tuple[Namespace, str, Array, Array]:
         scale = xp.full_like(size, powers.scale)
         for bound, power in powers.below:
             scale = xp.where(size < bound, power, scale)
-        return namespace, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
+        return _Norm(namespace, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale)
 
 
 def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:
@@ -235,6 +261,12 @@ def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:
         raise ValueError("grads has no arrays: all of its leaves are None")
     _check_devices(namespace, leaves, spec)
     return namespace, [g for g in leaves if g is not None]
+
+
+def _real(g: Array) -> str:
+    """Return the real dtype that a gradient is computed in."""
+    compute = COMPUTE_DTYPE[dtype_name(g)]
+    return REAL_DTYPE.get(compute, compute)
 
 
 def _parts(namespace: Namespace, g: Array) -> tuple[Array, ...]:

@@ -30,7 +30,7 @@ from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
 from adamod_array._scalars import Options, Scalars
 from adamod_array._state import State
-from adamod_array._taken import common_scalars, counts_after, decision
+from adamod_array._taken import Common, counts_after, resolved
 from adamod_array._tree import P, Tree
 
 
@@ -193,10 +193,10 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
     if is_jax and narrows(wide := [*leaves.params, *gradients]):
         with full_width(wide):
             return _advance(method_type, state, grads, options, donate)
-    ok = options.where if options.where is True else decision(options.where, grads, leaves.namespace)
-    common: dict[str, Any] = {}
-    if leaves.namespace is not None and not (ok is True and options.max_norm is None):
-        gradients, common = common_scalars(leaves.namespace, gradients, leaves.spec, ok, options.max_norm)
+    ok: Any = True
+    common: Common = {}
+    if options.where is not True or options.max_norm is not None:
+        ok, gradients, common = resolved(options, grads, gradients, leaves)
     t = next_step(state.step)
     scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, options, common)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state

@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 
 from adamod_array._coefficients import next_step
+from adamod_array._leaves import Leaves
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
-from adamod_array._norm import COMPLEX, clipped, factors_of
+from adamod_array._norm import all_finite, clip_of
 from adamod_array._program.trace import CLIP, OK
 from adamod_array._rate import is_free_to_read
+from adamod_array._scalars import Options
 from adamod_array._tree import Tree
+
+Common = dict[str, Any]
+"""What all leaves of a step share, by its names in a Program."""
 
 DECIDE = ("jax", "torch", "cupy")
 """Frameworks whose devices decide whether a step is taken; of any other, the answer is read."""
@@ -47,25 +52,28 @@ def decision(where: Any, grads: Tree, own: Namespace | None) -> Any:
     return bool(where)
 
 
-def common_scalars(
-    namespace: Namespace, gradients: list[Any], spec: Any, ok: Any, max_norm: Any
-) -> tuple[list[Any], dict[str, Any]]:
-    """Return the gradients, and what all leaves share, by its names in a Program.
+def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves) -> tuple[Any, list[Any], Common]:
+    """Return whether the step is taken, the gradients, and what all leaves share.
 
     Where a gradient has not the dtype of the norm, the product is rounded once more than a kernel would round it:
     these gradients are clipped here, and no factors are left.
     """
+    namespace, where, clip = leaves.namespace, options.where, None
+    if options.max_norm is not None and where is not False and any(g is not None for g in gradients):
+        clip = clip_of(gradients, leaves.spec, options.max_norm, "step: max_norm")
+        if where is all_finite and clip.is_finite:
+            where = True  # gradients were read already
+    ok = decision(where, grads, namespace)
     common: dict[str, Any] = {}
-    if max_norm is not None and ok is not False and any(g is not None for g in gradients):
-        _, real, *factors = factors_of(gradients, spec, max_norm, "step: max_norm")
-        if all(g is None or dtype_name(g) in (real, COMPLEX[real]) for g in gradients):
-            is_free = namespace.name == "numpy" or is_free_to_read(namespace, factors[0])
-            common = {name: float(x) if is_free else x for name, x in zip(CLIP, factors, strict=True)}
+    if clip is not None and ok is not False:
+        if all(g is None or clip.is_exact(g) for g in gradients):
+            is_free = clip.namespace.name == "numpy" or is_free_to_read(clip.namespace, clip.factors[0])
+            common = {name: float(x) if is_free else x for name, x in zip(CLIP, clip.factors, strict=True)}
         else:
-            gradients = [None if g is None else clipped(namespace, g, real, *factors) for g in gradients]
-    if not isinstance(ok, bool):
+            gradients = [None if g is None else clip.applied(g) for g in gradients]
+    if namespace is not None and not isinstance(ok, bool):
         common[OK] = namespace.cast(ok, namespace.dtype("float32"))
-    return gradients, common
+    return ok, gradients, common
 
 
 def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
