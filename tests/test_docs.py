@@ -54,6 +54,15 @@ def test_cupy_block_runs_on_numpy_arrays(block: Block) -> None:
 
 
 @pytest.mark.only("numpy")
+def test_a_recipe_has_ten_lines_at_most() -> None:
+    recipes = [block for block in PYTHON if block.page.name == "recipes.md"]
+    assert len(recipes) >= 8
+    for block in recipes:
+        lines = [line for line in block.text.splitlines() if line and not line.startswith(("import ", "from "))]
+        assert len(lines) <= 10, block.name
+
+
+@pytest.mark.only("numpy")
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_no_block_escapes(page: Path) -> None:
     """Languages are few; an output stands below what printed it; directives are MyST's."""
