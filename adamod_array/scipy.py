@@ -131,14 +131,16 @@ def _minimize(
     differences = (jac or finite_diff_method, finite_diff_rel_step, finite_diff_abs_step)
     objective = _Objective(fun, args, jac if callable(jac) else None, differences)
     notify = _notifier(callback)
-    best, every, within = OptimizeResult(x=np.copy(state.params), fun=math.inf, jac=None), [], 0
+    best = OptimizeResult(fun=math.inf, x=np.copy(state.params), jac=np.copy(state.params))
+    every, within = [], 0
     while True:
         x = state.params  # the state's own array, which a donated step writes into: others get copies
         f, g = objective(x)
         lowest = f <= best.fun or state.step == 0
         if lowest:
+            best.fun = f
             np.copyto(best.x, x)
-            best.update(fun=f, jac=np.copy(g))
+            np.copyto(best.jac, g)
         if return_all:
             every.append(np.copy(x))
         if state.step and notify(x, f):

@@ -1008,7 +1008,7 @@ SCIPY = [
         "self.fun(x, *self.args)",
         scipy("theirs"),
     ),
-    Mutant("jac's own array kept", "jac=np.copy(g)", "jac=g", scipy("best_iterate_is_returned")),
+    Mutant("jac's own array kept", "np.copyto(best.jac, g)", "best.jac = g", scipy("best_iterate_is_returned")),
     Mutant("tol before gtol", "(gtol, tol, 1e-5)", "(tol, gtol, 1e-5)", scipy("tol_does_something")),
     Mutant(
         "the value evaluated again",
