@@ -13,6 +13,9 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction")]
 PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
+PEERS = {"scipy", "sklearn"}
+"""What only the session ``peers`` has; its tests run the blocks that import them."""
+
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 
 
@@ -32,12 +35,17 @@ class Block:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     @property
-    def backend(self) -> str:
-        """The backend whose framework it imports; NumPy's where it imports no other."""
+    def imports(self) -> set[str]:
+        """The packages that it imports."""
         imports = [node for node in ast.walk(ast.parse(self.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
         modules = {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
         modules |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-        roots = {module.partition(".")[0] for module in modules}
+        return {module.partition(".")[0] for module in modules}
+
+    @property
+    def backend(self) -> str:
+        """The backend whose framework it imports; NumPy's where it imports no other."""
+        roots = self.imports
         found = [name for name in NAMES if name != "numpy" and describe(name)["module"].partition(".")[0] in roots]
         assert len(found) <= 1, f"{self.name} imports more than one framework: {found}"
         return found[0] if found else "numpy"

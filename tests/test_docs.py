@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import adamod_array
-from tests.blocks import PAGES, ROOT, Block, blocks
+from tests.blocks import PAGES, PEERS, ROOT, Block, blocks
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+PYTHON = [block for block in BLOCKS if block.language == "python" and not block.imports & PEERS]
 
 
 def run(block: Block, text: str) -> None:
@@ -51,6 +51,15 @@ def test_block_runs(block: Block) -> None:
 def test_cupy_block_runs_on_numpy_arrays(block: Block) -> None:
     """With NumPy's name in place of CuPy's: shows the program right, and nothing about a GPU."""
     run(block, re.sub(r"\bcupy\b", "numpy", block.text))
+
+
+@pytest.mark.only("numpy")
+def test_a_recipe_has_ten_lines_at_most() -> None:
+    recipes = [block for block in PYTHON if block.page.name == "recipes.md"]
+    assert len(recipes) >= 8
+    for block in recipes:
+        lines = [line for line in block.text.splitlines() if line and not line.startswith(("import ", "from "))]
+        assert len(lines) <= 10, block.name
 
 
 @pytest.mark.only("numpy")

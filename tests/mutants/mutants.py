@@ -47,6 +47,11 @@ def jax(file: str, select: str) -> Check:
     return Check(f"tests/test_{file}.py", select, ("--backend", "jax"))
 
 
+def scipy(select: str) -> Check:
+    """Tests of methods for SciPy."""
+    return Check("tests/peers/test_scipy.py", select)
+
+
 def kernels(select: str) -> Check:
     """Tests of what Numba compiles."""
     return Check("tests/exact/test_kernels.py", select)
@@ -991,6 +996,34 @@ TORCH = [
     ),
 ]
 
+SCIPY = [
+    Mutant(
+        "the last iterate returned", "        if lowest:\n", "        if True:\n", scipy("best_iterate_is_returned")
+    ),
+    Mutant(
+        "the first gradient within gtol ends it",
+        "if within >= (1 if lowest else _PATIENCE):",
+        "if within:",
+        scipy("success_is_of_the_best"),
+    ),
+    Mutant("iterations within gtol not in a row", "within + 1 if", "0 if", scipy("success or settling")),
+    Mutant(
+        "the state's own array given to fun",
+        "self.fun(np.copy(x), *self.args)",
+        "self.fun(x, *self.args)",
+        scipy("theirs"),
+    ),
+    Mutant("jac's own array kept", "np.copyto(best.jac, g)", "best.jac = g", scipy("best_iterate_is_returned")),
+    Mutant("tol before gtol", "(gtol, tol, 1e-5)", "(tol, gtol, 1e-5)", scipy("tol_does_something")),
+    Mutant(
+        "the value evaluated again",
+        "f if np.array_equal(z, x) else self.value(z)",
+        "self.value(z)",
+        scipy("finite_differences"),
+    ),
+    Mutant("what is unknown handed on", '**{"lr": 1e-2, **known}', '**{"lr": 1e-2, **options}', scipy("callers_line")),
+]
+
 TORCH_LISTS = [
     Mutant(
         "a plan used for other rates",
@@ -1175,6 +1208,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_namespace.py": NAMESPACE,
     f"{PACKAGE}/_rate.py": RATE,
     f"{PACKAGE}/_scalars.py": SCALARS,
+    f"{PACKAGE}/scipy.py": SCIPY,
     f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,

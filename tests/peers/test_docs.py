@@ -1,0 +1,19 @@
+"""The blocks of README.md and docs/ that import what only this session has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.blocks import PEERS, Block
+from tests.test_docs import BLOCKS, run
+
+OF_PEERS = [block for block in BLOCKS if block.language == "python" and block.imports & PEERS]
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in OF_PEERS])
+def test_block_runs(block: Block) -> None:
+    run(block, block.text)
+
+
+def test_every_one_of_them_is_imported() -> None:
+    assert set().union(*(block.imports for block in OF_PEERS)) >= PEERS
