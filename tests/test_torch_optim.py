@@ -520,6 +520,21 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"param_groups\[0\] has no option 'beat3'; there are lr, betas, beta3",
     ),
     "an argument": (lambda: ours.AdaMod(params(), beat3=0.9), TypeError, "beat3"),
+    "beta3 twice": (
+        lambda: ours.AdaMod(params(), beta3=0.9, len_memory=100),
+        TypeError,
+        "AdaMod: give beta3 or len_memory, not both",
+    ),
+    "beta3 twice, the default": (
+        lambda: ours.DiffMod(params(), beta3=float("0.999"), len_memory=100),
+        TypeError,
+        "DiffMod: give beta3 or len_memory, not both",
+    ),
+    "no memory": (
+        lambda: ours.AdaMod(params(), len_memory=0),
+        ValueError,
+        "AdaMod: len_memory must be at least 1 step",
+    ),
     "capturable": (lambda: ours.Adam(params(), capturable=True), RuntimeError, "capturable=True is not supported"),
     "fused and foreach": (lambda: ours.Adam(params(), fused=True, foreach=True), RuntimeError, "together"),
 }

@@ -62,7 +62,7 @@ class Cohort:
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
         self.slots = [[state[key] for state in self.states] for key in self.keys]
         counts = [float(state["step"]) for state in self.states]
-        self.counts: Any = torch.tensor(counts, dtype=count_dtype(), device="cpu")
+        self.counts: Any = torch.tensor(counts, dtype=count_dtype(method), device="cpu")
         """Steps that each parameter has taken; their states hold views of it."""
         self.steps = [*self.counts.unbind()]
         for state, step in zip(self.states, self.steps, strict=True):
@@ -157,6 +157,7 @@ def slot_dtype(p: Any) -> torch.dtype:
     return _DTYPES[COMPUTE_DTYPE[dtype_name(p)]]
 
 
-def count_dtype() -> torch.dtype:
-    """Return the dtype in which PyTorch counts steps."""
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+def count_dtype(method: Method) -> torch.dtype:
+    """Return the dtype in which PyTorch counts steps; for AdaMod 64 bits, since its authors compute ``beta**step`` in it."""
+    wide = "s" in method.slots or torch.get_default_dtype() == torch.float64
+    return torch.float64 if wide else torch.float32

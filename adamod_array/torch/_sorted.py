@@ -71,7 +71,7 @@ def begin(optimizer: Optimizer, p: Any, method: Method) -> None:
     """Put into a parameter's state what is not there yet: zeros, and a count of 0."""
     state = optimizer.state[p]
     if not isinstance(state.get("step"), torch.Tensor):
-        state["step"] = torch.tensor(float(state.get("step") or 0), dtype=count_dtype(), device="cpu")
+        state["step"] = torch.tensor(float(state.get("step") or 0), dtype=count_dtype(method), device="cpu")
     for slot in method.slots:
         key = optimizer.key_of(slot, method)
         if state.get(key) is None:
