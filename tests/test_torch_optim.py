@@ -474,6 +474,31 @@ def test_a_step_in_backward_frees_each_gradient() -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_a_step_in_backward_looks_at_its_own_parameter_alone() -> None:
+    """Also where each has a group; and at its group of today."""
+    asked: list[int] = []
+
+    class Asked(ours.AdaMod):  # type: ignore[name-defined]
+        def method_of(self, group: dict[str, Any]) -> Method:
+            asked.append(id(group))
+            method: Method = super().method_of(group)
+            return method
+
+    every = [torch.nn.Parameter(torch.ones(2)) for _ in range(20)]
+    optimizer = Asked([{"params": [p]} for p in every], lr=0.5, beta3=0.9)
+    ours.step_in_backward(optimizer)
+    for _ in range(2):
+        asked.clear()
+        sum(p.sum() for p in every).backward()
+        assert len(asked) == len({*asked}) == len(every)
+    optimizer.param_groups[3]["lr"] = 0.0
+    optimizer.param_groups[3]["params"] += optimizer.param_groups[4]["params"]
+    del optimizer.param_groups[4]
+    before = [p.detach().clone() for p in every]
+    sum(p.sum() for p in every).backward()
+    assert [bool((p != q).all()) for p, q in zip(every, before, strict=True)] == [i not in (3, 4) for i in range(20)]
+
+
 def test_a_compiled_training_step_breaks_once_for_the_step() -> None:
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = ours.AdaMod([p], lr=0.1)

@@ -7,7 +7,7 @@ tensors in these are the same objects; its leaves know the plan of the last step
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,7 +112,7 @@ class Cohort:
             else [[*xs] for xs in columns]
         )
 
-    def scalars(self, groups: Sequence[Group], methods: Sequence[Method]) -> Scalars:
+    def scalars(self, groups: Sequence[Group], methods: Mapping[int, Method]) -> Scalars:
         """Return rates, coefficients and constants: a row for each group and count."""
         rows: dict[tuple[int, float], int] = {}
         counts = self.counts.tolist()
@@ -158,6 +158,6 @@ def slot_dtype(p: Any) -> torch.dtype:
 
 
 def count_dtype(method: Method) -> torch.dtype:
-    """Return the dtype in which PyTorch counts steps; for AdaMod 64 bits, since its authors compute ``beta**step`` in it."""
+    """Return the dtype in which PyTorch counts steps; 64 bits for AdaMod: its authors compute ``beta**step`` in it."""
     wide = "s" in method.slots or torch.get_default_dtype() == torch.float64
     return torch.float64 if wide else torch.float32

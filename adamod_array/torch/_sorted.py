@@ -19,21 +19,26 @@ if TYPE_CHECKING:
 class Sorted:
     """The cohorts of a step, and what they depend on."""
 
-    def __init__(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> None:
-        self.params, self.methods, self.sizes = params, methods, sizes_of(optimizer)
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        params: list[Any],
+        owners: list[int],
+        gradients: list[Any],
+        methods: dict[int, Method],
+    ) -> None:
+        self.params, self.owners, self.methods = params, owners, methods
         self.absent: list[int] = []
         """Parameters that have never had a gradient."""
-        group_of = {id(p): k for k, group in enumerate(optimizer.param_groups) for p in group["params"]}
         places: dict[Any, dict[int, int]] = {}
         seen = set()
-        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
+        for i, (p, k, g) in enumerate(zip(params, owners, gradients, strict=True)):
             if id(p) in seen:  # twice in a group, of which PyTorch warns
                 continue
             seen.add(id(p))
             if g is None and not optimizer.state.get(p):
                 self.absent.append(i)
                 continue
-            k = group_of[id(p)]
             begin(optimizer, p, methods[k])
             places.setdefault((methods[k].slots, optimizer.key_of("m", methods[k])), {})[i] = k
         self.cohorts = [self._cohort(optimizer, each) for each in places.values()]
@@ -47,24 +52,26 @@ class Sorted:
         except (TypeError, ValueError) as error:
             raise named(error, optimizer, params, group_index, method) from error
 
-    def fits(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> bool:
+    def fits(
+        self,
+        optimizer: Optimizer,
+        params: list[Any],
+        owners: list[int],
+        gradients: list[Any],
+        methods: dict[int, Method],
+    ) -> bool:
         """Return whether parameters, groups and states are those, and whoever has a gradient is in a cohort."""
         if len(params) != len(self.params) or not all(map(operator.is_, params, self.params)):
             return False
-        if self.sizes != sizes_of(optimizer):
+        if owners != self.owners:
             return False
         if methods != self.methods:
-            if [method.slots for method in methods] != [method.slots for method in self.methods]:
+            if any(method.slots != self.methods[k].slots for k, method in methods.items()):
                 return False
             self.methods = methods
         if any(gradients[i] is not None for i in self.absent):
             return False
         return all(cohort.fits(optimizer) for cohort in self.cohorts)
-
-
-def sizes_of(optimizer: Optimizer) -> list[int]:
-    """Return how many parameters each group has: by that, and their order, it is known which are whose."""
-    return [len(group["params"]) for group in optimizer.param_groups]
 
 
 def begin(optimizer: Optimizer, p: Any, method: Method) -> None:

@@ -692,7 +692,7 @@ TORCH_SORTED = [
     ),
     Mutant(
         "a parameter that changes its group",
-        "        if self.sizes != sizes_of(optimizer):\n            return False\n",
+        "        if owners != self.owners:\n            return False\n",
         "",
         torch("torch_optim", "moves_to_another_group"),
     ),
@@ -713,6 +713,21 @@ TORCH_CHECKPOINT = [
         'if found is None and (averages or name != "momentum_buffer"):',
         "if False:",
         torch("torch_optim", "another_method_changes_nothing"),
+    ),
+]
+
+TORCH_USE = [
+    Mutant(
+        "a group of before",
+        '    if any(each is p for group in optimizer.param_groups[k : k + 1] for each in group["params"][i : i + 1]):\n',
+        "    if id(p) in places:\n",
+        torch("torch_optim", "looks_at_its_own_parameter or frozen_parameters"),
+    ),
+    Mutant(
+        "all groups for each parameter",
+        "optimizer._advance(id(p), [p], [k])",
+        "optimizer._advance_all()",
+        torch("torch_optim", "looks_at_its_own_parameter"),
     ),
 ]
 
@@ -1175,6 +1190,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
     f"{PACKAGE}/torch/_rules.py": TORCH_RULES,
     f"{PACKAGE}/torch/_sorted.py": TORCH_SORTED,
+    f"{PACKAGE}/torch/_use.py": TORCH_USE,
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_modes.py": MODES,

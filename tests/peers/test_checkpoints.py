@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import adamod
@@ -65,7 +65,7 @@ def as_pytorch_optimizer(saved: dict[str, Any]) -> dict[str, Any]:
     return saved
 
 
-PEERS = {
+PEERS: dict[str, tuple[Any, str, dict[str, Any], dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "the authors'": (adamod.AdaMod, "AdaMod", {}, {"variant": "reference"}, lambda saved: saved),
     "pytorch_optimizer's": (
         pytorch_optimizer.AdaMod,
