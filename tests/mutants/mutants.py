@@ -719,8 +719,8 @@ TORCH_CHECKPOINT = [
 TORCH_USE = [
     Mutant(
         "a group of before",
-        '    if any(each is p for group in optimizer.param_groups[k : k + 1] for each in group["params"][i : i + 1]):\n',
-        "    if id(p) in places:\n",
+        'any(each is p for group in optimizer.param_groups[k : k + 1] for each in group["params"][i : i + 1])',
+        "id(p) in places",
         torch("torch_optim", "looks_at_its_own_parameter or frozen_parameters"),
     ),
     Mutant(
