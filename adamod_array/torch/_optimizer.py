@@ -233,7 +233,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @torch._disable_dynamo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned, of this class or of the one in ``torch.optim`` that it stands for.
+        """Load what ``state_dict`` returned, of this class or of the one in ``torch.optim`` that it stands for.
 
         Tensors are copied. Slots of 16-bit parameters become float32, and stay so where they were.
 
