@@ -545,6 +545,13 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"param_groups\[0\] has no option 'beat3'; there are lr, betas, beta3",
     ),
     "an argument": (lambda: ours.AdaMod(params(), beat3=0.9), TypeError, "beat3"),
+    "one beta": (lambda: ours.AdaMod(params(), betas=0.9), TypeError, "the optimizer: betas must be a pair .*got 0.9"),
+    "three betas": (
+        lambda: ours.AdaMod(params(), betas=(0.9, 0.99, 0.999)),
+        TypeError,
+        "betas must be a pair of numbers, got .*; beta3 is an option of its own",
+    ),
+    "a beta in words": (lambda: ours.Adam(params(), betas=("a", 0.9)), ValueError, "the optimizer: .*'a'"),
     "beta3 twice": (
         lambda: ours.AdaMod(params(), beta3=0.9, len_memory=100),
         TypeError,
@@ -599,9 +606,29 @@ def test_memory_that_two_parameters_share_is_an_error_that_names_them() -> None:
     optimizer = ours.AdaMod(named)
     for _, p in named:
         p.grad = torch.ones(3)
-    with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\]\[1\] \(second\)"):
+    with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\]\[1\] \(second\).*both be optimized"):
         optimizer.step()
     assert not memory.any() and all(float(optimizer.state[p]["step"]) == 0 for _, p in named)
+
+
+def test_parameters_that_cannot_be_optimized_are_named_before_any_is_begun() -> None:
+    """Only where they have a gradient: whole numbers that stay as they are may stand among the parameters."""
+    p = torch.nn.Parameter(torch.ones(3))
+    repeated = torch.nn.Parameter(torch.ones(1).expand(3))
+    for q, error, message in (
+        (torch.ones(3, dtype=torch.int64), TypeError, "must have one of the dtypes .*got a torch array of dtype int64"),
+        (torch.ones(3).to(torch.float8_e4m3fn), TypeError, "must have one of the dtypes .*float8_e4m3fn"),
+        (repeated, ValueError, r"repeats elements .*: optimize a copy, \.clone\(\)"),
+    ):
+        optimizer = ours.AdaMod([{"params": [p]}, {"params": [q]}])
+        p.grad = torch.ones(3)
+        optimizer.step()
+        q.grad = torch.ones_like(q)
+        before = p.detach().clone()
+        with pytest.raises(error, match=r"params of param_groups\[1\]\['params'\]\[0\] " + message):
+            optimizer.step()
+        assert_same([p], [before], ulp=0, atol=0)
+        assert float(optimizer.state[p]["step"]) == 1
 
 
 def test_a_checkpoint_of_another_method_changes_nothing() -> None:

@@ -21,7 +21,11 @@ def _made(method: type[Method], *options: Any, **named: Any) -> Method:
 
 def _two(betas: Any) -> tuple[float, float]:
     """Return two betas, which may be tensors."""
-    first, second = betas
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        more = "; beta3 is an option of its own" if isinstance(betas, (tuple, list)) and len(betas) == 3 else ""
+        raise TypeError(f"betas must be a pair of numbers, got {betas!r}{more}") from None
     return float(first), float(second)
 
 

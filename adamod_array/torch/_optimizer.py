@@ -102,11 +102,6 @@ class Optimizer(torch.optim.Optimizer):
             raise TypeError(f"{name} has no option {unknown[0]!r}; there are {', '.join(self.defaults)}")
         if group["foreach"] and isinstance(group["lr"], torch.Tensor):
             raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
-        kinds = {isinstance(beta, torch.Tensor) for beta in group.get("betas", ())}
-        if len(kinds) > 1:
-            raise ValueError("betas must be either both floats or both Tensors")
-        if group["foreach"] and True in kinds:
-            raise ValueError("betas as Tensors are not supported for capturable=False and foreach=True")
         if group["foreach"] and group["fused"]:
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         for option in ("capturable", "differentiable"):
@@ -126,6 +121,11 @@ class Optimizer(torch.optim.Optimizer):
             checked_decay(group["weight_decay"], lambda: "weight_decay", "torch")
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from None
+        kinds = {isinstance(beta, torch.Tensor) for beta in group.get("betas", ())}
+        if len(kinds) > 1:
+            raise ValueError("betas must be either both floats or both Tensors")
+        if group["foreach"] and True in kinds:
+            raise ValueError("betas as Tensors are not supported for capturable=False and foreach=True")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, with the defaults where it has no option of its own.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adamod_array import _check
 from adamod_array._method import Method
 from adamod_array.torch._cohort import Cohort, count_dtype, slot_dtype
 
@@ -39,15 +40,17 @@ class Sorted:
             if g is None and not optimizer.state.get(p):
                 self.absent.append(i)
                 continue
-            begin(optimizer, p, methods[k])
             places.setdefault((methods[k].slots, optimizer.key_of("m", methods[k])), {})[i] = k
         self.cohorts = [self._cohort(optimizer, each) for each in places.values()]
 
     def _cohort(self, optimizer: Optimizer, group_of: dict[int, int]) -> Cohort:
-        """Return the cohort of the parameters at these places, each of which belongs to a group."""
+        """Return the cohort of the parameters at these places, each with its group; their states begin where new."""
         params, group_index = [self.params[i] for i in group_of], [*group_of.values()]
         method = self.methods[group_index[0]]
         try:
+            _check.params(params, lambda i: f"params[{i}]")
+            for p, k in zip(params, group_index, strict=True):
+                begin(optimizer, p, self.methods[k])
             return Cohort(optimizer, params, [*group_of], group_index, method)
         except (TypeError, ValueError) as error:
             raise named(error, optimizer, params, group_index, method) from error
@@ -85,6 +88,10 @@ def begin(optimizer: Optimizer, p: Any, method: Method) -> None:
             state[key] = torch.zeros_like(p, dtype=slot_dtype(p), memory_format=torch.preserve_format)
 
 
+_TEXTS = {"donate a copy": "optimize a copy, .clone()", "cannot both be donated": "cannot both be optimized"}
+"""Of errors: what a step in place is called by those who call :func:`adamod_array.step`, and here."""
+
+
 def named(
     error: TypeError | ValueError, optimizer: Optimizer, params: Sequence[Any], group_index: list[int], method: Method
 ) -> Exception:
@@ -101,4 +108,7 @@ def named(
 
     if type(error) not in (TypeError, ValueError):  # one of a user's schedule: it may not be made of a text
         return error
-    return type(error)(re.sub(r"(params|grads|slots\['(\w+)'\])\[(\d+)\]", place, str(error)))
+    text = re.sub(r"(params|grads|slots\['(\w+)'\])\[(\d+)\]", place, str(error))
+    for theirs, ours in _TEXTS.items():
+        text = text.replace(theirs, ours)
+    return type(error)(text)
