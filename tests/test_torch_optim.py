@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import doctest
@@ -756,6 +757,39 @@ def test_parameters_that_are_replaced_are_let_go() -> None:
     train(optimizer, [4])
     gc.collect()
     assert [ref() for ref in gone] == [None] * 4
+
+
+def test_memory_that_is_let_go_is_free_at_once() -> None:
+    """Not at the next step, which may never come: states that were cleared, replaced or loaded, other memory of p."""
+
+    def replaced(optimizer: Any, p: Any) -> None:
+        optimizer.state[p] = {key: x.clone() for key, x in optimizer.state[p].items()}
+
+    def emptied(optimizer: Any, p: Any) -> None:
+        optimizer.state = collections.defaultdict(dict)
+
+    ways: list[Callable[[Any, Any], Any]] = [
+        lambda optimizer, p: optimizer.state.clear(),
+        lambda optimizer, p: optimizer.state.pop(p),
+        lambda optimizer, p: optimizer.load_state_dict(optimizer.state_dict()),
+        replaced,
+        emptied,
+    ]
+    for engine in ("numba", "foreach", "eager"):
+        for way in ways:
+            p = torch.nn.Parameter(torch.ones(3))
+            optimizer = ours.AdaMod([p], lr=0.1)
+            with adamod_array.engine(engine):
+                train(optimizer, range(3))
+                gone = [weakref.ref(optimizer.state[p][key]) for key in ("exp_avg", "exp_avg_sq", "exp_avg_lr")]
+                way(optimizer, p)
+                assert [x() for x in gone] == [None] * 3
+                storage = weakref.ref(p.untyped_storage())
+                train(optimizer, range(3, 6))
+                p.data = p.data.clone()
+                assert storage() is None
+                train(optimizer, [6])
+                assert bool(p.isfinite().all())
 
 
 def test_conjugate_gradients() -> None:

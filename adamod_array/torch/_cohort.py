@@ -1,12 +1,14 @@
 """Parameters that keep the same slots, as leaves: a cache of what ``Optimizer.state`` and ``param_groups`` say.
 
-The truth is in the optimizer's state, under PyTorch's keys. A cohort is valid while parameters, their states and the
-tensors in these are the same objects; its leaves know the plan of the last step, and one kernel call serves all groups.
+The truth is in the optimizer's state, under PyTorch's keys. A cohort is valid while parameters and the tensors in their
+states are the same objects, and keeps none of these alive: between steps its leaves have no arrays, but the plan of the
+last step. One kernel call serves all groups.
 """
 
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,14 +60,14 @@ class Cohort:
         self, optimizer: Optimizer, params: list[Any], places: list[int], group_index: list[int], method: Method
     ) -> None:
         self.params, self.places, self.group_index, self.method = params, places, group_index, method
-        self.states = [optimizer.state[p] for p in params]
+        states = [optimizer.state[p] for p in params]
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
-        self.slots = [[state[key] for state in self.states] for key in self.keys]
-        counts = [float(state["step"]) for state in self.states]
+        self.slots = [[weakref.ref(state[key]) for state in states] for key in self.keys]
+        counts = [float(state["step"]) for state in states]
         self.counts: Any = torch.tensor(counts, dtype=count_dtype(method), device="cpu")
         """Steps that each parameter has taken; their states hold views of it."""
         self.steps = [*self.counts.unbind()]
-        for state, step in zip(self.states, self.steps, strict=True):
+        for state, step in zip(states, self.steps, strict=True):
             state["step"] = step
         found = {k: i for i, k in enumerate(dict.fromkeys(group_index))}
         self.by_group = tuple([found[k] for k in group_index])
@@ -73,17 +75,17 @@ class Cohort:
         self.has_complex = any(p.is_complex() for p in params)
         self.methods: tuple[Method, ...] = ()
         params, *slots = self._columns()
-        self.leaves = Leaves.of(method, params, dict(zip(method.slots, slots, strict=True)))
+        self.leaves = Leaves.of(method, params, dict(zip(method.slots, slots, strict=True))).renewed([])
 
     def fits(self, optimizer: Optimizer) -> bool:
         """Return whether the states are those, and hold the same tensors."""
         states = [*map(optimizer.state.get, self.params)]
-        if not all(map(operator.is_, states, self.states)):
+        if None in states or not all(map(operator.is_, [state.get("step") for state in states], self.steps)):
             return False
-        for key, xs in zip(("step", *self.keys), (self.steps, *self.slots), strict=True):
-            if not all(map(operator.is_, [state.get(key) for state in states], xs)):
-                return False
-        return True
+        return all(
+            all(map(operator.is_, [state.get(key) for state in states], [x() for x in xs]))
+            for key, xs in zip(self.keys, self.slots, strict=True)
+        )
 
     def step(self, scalars: Scalars, gradients: list[Any]) -> None:
         """Step the parameters that have a gradient, in place, and count."""
@@ -94,23 +96,22 @@ class Cohort:
             if not _compute_alike(self.methods, scalars.methods):
                 self.leaves.plan = None
             self.methods = scalars.methods
-        if self.has_complex:  # views of PyTorch's, which a parameter may have left for other memory
-            self.leaves = self.leaves.renewed(self._columns())
+        if self.has_complex:
             gradients = [as_real(g if g is None else g.resolve_conj()) for g in gradients]
+        leaves = self.leaves.renewed(self._columns())
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
-        self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
+        leaves, _ = _step.advanced(leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
+        self.leaves = leaves.renewed([])
         if len(stepped) == len(gradients):
             self.counts.add_(1)
         else:
             self.counts[stepped] += 1
 
     def _columns(self) -> list[list[Any]]:
-        columns = [self.params, *self.slots]
-        return (
-            [[as_real(x.detach()) if x.is_complex() else x for x in xs] for xs in columns]
-            if self.has_complex
-            else [[*xs] for xs in columns]
-        )
+        columns = [[*self.params], *([x() for x in xs] for xs in self.slots)]
+        if self.has_complex:  # views of PyTorch's, made at each step: a parameter may leave its memory for other
+            columns = [[as_real(x.detach()) if x.is_complex() else x for x in xs] for xs in columns]
+        return columns
 
     def scalars(self, groups: Sequence[Group], methods: Mapping[int, Method]) -> Scalars:
         """Return rates, coefficients and constants: a row for each group and count."""

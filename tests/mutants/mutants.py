@@ -623,9 +623,21 @@ ON_IMPORT = [
 TORCH_COHORT = [
     Mutant(
         "states that were replaced not seen",
-        "        if not all(map(operator.is_, states, self.states)):\n            return False\n",
+        "None in states or ",
         "",
         torch("torch_optim", "what_a_user_changes"),
+    ),
+    Mutant(
+        "counts that were replaced not seen",
+        'not all(map(operator.is_, [state.get("step") for state in states], self.steps))',
+        "False",
+        torch("torch_optim", "what_a_user_changes"),
+    ),
+    Mutant(
+        "slots kept alive between steps",
+        "self.leaves = leaves.renewed([])",
+        "self.leaves = leaves",
+        torch("torch_optim", "memory_that_is_let_go"),
     ),
     Mutant(
         "one count for all parameters",
@@ -817,6 +829,12 @@ NUMBA = [
 
 SIGNATURES = [
     Mutant(
+        "storages kept alive between steps",
+        "[weakref.ref(x) for x in storages]",
+        "[lambda x=x: x for x in storages]",
+        torch("torch_optim", "memory_that_is_let_go"),
+    ),
+    Mutant(
         "tensors not compared with those of the last step",
         "not self._guards.check(*arrays) or ",
         "",
@@ -830,8 +848,8 @@ SIGNATURES = [
     ),
     Mutant(
         "the size of a storage that stayed in its place",
-        " and [x.nbytes() for x in self._storages] == self._sizes:",
-        ":",
+        " and [(x := r()) is not None and x.nbytes() for r in references] == sizes\n",
+        "\n",
         torch("changed", "is_where_it_was and numba"),
     ),
 ]
