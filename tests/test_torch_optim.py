@@ -446,6 +446,8 @@ def test_what_a_user_changes_counts() -> None:
         each.state[p]["exp_avg"] = torch.ones_like(p)
         each.state[p]["step"] = torch.tensor(10.0)
         train(each, [2])
+        each.state[p]["step"] = torch.tensor(20.0)
+        train(each, [2])
         each.state[p]["exp_avg_sq"].mul_(2)
         each.state[values(each)[1]]["step"] += 5
         p.data = p.data.t().contiguous().t()
