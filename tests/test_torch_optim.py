@@ -831,6 +831,9 @@ def test_a_wrong_option_in_mid_run_names_its_group_before_any_group_is_stepped()
         train(optimizer, [0])
     optimizer = ours.AdaMod(params(), lr=0.1)
     train(optimizer, [0])
+    optimizer.state[values(optimizer)[1]]["exp_avg"] = 0.0
+    with pytest.raises(TypeError, match=r"state\['exp_avg'\] of param_groups\[0\]\['params'\]\[1\] must be an array"):
+        train(optimizer, [1])
     optimizer.state[values(optimizer)[1]]["exp_avg"] = torch.zeros(5)
     with pytest.raises(ValueError, match=r"state\['exp_avg'\] of param_groups\[0\]\['params'\]\[1\]"):
         train(optimizer, [1])

@@ -1,8 +1,8 @@
 """Parameters that keep the same slots, as leaves: a cache of what ``Optimizer.state`` and ``param_groups`` say.
 
 The truth is in the optimizer's state, under PyTorch's keys. A cohort is valid while parameters and the tensors in their
-states are the same objects, and keeps none of these alive: between steps its leaves have no arrays, but the plan of the
-last step. One kernel call serves all groups.
+states are the same objects, and keeps no slot alive: between steps its leaves have no arrays, but the plan of the last
+step. One kernel call serves all groups.
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ class Cohort:
         self.params, self.places, self.group_index, self.method = params, places, group_index, method
         states = [optimizer.state[p] for p in params]
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
-        self.slots = [[weakref.ref(state[key]) for state in states] for key in self.keys]
+        slots = [[state[key] for state in states] for key in self.keys]
+        self.has_complex = any(p.is_complex() for p in params)
+        columns = dict(zip(method.slots, self._real(slots), strict=True))
+        self.leaves = Leaves.of(method, *self._real([params]), columns).renewed([])
+        self.slots = [[weakref.ref(x) for x in xs] for xs in slots]
         counts = [float(state["step"]) for state in states]
         self.counts: Any = torch.tensor(counts, dtype=count_dtype(method), device="cpu")
         """Steps that each parameter has taken; their states hold views of it."""
@@ -72,10 +76,7 @@ class Cohort:
         found = {k: i for i, k in enumerate(dict.fromkeys(group_index))}
         self.by_group = tuple([found[k] for k in group_index])
         """The row of each leaf, where all have taken the same number of steps."""
-        self.has_complex = any(p.is_complex() for p in params)
         self.methods: tuple[Method, ...] = ()
-        params, *slots = self._columns()
-        self.leaves = Leaves.of(method, params, dict(zip(method.slots, slots, strict=True))).renewed([])
 
     def fits(self, optimizer: Optimizer) -> bool:
         """Return whether the states are those, and hold the same tensors."""
@@ -98,7 +99,7 @@ class Cohort:
             self.methods = scalars.methods
         if self.has_complex:
             gradients = [as_real(g if g is None else g.resolve_conj()) for g in gradients]
-        leaves = self.leaves.renewed(self._columns())
+        leaves = self.leaves.renewed(self._real([[*self.params], *([x() for x in xs] for xs in self.slots)]))
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
         leaves, _ = _step.advanced(leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
         self.leaves = leaves.renewed([])
@@ -107,11 +108,11 @@ class Cohort:
         else:
             self.counts[stepped] += 1
 
-    def _columns(self) -> list[list[Any]]:
-        columns = [[*self.params], *([x() for x in xs] for xs in self.slots)]
-        if self.has_complex:  # views of PyTorch's, made at each step: a parameter may leave its memory for other
-            columns = [[as_real(x.detach()) if x.is_complex() else x for x in xs] for xs in columns]
-        return columns
+    def _real(self, columns: list[list[Any]]) -> list[list[Any]]:
+        if not self.has_complex:
+            return columns
+        # views of PyTorch's, made at each step: a parameter may leave its memory for other
+        return [[as_real(x.detach()) if torch.is_tensor(x) and x.is_complex() else x for x in xs] for xs in columns]
 
     def scalars(self, groups: Sequence[Group], methods: Mapping[int, Method]) -> Scalars:
         """Return rates, coefficients and constants: a row for each group and count."""

@@ -171,10 +171,7 @@ class Optimizer(torch.optim.Optimizer):
         self._advance(None, params, [k for k, group in enumerate(groups) for _ in group["params"]])
 
     def _advance(self, key: Any, params: list[Any], owners: list[int]) -> None:
-        """Step those of these parameters that have a gradient; ``owners`` are their groups.
-
-        The cohorts are kept under ``key``: None of all parameters, a number of one.
-        """
+        """Step those parameters, of the groups ``owners``, that have a gradient; cohorts are kept under ``key``."""
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             return
