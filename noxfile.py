@@ -268,18 +268,19 @@ def minimums(session: nox.Session) -> None:
     session.run("pytest", "tests/test_jax.py", "tests/test_step.py", *PARALLEL, "--backend", "jax", *session.posargs)
 
 
-@nox.session(python=PYTHON)
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Build docs/_build/html, with warnings as errors, and run the examples of the docstrings.
 
-    The examples of README.md and docs/*.md run in ``tests``, each on the backend that it imports.
+    Where the frameworks are, whose front doors are documented. The examples of README.md and docs/*.md run in
+    ``tests``, each on the backend that it imports.
     """
-    install(session, *requirements("numpy"), *group("test"), *group("docs"))
-    # a kernel's file needs its compiler, which is not here
-    session.run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", "adamod_array")
+    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("test"), *group("docs"))
+    # a kernel's file needs its compiler, which may not be here
+    run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", *PARALLEL, "adamod_array")
     out = ROOT / "docs" / "_build" / "html"
     shutil.rmtree(out, ignore_errors=True)  # a page built before hides the warnings of today
-    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(out), *session.posargs)
+    run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(out), *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)

@@ -211,14 +211,9 @@ class Scalars:
         found = self._rounded.get(key)
         if found is None:
             lr, decay, coefficients = self.rounded(leaf, namespace, real, device)
-            own = constants(
-                self.method(leaf),
-                decay=decay is not None,
-                complex_parameter=dtype in REAL_DTYPE,
-                common=self.names,
-            )
+            own = constants(self.method(leaf), complex_parameter=dtype in REAL_DTYPE, common=self.names)
             scalar = functools.partial(namespace.scalar, dtype=real, device=device)
-            rest = self._once(("constants", self.method_index[key[0]], decay is None, *key[1:]), own, scalar)
+            rest = self._once(("constants", self.method_index[key[0]], *key[1:]), own, scalar)
             common = self.shared(self.names, namespace, real, device)
             found = self._rounded[key] = arguments(lr, decay, (*coefficients, *rest), common)
         return found
@@ -230,9 +225,9 @@ class Scalars:
             found = self._rounded[key] = tuple(map(scalar, numbers))
         return found
 
-    def constants(self, decay: bool) -> tuple[tuple[float, ...], ...]:
+    def constants(self) -> tuple[tuple[float, ...], ...]:
         """Return the constants of each method, for real parameters."""
-        return tuple([constants(method, decay=decay, common=self.names) for method in self.methods])
+        return tuple([constants(method, common=self.names) for method in self.methods])
 
     def rows(self, decay: bool, constants: Sequence[tuple[float, ...]]) -> list[tuple[Any, ...]]:
         """Return a kernel's arguments for each row, unrounded, in the order of :func:`arguments`, then constants.

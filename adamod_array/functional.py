@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from typing import Any
@@ -89,7 +90,7 @@ def adamod_init(
     0.9999
     """
     if len_memory is not None:
-        beta3 = _decay_of(len_memory, beta3, adamod_init)
+        beta3 = decay_of(len_memory, beta3, adamod_init)
     method = AdaMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, variant=variant, hold_idle=hold_idle)
     return init(method, params, lr, weight_decay=weight_decay)
 
@@ -278,7 +279,7 @@ def diffmod_init(
     0.9998
     """
     if len_memory is not None:
-        beta3 = _decay_of(len_memory, beta3, diffmod_init)
+        beta3 = decay_of(len_memory, beta3, diffmod_init)
     method = DiffMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, hold_idle=hold_idle)
     return init(method, params, lr, weight_decay=weight_decay)
 
@@ -305,10 +306,17 @@ def diffmod_step(
     return take_step(DiffMod, state, grads, Options(lr, weight_decay, max_norm, where), donate)
 
 
-def _decay_of(len_memory: float, beta3: float, front_door: Any) -> float:
-    """Return the ``beta3`` of a memory of so many steps."""
+def decay_of(len_memory: float, beta3: float, front_door: Any) -> float:
+    """Return the ``beta3`` of a memory of so many steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``beta3`` was given as well, or the memory is no number of steps.
+    """
     who = front_door.__name__
-    if beta3 is not front_door.__kwdefaults__["beta3"]:  # the very object: a caller may have given the same number
+    default = inspect.signature(front_door).parameters["beta3"].default
+    if beta3 is not default:  # the very object: a caller may have given the same number
         raise TypeError(f"{who}: give beta3 or len_memory, not both")
     if isinstance(len_memory, bool) or not isinstance(len_memory, numbers.Real):
         raise TypeError(f"{who}: len_memory must be a number of steps, got {len_memory!r}")

@@ -33,7 +33,7 @@ def test_every_rule(name: str, dtype: str, decays: bool, sizes: list[int]) -> No
     c = tuple(number(0.5 / (k + 1)) for k in range(sum(name.startswith("c") for name in program.scalars)))
     lr, decay = number(0.125), number(0.75) if decays else None
     with np.errstate(all="ignore"):  # 1e300 is infinite in float32
-        scalars = [*arguments(lr, decay, c), *map(number, constants(method, decay=decays))]
+        scalars = [*arguments(lr, decay, c), *map(number, constants(method))]
     evaluation = Evaluation(program, scalars, np.dtype(dtype), max(sizes))
     for seed, n in enumerate(sizes):
         g, p, *slots = (np.abs(values(n, seed=seed + k)).astype(dtype) for k in range(2 + len(method.slots)))

@@ -45,16 +45,14 @@ def for_numba(method: Method) -> Iterator[str]:
     for decay, donate, threads in itertools.product((False, True), repeat=3):
         for storage in REAL:
             text = numba_source.source(trace(method, decay=decay), *storage, donate=donate, threads=threads)
-            yield re.sub(r"from adamod_array\S+ import", "from memory import", text) + repr(
-                constants(method, decay=decay)
-            )
+            yield re.sub(r"from adamod_array\S+ import", "from memory import", text) + repr(constants(method))
 
 
 def for_cuda(method: Method, *, complex_parameter: bool) -> Iterator[str]:
     for decay in (False, True):
         for storage in COMPLEX if complex_parameter else [*REAL, *MIXED]:
             program = trace(method, decay=decay, complex_parameter=complex_parameter)
-            numbers = constants(method, decay=decay, complex_parameter=complex_parameter)
+            numbers = constants(method, complex_parameter=complex_parameter)
             source = cuda_source.source(program, *storage)
             yield "\n".join((source.inputs, source.outputs, source.operation, repr(numbers)))
 

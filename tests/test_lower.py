@@ -76,7 +76,7 @@ def test_they_compute_what_the_rule_does(method: Method) -> None:
             arrays[1][:3] = arrays[0][:3]  # equal ones, too
             arrays[1][3:6] = arrays[0][3:6].conj()  # and half of them
             parts = [y for x in arrays for y in ((x.real, x.imag) if x.dtype.kind == "c" else (x,))]
-            numbers = constants(method, decay=decays, complex_parameter=True)
+            numbers = constants(method, complex_parameter=True)
             scalars = [*arguments(lr, decay, c), *map(real, numbers)]
             found = iter(run(of_reals, scalars, parts, real))
             g, p, *slots = arrays

@@ -99,7 +99,7 @@ def test_methods_that_differ_in_constants_share_a_program() -> None:
             for is_complex in (False, True):
                 given = [trace(m, decay=decay, complex_parameter=is_complex) for m in (one, other)]
                 assert given[0] == given[1]
-                numbers = [constants(m, decay=decay, complex_parameter=is_complex) for m in (one, other)]
+                numbers = [constants(m, complex_parameter=is_complex) for m in (one, other)]
                 assert len(numbers[0]) == len(numbers[1]) == sum(x.startswith("k") for x in given[0].scalars)
 
 

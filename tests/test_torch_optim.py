@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import doctest
@@ -445,6 +446,8 @@ def test_what_a_user_changes_counts() -> None:
         each.state[p]["exp_avg"] = torch.ones_like(p)
         each.state[p]["step"] = torch.tensor(10.0)
         train(each, [2])
+        each.state[p]["step"] = torch.tensor(20.0)
+        train(each, [2])
         each.state[p]["exp_avg_sq"].mul_(2)
         each.state[values(each)[1]]["step"] += 5
         p.data = p.data.t().contiguous().t()
@@ -472,6 +475,31 @@ def test_a_step_in_backward_frees_each_gradient() -> None:
         handle.remove()
     model(x).square().mean().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_step_in_backward_looks_at_its_own_parameter_alone() -> None:
+    """Also where each has a group; and at its group of today."""
+    asked: list[int] = []
+
+    class Asked(ours.AdaMod):  # type: ignore[name-defined]
+        def method_of(self, group: dict[str, Any]) -> Method:
+            asked.append(id(group))
+            method: Method = super().method_of(group)
+            return method
+
+    every = [torch.nn.Parameter(torch.ones(2)) for _ in range(20)]
+    optimizer = Asked([{"params": [p]} for p in every], lr=0.5, beta3=0.9)
+    ours.step_in_backward(optimizer)
+    for _ in range(2):
+        asked.clear()
+        sum(p.sum() for p in every).backward()
+        assert len(asked) == len({*asked}) == len(every)
+    optimizer.param_groups[3]["lr"] = 0.0
+    optimizer.param_groups[3]["params"] += optimizer.param_groups[4]["params"]
+    del optimizer.param_groups[4]
+    before = [p.detach().clone() for p in every]
+    sum(p.sum() for p in every).backward()
+    assert [bool((p != q).all()) for p, q in zip(every, before, strict=True)] == [i not in (3, 4) for i in range(20)]
 
 
 def test_a_compiled_training_step_breaks_once_for_the_step() -> None:
@@ -520,6 +548,28 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"param_groups\[0\] has no option 'beat3'; there are lr, betas, beta3",
     ),
     "an argument": (lambda: ours.AdaMod(params(), beat3=0.9), TypeError, "beat3"),
+    "one beta": (lambda: ours.AdaMod(params(), betas=0.9), TypeError, "the optimizer: betas must be a pair .*got 0.9"),
+    "three betas": (
+        lambda: ours.AdaMod(params(), betas=(0.9, 0.99, 0.999)),
+        TypeError,
+        "betas must be a pair of numbers, got .*; beta3 is an option of its own",
+    ),
+    "a beta in words": (lambda: ours.Adam(params(), betas=("a", 0.9)), ValueError, "the optimizer: .*'a'"),
+    "beta3 twice": (
+        lambda: ours.AdaMod(params(), beta3=0.9, len_memory=100),
+        TypeError,
+        "AdaMod: give beta3 or len_memory, not both",
+    ),
+    "beta3 twice, the default": (
+        lambda: ours.DiffMod(params(), beta3=float("0.999"), len_memory=100),
+        TypeError,
+        "DiffMod: give beta3 or len_memory, not both",
+    ),
+    "no memory": (
+        lambda: ours.AdaMod(params(), len_memory=0),
+        ValueError,
+        "AdaMod: len_memory must be at least 1 step",
+    ),
     "capturable": (lambda: ours.Adam(params(), capturable=True), RuntimeError, "capturable=True is not supported"),
     "fused and foreach": (lambda: ours.Adam(params(), fused=True, foreach=True), RuntimeError, "together"),
 }
@@ -559,9 +609,29 @@ def test_memory_that_two_parameters_share_is_an_error_that_names_them() -> None:
     optimizer = ours.AdaMod(named)
     for _, p in named:
         p.grad = torch.ones(3)
-    with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\]\[1\] \(second\)"):
+    with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\]\[1\] \(second\).*both be optimized"):
         optimizer.step()
     assert not memory.any() and all(float(optimizer.state[p]["step"]) == 0 for _, p in named)
+
+
+def test_parameters_that_cannot_be_optimized_are_named_before_any_is_begun() -> None:
+    """Only where they have a gradient: whole numbers that stay as they are may stand among the parameters."""
+    p = torch.nn.Parameter(torch.ones(3))
+    repeated = torch.nn.Parameter(torch.ones(1).expand(3))
+    for q, error, message in (
+        (torch.ones(3, dtype=torch.int64), TypeError, "must have one of the dtypes .*got a torch array of dtype int64"),
+        (torch.ones(3).to(torch.float8_e4m3fn), TypeError, "must have one of the dtypes .*float8_e4m3fn"),
+        (repeated, ValueError, r"repeats elements .*: optimize a copy, \.clone\(\)"),
+    ):
+        optimizer = ours.AdaMod([{"params": [p]}, {"params": [q]}])
+        p.grad = torch.ones(3)
+        optimizer.step()
+        q.grad = torch.ones_like(q)
+        before = p.detach().clone()
+        with pytest.raises(error, match=r"params of param_groups\[1\]\['params'\]\[0\] " + message):
+            optimizer.step()
+        assert_same([p], [before], ulp=0, atol=0)
+        assert float(optimizer.state[p]["step"]) == 1
 
 
 def test_a_checkpoint_of_another_method_changes_nothing() -> None:
@@ -691,6 +761,39 @@ def test_parameters_that_are_replaced_are_let_go() -> None:
     assert [ref() for ref in gone] == [None] * 4
 
 
+def test_memory_that_is_let_go_is_free_at_once() -> None:
+    """Not at the next step, which may never come: states that were cleared, replaced or loaded, other memory of p."""
+
+    def replaced(optimizer: Any, p: Any) -> None:
+        optimizer.state[p] = {key: x.clone() for key, x in optimizer.state[p].items()}
+
+    def emptied(optimizer: Any, p: Any) -> None:
+        optimizer.state = collections.defaultdict(dict)
+
+    ways: list[Callable[[Any, Any], Any]] = [
+        lambda optimizer, p: optimizer.state.clear(),
+        lambda optimizer, p: optimizer.state.pop(p),
+        lambda optimizer, p: optimizer.load_state_dict(optimizer.state_dict()),
+        replaced,
+        emptied,
+    ]
+    for engine in ("numba", "foreach", "eager"):
+        for way in ways:
+            p = torch.nn.Parameter(torch.ones(3))
+            optimizer = ours.AdaMod([p], lr=0.1)
+            with adamod_array.engine(engine):
+                train(optimizer, range(3))
+                gone = [weakref.ref(optimizer.state[p][key]) for key in ("exp_avg", "exp_avg_sq", "exp_avg_lr")]
+                way(optimizer, p)
+                assert [x() for x in gone] == [None] * 3
+                storage = weakref.ref(p.untyped_storage())
+                train(optimizer, range(3, 6))
+                p.data = p.data.clone()
+                assert storage() is None
+                train(optimizer, [6])
+                assert bool(p.isfinite().all())
+
+
 def test_conjugate_gradients() -> None:
     results = []
     for of in (ours, torch.optim):
@@ -728,6 +831,9 @@ def test_a_wrong_option_in_mid_run_names_its_group_before_any_group_is_stepped()
         train(optimizer, [0])
     optimizer = ours.AdaMod(params(), lr=0.1)
     train(optimizer, [0])
+    optimizer.state[values(optimizer)[1]]["exp_avg"] = 0.0
+    with pytest.raises(TypeError, match=r"state\['exp_avg'\] of param_groups\[0\]\['params'\]\[1\] must be an array"):
+        train(optimizer, [1])
     optimizer.state[values(optimizer)[1]]["exp_avg"] = torch.zeros(5)
     with pytest.raises(ValueError, match=r"state\['exp_avg'\] of param_groups\[0\]\['params'\]\[1\]"):
         train(optimizer, [1])

@@ -111,7 +111,7 @@ class NumbaPlan(Plan):
         if not grads:
             return columns
         if scalars.methods != self.methods:  # with other numbers, and the same Program
-            self.methods, self.constants = scalars.methods, scalars.constants(self.key[1])
+            self.methods, self.constants = scalars.methods, scalars.constants()
         rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if self.key[0]:
@@ -194,7 +194,7 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
         groups=groups,
         nbytes=nbytes,
         methods=inputs.scalars.methods,
-        constants=inputs.scalars.constants(key[1]),
+        constants=inputs.scalars.constants(),
     )
 
 

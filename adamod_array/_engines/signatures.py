@@ -7,6 +7,7 @@ looked at in that very step, for a user may have changed them in place: ``m.data
 
 from __future__ import annotations
 
+import weakref
 from array import array
 from typing import Any
 
@@ -60,8 +61,8 @@ class NumpySignatures:
 class TorchSignatures:
     """Of tensors: class, dtype, shape, strides, ``requires_grad`` and dispatch keys, by what guards compiled graphs.
 
-    The storages of those after the first ``count`` are held: nothing else can come to their addresses meanwhile, and
-    to ask them for their sizes is all that is left to do.
+    The storages of those after the first ``count`` are remembered, and not kept alive: while one lives nothing else can
+    come to its address, and to ask it for its size is all that is left to do.
     """
 
     def __init__(self, arrays: list[Any], count: int, nbytes: Any) -> None:
@@ -71,22 +72,27 @@ class TorchSignatures:
         self._guards = TensorGuards(*arrays, dynamic_dims_sizes=None, dynamic_dims_strides=None)
         self._interpreters = _functorch.peek_interpreter_stack
         self._count, self._nbytes = count, nbytes.tolist()
-        self._storages = [x.untyped_storage() for x in arrays[count:]]
-        self._sizes = [x.nbytes() for x in self._storages]
-        self._addresses = [x.data_ptr() for x in arrays[count:]]
+        self._memory = _memory([x.untyped_storage() for x in arrays[count:]], [x.data_ptr() for x in arrays[count:]])
 
     def match(self, arrays: list[Any], donate: bool) -> Any:
         """Return the tensors' addresses, or None where one has changed or has lost its memory."""
         if not self._guards.check(*arrays) or self._interpreters() is not None:
             return None
         addresses, n = [x.data_ptr() for x in arrays], self._count
-        if addresses[n:] == self._addresses and [x.nbytes() for x in self._storages] == self._sizes:
-            arrays = arrays[:n]
-        storages = [x.untyped_storage() for x in arrays]
+        known, references, sizes = self._memory
+        stay = addresses[n:] == known and [(x := r()) is not None and x.nbytes() for r in references] == sizes
+        storages = [x.untyped_storage() for x in (arrays[:n] if stay else arrays)]
         places = zip(addresses, self._nbytes, storages)  # noqa: B905 - of those that may have moved
         if False in [start + nbytes <= x.data_ptr() + x.nbytes() for start, nbytes, x in places]:
             return None
+        if not stay:
+            self._memory = _memory(storages[n:], addresses[n:])
         return _integers(addresses)
+
+
+def _memory(storages: list[Any], addresses: list[int]) -> tuple[list[int], list[Any], list[int]]:
+    """Return addresses of tensors, and weak references to their storages with the sizes of these."""
+    return addresses, [weakref.ref(x) for x in storages], [x.nbytes() for x in storages]
 
 
 def addresses_of(framework: str, arrays: list[Any]) -> Any:

@@ -28,11 +28,8 @@ def program_of(inputs: StepInputs, opaque: Any, donate: bool) -> tuple[Callable[
     scalars, kinds = inputs.scalars, _kinds(inputs)
     programs = tuple([(kind, inputs.program(decay=kind[0], complex_parameter=kind[1])) for kind in kinds])
     numbers = [
-        [
-            constants(method, decay=decay, complex_parameter=is_complex, common=scalars.names)
-            for method in scalars.methods
-        ]
-        for decay, is_complex in kinds
+        [constants(method, complex_parameter=is_complex, common=scalars.names) for method in scalars.methods]
+        for _, is_complex in kinds
     ]
     common = (*scalars.common.values(),)
     index = scalars.rate_index, scalars.method_index

@@ -64,7 +64,7 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     decay = inputs.scalars.has_decay
     with _building():
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
-    program, constants = _jitted(kernels, donate, key is not None), inputs.scalars.constants(decay)
+    program, constants = _jitted(kernels, donate, key is not None), inputs.scalars.constants()
     return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
 
 
@@ -126,8 +126,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
         with full_width(x):
             inputs, _ = given(x)
             kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
-            rows = inputs.scalars.rows(decay, inputs.scalars.constants(decay))
-            tables = _tables(kernels, rows)
+            tables = _tables(kernels, inputs.scalars.rows(decay, inputs.scalars.constants()))
             index = np.asarray(inputs.scalars.rate_index, np.int32)
             return _step(kernels, tables, index, inputs.grads, inputs.columns)
 

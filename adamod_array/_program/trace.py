@@ -38,11 +38,9 @@ def trace(
     return _trace(method, decay, complex_parameter, common)[0]
 
 
-def constants(
-    method: Method, *, decay: bool = False, complex_parameter: bool = False, common: tuple[str, ...] = ()
-) -> tuple[float, ...]:
-    """Return the constants of :func:`trace`, which end its scalars, in double precision."""
-    return _trace(method, decay, complex_parameter, common)[1]
+def constants(method: Method, *, complex_parameter: bool = False, common: tuple[str, ...] = ()) -> tuple[float, ...]:
+    """Return the constants of :func:`trace`, which end its scalars, in double precision: with decay, the same."""
+    return _trace(method, False, complex_parameter, common)[1]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -104,7 +102,7 @@ def _numbered(program: Program, values: Mapping[str, float]) -> tuple[Program, t
     def named(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
         return tuple([names.get(x, x) for x in operands])
 
-    operations = tuple([dataclasses.replace(x, operands=named(x.operands)) for x in program.operations])
+    operations = tuple([Operation(x.result, x.name, named(x.operands), x.domain) for x in program.operations])
     numbered = Program((*program.scalars, *names.values()), program.arrays, operations, named(program.outputs))
     return numbered, tuple([values[x] for x in names])
 

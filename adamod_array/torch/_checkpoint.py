@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 AVERAGES = {*KEYS.values(), "momentum_buffer"}
 """By which the methods of a checkpoint are told apart."""
 
+_OTHER_RULES = ("fixed_decay", "rectify", "ams_bound", "adam_debias", "adanorm")
+"""Options of pytorch_optimizer's that must be False."""
+
 
 class _Kept:
     """A tensor that PyTorch is not to cast to its parameter's dtype, nor to take without a copy."""
@@ -26,7 +29,7 @@ class _Kept:
 
 def prepared(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint as PyTorch is to load it, after all checks: tensors in boxes, which :func:`unbox` opens."""
-    groups = [_completed(group, optimizer.defaults) for group in state_dict["param_groups"]]
+    groups = [_completed(k, group, optimizer.defaults) for k, group in enumerate(state_dict["param_groups"])]
     states = {key: _boxed(state) for key, state in state_dict["state"].items()}
     _count(groups, states)
     if [len(group["params"]) for group in groups] == [len(group["params"]) for group in optimizer.param_groups]:
@@ -46,15 +49,25 @@ def unbox(states: dict[Any, Any]) -> None:
                 state[key] = x.to(device, dtype, copy=True)
 
 
-def _completed(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return a group with defaults where it lacks options; pytorch_optimizer keeps beta3 with the betas.
+def _completed(k: int, group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return a group with defaults where it lacks options, and pytorch_optimizer's options under PyTorch's names.
 
     A run of CUDA graphs goes on without them.
+
+    Raises
+    ------
+    ValueError
+        An option makes another rule.
     """
     group = {**defaults, **group, "capturable": False, "differentiable": False}
     if "betas" in group and len(group["betas"]) == 3:
         *betas, group["beta3"] = group["betas"]
         group["betas"] = tuple(betas)
+    if "weight_decouple" in group:
+        group["decoupled_weight_decay"] = group.pop("weight_decouple")
+    for option in _OTHER_RULES:
+        if group.pop(option, False) and (option != "fixed_decay" or group["weight_decay"]):
+            raise ValueError(f"param_groups[{k}] of the checkpoint has {option}=True, a rule that is not known here")
     return group
 
 

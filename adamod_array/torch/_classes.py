@@ -8,6 +8,7 @@ from typing import Any
 
 import adamod_array
 from adamod_array._method import Method
+from adamod_array.functional import decay_of
 from adamod_array.torch._optimizer import Optimizer
 from adamod_array.torch._rules import Descent
 
@@ -20,7 +21,11 @@ def _made(method: type[Method], *options: Any, **named: Any) -> Method:
 
 def _two(betas: Any) -> tuple[float, float]:
     """Return two betas, which may be tensors."""
-    first, second = betas
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        more = "; beta3 is an option of its own" if isinstance(betas, (tuple, list)) and len(betas) == 3 else ""
+        raise TypeError(f"betas must be a pair of numbers, got {betas!r}{more}") from None
     return float(first), float(second)
 
 
@@ -299,7 +304,7 @@ class AdaMod(Optimizer):
     hold_idle : bool
         Let the average of rates wait while no gradient has come.
     len_memory : float, optional
-        Steps that the average remembers: ``beta3 = 1 - 1/len_memory``.
+        Steps that the average remembers, in the place of ``beta3``, which is ``1 - 1/len_memory`` then.
     maximize : bool
         Step along the gradient.
 
@@ -338,7 +343,7 @@ class AdaMod(Optimizer):
             params,
             lr=lr,
             betas=betas,
-            beta3=beta3 if len_memory is None else adamod_array.adamod_init([], len_memory=len_memory).method.beta3,
+            beta3=beta3 if len_memory is None else decay_of(len_memory, beta3, AdaMod),
             eps=eps,
             weight_decay=weight_decay,
             variant=variant,
@@ -426,7 +431,7 @@ class DiffMod(Optimizer):
             params,
             lr=lr,
             betas=betas,
-            beta3=beta3 if len_memory is None else adamod_array.diffmod_init([], len_memory=len_memory).method.beta3,
+            beta3=beta3 if len_memory is None else decay_of(len_memory, beta3, DiffMod),
             eps=eps,
             weight_decay=weight_decay,
             hold_idle=hold_idle,

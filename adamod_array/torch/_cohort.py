@@ -1,13 +1,15 @@
 """Parameters that keep the same slots, as leaves: a cache of what ``Optimizer.state`` and ``param_groups`` say.
 
-The truth is in the optimizer's state, under PyTorch's keys. A cohort is valid while parameters, their states and the
-tensors in these are the same objects; its leaves know the plan of the last step, and one kernel call serves all groups.
+The truth is in the optimizer's state, under PyTorch's keys. A cohort is valid while parameters and the tensors in their
+states are the same objects, and keeps no slot alive: between steps its leaves have no arrays, but the plan of the last
+step. One kernel call serves all groups.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,32 +60,33 @@ class Cohort:
         self, optimizer: Optimizer, params: list[Any], places: list[int], group_index: list[int], method: Method
     ) -> None:
         self.params, self.places, self.group_index, self.method = params, places, group_index, method
-        self.states = [optimizer.state[p] for p in params]
+        states = [optimizer.state[p] for p in params]
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
-        self.slots = [[state[key] for state in self.states] for key in self.keys]
-        counts = [float(state["step"]) for state in self.states]
-        self.counts: Any = torch.tensor(counts, dtype=count_dtype(), device="cpu")
+        slots = [[state[key] for state in states] for key in self.keys]
+        self.has_complex = any(p.is_complex() for p in params)
+        columns = dict(zip(method.slots, self._real(slots), strict=True))
+        self.leaves = Leaves.of(method, self._real([params])[0], columns).renewed([])
+        self.slots = [[weakref.ref(x) for x in xs] for xs in slots]
+        counts = [float(state["step"]) for state in states]
+        self.counts: Any = torch.tensor(counts, dtype=count_dtype(method), device="cpu")
         """Steps that each parameter has taken; their states hold views of it."""
         self.steps = [*self.counts.unbind()]
-        for state, step in zip(self.states, self.steps, strict=True):
+        for state, step in zip(states, self.steps, strict=True):
             state["step"] = step
         found = {k: i for i, k in enumerate(dict.fromkeys(group_index))}
         self.by_group = tuple([found[k] for k in group_index])
         """The row of each leaf, where all have taken the same number of steps."""
-        self.has_complex = any(p.is_complex() for p in params)
         self.methods: tuple[Method, ...] = ()
-        params, *slots = self._columns()
-        self.leaves = Leaves.of(method, params, dict(zip(method.slots, slots, strict=True)))
 
     def fits(self, optimizer: Optimizer) -> bool:
         """Return whether the states are those, and hold the same tensors."""
         states = [*map(optimizer.state.get, self.params)]
-        if not all(map(operator.is_, states, self.states)):
+        if None in states or not all(map(operator.is_, [state.get("step") for state in states], self.steps)):
             return False
-        for key, xs in zip(("step", *self.keys), (self.steps, *self.slots), strict=True):
-            if not all(map(operator.is_, [state.get(key) for state in states], xs)):
-                return False
-        return True
+        return all(
+            all(map(operator.is_, [state.get(key) for state in states], [x() for x in xs]))
+            for key, xs in zip(self.keys, self.slots, strict=True)
+        )
 
     def step(self, scalars: Scalars, gradients: list[Any]) -> None:
         """Step the parameters that have a gradient, in place, and count."""
@@ -94,25 +97,24 @@ class Cohort:
             if not _compute_alike(self.methods, scalars.methods):
                 self.leaves.plan = None
             self.methods = scalars.methods
-        if self.has_complex:  # views of PyTorch's, which a parameter may have left for other memory
-            self.leaves = self.leaves.renewed(self._columns())
+        if self.has_complex:
             gradients = [as_real(g if g is None else g.resolve_conj()) for g in gradients]
+        leaves = self.leaves.renewed(self._real([[*self.params], *([x() for x in xs] for xs in self.slots)]))
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
-        self.leaves, _ = _step.advanced(self.leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
+        leaves, _ = _step.advanced(leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
+        self.leaves = leaves.renewed([])
         if len(stepped) == len(gradients):
             self.counts.add_(1)
         else:
             self.counts[stepped] += 1
 
-    def _columns(self) -> list[list[Any]]:
-        columns = [self.params, *self.slots]
-        return (
-            [[as_real(x.detach()) if x.is_complex() else x for x in xs] for xs in columns]
-            if self.has_complex
-            else [[*xs] for xs in columns]
-        )
+    def _real(self, columns: list[list[Any]]) -> list[list[Any]]:
+        if not self.has_complex:
+            return columns
+        # views of PyTorch's, made at each step: a parameter may leave its memory for other
+        return [[as_real(x.detach()) if torch.is_tensor(x) and x.is_complex() else x for x in xs] for xs in columns]
 
-    def scalars(self, groups: Sequence[Group], methods: Sequence[Method]) -> Scalars:
+    def scalars(self, groups: Sequence[Group], methods: Mapping[int, Method]) -> Scalars:
         """Return rates, coefficients and constants: a row for each group and count."""
         rows: dict[tuple[int, float], int] = {}
         counts = self.counts.tolist()
@@ -140,8 +142,7 @@ def rate_of(group: Group, k: int, t: int) -> tuple[Any, Any]:
 
 def _compute_alike(old: Sequence[Method], new: Sequence[Method]) -> bool:
     """Return whether methods differ in numbers alone, so that the kernels of the one serve the other."""
-    programs = [[(trace(method), trace(method, decay=True)) for method in methods] for methods in (old, new)]
-    return len({*programs[0], *programs[1]}) == 1 and bool(old)
+    return bool(old) and len({trace(method) for method in (*old, *new)}) == 1  # with decay, which comes before, too
 
 
 def as_real(x: Any) -> Any:
@@ -157,6 +158,7 @@ def slot_dtype(p: Any) -> torch.dtype:
     return _DTYPES[COMPUTE_DTYPE[dtype_name(p)]]
 
 
-def count_dtype() -> torch.dtype:
-    """Return the dtype in which PyTorch counts steps."""
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+def count_dtype(method: Method) -> torch.dtype:
+    """Return the dtype in which PyTorch counts steps; 64 bits for AdaMod: its authors compute ``beta**step`` in it."""
+    wide = "s" in method.slots or torch.get_default_dtype() == torch.float64
+    return torch.float64 if wide else torch.float32

@@ -14,7 +14,7 @@ from adamod_array._rate import checked_decay, is_schedule, rate_at
 from adamod_array.torch._checkpoint import prepared, unbox
 from adamod_array.torch._cohort import KEYS, Cohort
 from adamod_array.torch._rules import coupled
-from adamod_array.torch._sorted import Sorted, named, sizes_of
+from adamod_array.torch._sorted import Sorted, named
 
 ELSEWHERE = {"params", "param_names", "name", "initial_lr", "foreach", "fused", "capturable", "differentiable"}
 """Keys of groups besides an optimizer's own: of PyTorch, of its schedulers, and of its tools."""
@@ -102,11 +102,6 @@ class Optimizer(torch.optim.Optimizer):
             raise TypeError(f"{name} has no option {unknown[0]!r}; there are {', '.join(self.defaults)}")
         if group["foreach"] and isinstance(group["lr"], torch.Tensor):
             raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
-        kinds = {isinstance(beta, torch.Tensor) for beta in group.get("betas", ())}
-        if len(kinds) > 1:
-            raise ValueError("betas must be either both floats or both Tensors")
-        if group["foreach"] and True in kinds:
-            raise ValueError("betas as Tensors are not supported for capturable=False and foreach=True")
         if group["foreach"] and group["fused"]:
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         for option in ("capturable", "differentiable"):
@@ -126,6 +121,11 @@ class Optimizer(torch.optim.Optimizer):
             checked_decay(group["weight_decay"], lambda: "weight_decay", "torch")
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from None
+        kinds = {isinstance(beta, torch.Tensor) for beta in group.get("betas", ())}
+        if len(kinds) > 1:
+            raise ValueError("betas must be either both floats or both Tensors")
+        if group["foreach"] and True in kinds:
+            raise ValueError("betas as Tensors are not supported for capturable=False and foreach=True")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, with the defaults where it has no option of its own.
@@ -160,22 +160,24 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():
-            torch.compiler.disable(self._advance)(None)
+            torch.compiler.disable(self._advance_all)()
         else:
-            self._advance(None)
+            self._advance_all()
         return loss
 
-    def _advance(self, only: Any) -> None:
-        """Step all parameters that have a gradient, or one of them."""
+    def _advance_all(self) -> None:
+        groups = self.param_groups
+        params = [p for group in groups for p in group["params"]]
+        self._advance(None, params, [k for k, group in enumerate(groups) for _ in group["params"]])
+
+    def _advance(self, key: Any, params: list[Any], owners: list[int]) -> None:
+        """Step those parameters, of the groups ``owners``, that have a gradient; cohorts are kept under ``key``."""
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             return
-        params = [p for group in self.param_groups for p in group["params"]]
-        if only is not None:
-            params = [only] if any(p is only for p in params) else []
         gradients = self._gradients([p.grad for p in params])
-        methods = [self._whole_method(k, group) for k, group in enumerate(self.param_groups)]
-        cohorts = self._sorted(only, params, gradients, methods)
+        methods = {k: self._whole_method(k, self.param_groups[k]) for k in dict.fromkeys(owners)}
+        cohorts = self._sorted(key, params, owners, gradients, methods)
         scalars = [cohort.scalars(self.param_groups, methods) for cohort in cohorts]  # before any is stepped
         for cohort, each in zip(cohorts, scalars, strict=True):
             theirs = gradients if len(cohort.params) == len(params) else [gradients[i] for i in cohort.places]
@@ -204,15 +206,16 @@ class Optimizer(torch.optim.Optimizer):
         except KeyError as error:
             raise KeyError(f"param_groups[{k}] has lost its option {error}") from error
 
-    def _sorted(self, only: Any, params: list[Any], gradients: list[Any], methods: list[Method]) -> list[Cohort]:
+    def _sorted(
+        self, key: Any, params: list[Any], owners: list[int], gradients: list[Any], methods: dict[int, Method]
+    ) -> list[Cohort]:
         """Return the cohorts, those of the last step where they still fit."""
         known: dict[Any, Sorted] = self.__dict__.setdefault("_known", {})
-        key = None if only is None else id(only)
         found = known.get(key)
-        if found is None or not found.fits(self, params, gradients, methods):
-            if len(known) > 1 + sum(sizes_of(self)):  # of parameters that have gone
+        if found is None or not found.fits(self, params, owners, gradients, methods):
+            if key is None:  # those of single parameters, some of which may have gone
                 known.clear()
-            found = known[key] = Sorted(self, params, gradients, methods)
+            found = known[key] = Sorted(self, params, owners, gradients, methods)
         return found.cohorts
 
     # checkpoints
@@ -227,7 +230,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @torch._disable_dynamo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned, of this class or of the one in ``torch.optim`` that it stands for.
+        """Load what ``state_dict`` returned, of this class or of the one in ``torch.optim`` that it stands for.
 
         Tensors are copied. Slots of 16-bit parameters become float32, and stay so where they were.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adamod_array import _check
 from adamod_array._method import Method
 from adamod_array.torch._cohort import Cohort, count_dtype, slot_dtype
 
@@ -19,42 +20,56 @@ if TYPE_CHECKING:
 class Sorted:
     """The cohorts of a step, and what they depend on."""
 
-    def __init__(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> None:
-        self.params, self.methods, self.sizes = params, methods, sizes_of(optimizer)
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        params: list[Any],
+        owners: list[int],
+        gradients: list[Any],
+        methods: dict[int, Method],
+    ) -> None:
+        self.params, self.owners, self.methods = params, owners, methods
         self.absent: list[int] = []
         """Parameters that have never had a gradient."""
-        group_of = {id(p): k for k, group in enumerate(optimizer.param_groups) for p in group["params"]}
         places: dict[Any, dict[int, int]] = {}
         seen = set()
-        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
+        for i, (p, k, g) in enumerate(zip(params, owners, gradients, strict=True)):
             if id(p) in seen:  # twice in a group, of which PyTorch warns
                 continue
             seen.add(id(p))
             if g is None and not optimizer.state.get(p):
                 self.absent.append(i)
                 continue
-            k = group_of[id(p)]
-            begin(optimizer, p, methods[k])
             places.setdefault((methods[k].slots, optimizer.key_of("m", methods[k])), {})[i] = k
         self.cohorts = [self._cohort(optimizer, each) for each in places.values()]
 
     def _cohort(self, optimizer: Optimizer, group_of: dict[int, int]) -> Cohort:
-        """Return the cohort of the parameters at these places, each of which belongs to a group."""
+        """Return the cohort of the parameters at these places, each with its group; their states begin where new."""
         params, group_index = [self.params[i] for i in group_of], [*group_of.values()]
         method = self.methods[group_index[0]]
         try:
+            _check.params(params, lambda i: f"params[{i}]")
+            for p, k in zip(params, group_index, strict=True):
+                begin(optimizer, p, self.methods[k])
             return Cohort(optimizer, params, [*group_of], group_index, method)
         except (TypeError, ValueError) as error:
             raise named(error, optimizer, params, group_index, method) from error
 
-    def fits(self, optimizer: Optimizer, params: list[Any], gradients: list[Any], methods: list[Method]) -> bool:
+    def fits(
+        self,
+        optimizer: Optimizer,
+        params: list[Any],
+        owners: list[int],
+        gradients: list[Any],
+        methods: dict[int, Method],
+    ) -> bool:
         """Return whether parameters, groups and states are those, and whoever has a gradient is in a cohort."""
         if len(params) != len(self.params) or not all(map(operator.is_, params, self.params)):
             return False
-        if self.sizes != sizes_of(optimizer):
+        if owners != self.owners:
             return False
         if methods != self.methods:
-            if [method.slots for method in methods] != [method.slots for method in self.methods]:
+            if any(method.slots != self.methods[k].slots for k, method in methods.items()):
                 return False
             self.methods = methods
         if any(gradients[i] is not None for i in self.absent):
@@ -62,20 +77,19 @@ class Sorted:
         return all(cohort.fits(optimizer) for cohort in self.cohorts)
 
 
-def sizes_of(optimizer: Optimizer) -> list[int]:
-    """Return how many parameters each group has: by that, and their order, it is known which are whose."""
-    return [len(group["params"]) for group in optimizer.param_groups]
-
-
 def begin(optimizer: Optimizer, p: Any, method: Method) -> None:
     """Put into a parameter's state what is not there yet: zeros, and a count of 0."""
     state = optimizer.state[p]
     if not isinstance(state.get("step"), torch.Tensor):
-        state["step"] = torch.tensor(float(state.get("step") or 0), dtype=count_dtype(), device="cpu")
+        state["step"] = torch.tensor(float(state.get("step") or 0), dtype=count_dtype(method), device="cpu")
     for slot in method.slots:
         key = optimizer.key_of(slot, method)
         if state.get(key) is None:
             state[key] = torch.zeros_like(p, dtype=slot_dtype(p), memory_format=torch.preserve_format)
+
+
+_TEXTS = {"donate a copy": "optimize a copy, .clone()", "cannot both be donated": "cannot both be optimized"}
+"""Of errors: what a step in place is called by those who call :func:`adamod_array.step`, and here."""
 
 
 def named(
@@ -94,4 +108,7 @@ def named(
 
     if type(error) not in (TypeError, ValueError):  # one of a user's schedule: it may not be made of a text
         return error
-    return type(error)(re.sub(r"(params|grads|slots\['(\w+)'\])\[(\d+)\]", place, str(error)))
+    text = re.sub(r"(params|grads|slots\['(\w+)'\])\[(\d+)\]", place, str(error))
+    for theirs, ours in _TEXTS.items():
+        text = text.replace(theirs, ours)
+    return type(error)(text)

@@ -77,10 +77,24 @@ def step_in_backward(optimizer: Optimizer) -> list[Any]:
     >>> p.detach(), p.grad
     (tensor([-0.1000, -0.1000]), None)
     """
+    places: dict[int, tuple[int, int]] = {}
 
     def step(p: Any) -> None:
-        optimizer._advance(p)
+        k = _owner(optimizer, p, places)
+        if k is not None:
+            optimizer._advance(id(p), [p], [k])
         p.grad = None
 
     params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     return [p.register_post_accumulate_grad_hook(step) for p in params]
+
+
+def _owner(optimizer: Optimizer, p: Any, places: dict[int, tuple[int, int]]) -> int | None:
+    """Return a parameter's group, None of one that has left; all are looked for again only where one has moved."""
+    k, i = places.get(id(p), (0, 0))
+    if any(each is p for group in optimizer.param_groups[k : k + 1] for each in group["params"][i : i + 1]):
+        return k
+    places.clear()
+    for k, group in enumerate(optimizer.param_groups):
+        places.update({id(each): (k, i) for i, each in enumerate(group["params"])})
+    return places.get(id(p), (None, 0))[0]

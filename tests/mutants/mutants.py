@@ -633,9 +633,21 @@ ON_IMPORT = [
 TORCH_COHORT = [
     Mutant(
         "states that were replaced not seen",
-        "        if not all(map(operator.is_, states, self.states)):\n            return False\n",
+        "None in states or ",
         "",
         torch("torch_optim", "what_a_user_changes"),
+    ),
+    Mutant(
+        "counts that were replaced not seen",
+        'not all(map(operator.is_, [state.get("step") for state in states], self.steps))',
+        "False",
+        torch("torch_optim", "what_a_user_changes"),
+    ),
+    Mutant(
+        "slots kept alive between steps",
+        "self.leaves = leaves.renewed([])",
+        "self.leaves = leaves",
+        torch("torch_optim", "memory_that_is_let_go"),
     ),
     Mutant(
         "one count for all parameters",
@@ -702,7 +714,7 @@ TORCH_SORTED = [
     ),
     Mutant(
         "a parameter that changes its group",
-        "        if self.sizes != sizes_of(optimizer):\n            return False\n",
+        "        if owners != self.owners:\n            return False\n",
         "",
         torch("torch_optim", "moves_to_another_group"),
     ),
@@ -723,6 +735,21 @@ TORCH_CHECKPOINT = [
         'if found is None and (averages or name != "momentum_buffer"):',
         "if False:",
         torch("torch_optim", "another_method_changes_nothing"),
+    ),
+]
+
+TORCH_USE = [
+    Mutant(
+        "a group of before",
+        'any(each is p for group in optimizer.param_groups[k : k + 1] for each in group["params"][i : i + 1])',
+        "id(p) in places",
+        torch("torch_optim", "looks_at_its_own_parameter or frozen_parameters"),
+    ),
+    Mutant(
+        "all groups for each parameter",
+        "optimizer._advance(id(p), [p], [k])",
+        "optimizer._advance_all()",
+        torch("torch_optim", "looks_at_its_own_parameter"),
     ),
 ]
 
@@ -812,6 +839,12 @@ NUMBA = [
 
 SIGNATURES = [
     Mutant(
+        "storages kept alive between steps",
+        "[weakref.ref(x) for x in storages]",
+        "[lambda x=x: x for x in storages]",
+        torch("torch_optim", "memory_that_is_let_go"),
+    ),
+    Mutant(
         "tensors not compared with those of the last step",
         "not self._guards.check(*arrays) or ",
         "",
@@ -825,8 +858,8 @@ SIGNATURES = [
     ),
     Mutant(
         "the size of a storage that stayed in its place",
-        " and [x.nbytes() for x in self._storages] == self._sizes:",
-        ":",
+        " and [(x := r()) is not None and x.nbytes() for r in references] == sizes\n",
+        "\n",
         torch("changed", "is_where_it_was and numba"),
     ),
 ]
@@ -1214,6 +1247,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
     f"{PACKAGE}/torch/_rules.py": TORCH_RULES,
     f"{PACKAGE}/torch/_sorted.py": TORCH_SORTED,
+    f"{PACKAGE}/torch/_use.py": TORCH_USE,
     f"{PACKAGE}/_norm.py": NORM,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_modes.py": MODES,
