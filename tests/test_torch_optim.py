@@ -352,6 +352,38 @@ def test_scales_and_overflows_that_a_scaler_leaves_to_the_optimizer() -> None:
     assert_same(every, values(plain), ulp=0, atol=0)
 
 
+def test_a_scaler_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scale, overflows and counts stay tensors, as on a GPU: here the CPU's, which are said to cost something to read."""
+    results = []
+    for on_device in (False, True):
+        with monkeypatch.context() as patched:
+            if on_device:
+                for module in (adamod_array._rate, adamod_array.torch._scaler):
+                    patched.setattr(module, "is_free_to_read", lambda namespace, x: False)
+            groups = [
+                {"params": params()[:2], "fused": True},
+                {"params": params()[2:], "lr": schedules.linear_warmup(3)},
+            ]
+            optimizer = ours.AdaMod(groups, lr=0.1)
+            scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+            for t in range(7):
+                optimizer.zero_grad()
+                every = values(optimizer)
+                loss = sum((p * p).sum() for p in every[t == 4 :]) * (float("inf") if t in (2, 5) else 1.0)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            cohorts = next(iter(optimizer._known.values())).cohorts
+            assert all((each.histories is not None) == on_device for each in cohorts)
+            state = optimizer.state_dict()
+            results.append([*values(optimizer), *(optimizer.state[p]["step"] for p in values(optimizer))])
+        again = ours.AdaMod(copy.deepcopy(groups), lr=0.1)
+        again.load_state_dict(state)
+        train(again, [1])
+    assert_same(*results, ulp=0, atol=0)
+    assert [int(x) for x in results[1][len(results[1]) // 2 :]] == [4, *[5] * (len(values(optimizer)) - 1)]
+
+
 def test_a_rule_that_changes_between_steps() -> None:
     """Options that compute in another way, and numbers alone, which a kernel takes from a table."""
     for changes in (

@@ -20,6 +20,7 @@ from adamod_array import (
     adamod_step,
     all_finite,
     clip_by_global_norm,
+    global_norm,
     init,
     schedules,
     step,
@@ -200,6 +201,25 @@ def test_gradients_and_their_squares(backend: Backend) -> None:
     assert all_finite({"a": None}) is True
     with pytest.raises(TypeError, match="grads"):
         all_finite({"a": 1.0})
+
+
+@pytest.mark.only("numpy", "torch")
+def test_gaps_and_every_order_of_axes(backend: Backend) -> None:
+    """What lies between the numbers is not read; each number is, whatever its place in memory."""
+    host = np.full((6, 5, 4), 2.0, np.float32)
+    host[1::2] = np.nan
+    views = [lambda x: x[::2], lambda x: x[:1, :, 1], lambda x: x[2].T, lambda x: x[0, 3:, ::3]]
+    for view in views:
+        x = view(backend.array(host))
+        assert bool(all_finite([x])) and float(global_norm([x])) == np.float32(np.sqrt(4.0 * view(host).size))
+    whole = np.full((3, 40_000), 2.0, np.float32)  # several blocks, and threads
+    for place in ((0, 0), (2, 39_999), (1, 8191), (1, 8192)):
+        bad = whole.copy()
+        bad[place] = np.inf
+        assert bool(all_finite([backend.array(whole)])) and not bool(all_finite([backend.array(bad)]))
+        assert not bool(all_finite([backend.array(bad).T]))
+        bad[place] = 4.0
+        assert float(global_norm([backend.array(bad)])) == np.float32(np.sqrt(4.0 * (bad.size + 3)))
 
 
 # decided on the device

@@ -77,6 +77,8 @@ class Cohort:
         self.by_group = tuple([found[k] for k in group_index])
         """The row of each leaf, where all have taken the same number of steps."""
         self.methods: tuple[Method, ...] = ()
+        self.histories: list[Any] | None = None
+        """Once a device counts: what tells apart parameters that may have taken other numbers of steps."""
 
     def fits(self, optimizer: Optimizer) -> bool:
         """Return whether the states are those, and hold the same tensors."""
@@ -88,8 +90,17 @@ class Cohort:
             for key, xs in zip(self.keys, self.slots, strict=True)
         )
 
-    def step(self, scalars: Scalars, gradients: list[Any]) -> None:
-        """Step the parameters that have a gradient, in place, and count."""
+    def count_on(self, optimizer: Optimizer, device: Any) -> None:
+        """Have a device count steps, which the host then does not know; states hold views of its counts."""
+        if self.histories is None:
+            self.histories = self.counts.tolist()
+            self.counts = self.counts.to(device)
+            self.steps = [*self.counts.unbind()]
+            for p, step in zip(self.params, self.steps, strict=True):
+                optimizer.state[p]["step"] = step
+
+    def step(self, scalars: Scalars, gradients: list[Any], taken: Any = True) -> None:
+        """Step the parameters that have a gradient, in place, and count, where ``taken``."""
         stepped = [i for i, g in enumerate(gradients) if g is not None]
         if not stepped:
             return
@@ -103,10 +114,15 @@ class Cohort:
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
         leaves, _ = _step.advanced(leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
         self.leaves = leaves.renewed([])
+        one = 1 if taken is True else taken.to(self.counts.dtype)
         if len(stepped) == len(gradients):
-            self.counts.add_(1)
+            self.counts.add_(one)
         else:
-            self.counts[stepped] += 1
+            self.counts[stepped] += one
+            if self.histories is not None:
+                self.histories = [(each, i in {*stepped}) for i, each in enumerate(self.histories)]
+                known = {each: k for k, each in enumerate(dict.fromkeys(self.histories))}
+                self.histories = [known[each] for each in self.histories]
 
     def _real(self, columns: list[list[Any]]) -> list[list[Any]]:
         if not self.has_complex:
@@ -114,10 +130,10 @@ class Cohort:
         # views of PyTorch's, made at each step: a parameter may leave its memory for other
         return [[as_real(x.detach()) if torch.is_tensor(x) and x.is_complex() else x for x in xs] for xs in columns]
 
-    def scalars(self, groups: Sequence[Group], methods: Mapping[int, Method]) -> Scalars:
+    def scalars(self, groups: Sequence[Group], methods: Mapping[int, Method], common: Mapping[str, Any]) -> Scalars:
         """Return rates, coefficients and constants: a row for each group and count."""
         rows: dict[tuple[int, float], int] = {}
-        counts = self.counts.tolist()
+        counts = self.counts.tolist() if self.histories is None else self.histories
         if counts.count(counts[0]) == len(counts):  # the common case, in which the index of rows stays the same
             rows = {(k, counts[0]): i for i, k in enumerate(dict.fromkeys(self.group_index))}
             rate_index = self.by_group
@@ -125,9 +141,15 @@ class Cohort:
             rate_index = tuple([rows.setdefault(key, len(rows)) for key in zip(self.group_index, counts, strict=True)])
         entries: dict[tuple[Method, float], int] = {}
         method_index = tuple([entries.setdefault((methods[k], count), len(entries)) for k, count in rows])
-        rates = [rate_of(groups[k], k, int(count) + 1) for k, count in rows]
-        coefficients = [coefficients_at(method, int(count) + 1) for method, count in entries]
-        return Scalars(rates, rate_index, tuple([method for method, _ in entries]), method_index, coefficients)
+        rates = [rate_of(groups[k], k, self._next(count)) for k, count in rows]
+        coefficients = [coefficients_at(method, self._next(count)) for method, count in entries]
+        return Scalars(rates, rate_index, tuple([method for method, _ in entries]), method_index, coefficients, common)
+
+    def _next(self, count: Any) -> Any:
+        """Return the number of the step that follows a count, or a history."""
+        if self.histories is None:
+            return int(count) + 1
+        return self.counts[self.histories.index(count)].to(torch.int64) + 1
 
 
 def rate_of(group: Group, k: int, t: int) -> tuple[Any, Any]:

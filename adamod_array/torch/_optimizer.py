@@ -14,6 +14,7 @@ from adamod_array._rate import checked_decay, is_schedule, rate_at
 from adamod_array.torch._checkpoint import prepared, unbox
 from adamod_array.torch._cohort import KEYS, Cohort
 from adamod_array.torch._rules import coupled
+from adamod_array.torch._scaler import scaled
 from adamod_array.torch._sorted import Sorted, named
 
 ELSEWHERE = {"params", "param_names", "name", "initial_lr", "foreach", "fused", "capturable", "differentiable"}
@@ -172,29 +173,34 @@ class Optimizer(torch.optim.Optimizer):
 
     def _advance(self, key: Any, params: list[Any], owners: list[int]) -> None:
         """Step those parameters, of the groups ``owners``, that have a gradient; cohorts are kept under ``key``."""
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and bool(found_inf):
+        taken, common = scaled(self)
+        if taken is False:
             return
         gradients = self._gradients([p.grad for p in params])
         methods = {k: self._whole_method(k, self.param_groups[k]) for k in dict.fromkeys(owners)}
         cohorts = self._sorted(key, params, owners, gradients, methods)
-        scalars = [cohort.scalars(self.param_groups, methods) for cohort in cohorts]  # before any is stepped
+        if not isinstance(taken, bool):
+            for cohort in cohorts:
+                cohort.count_on(self, taken.device)
+        scalars = [cohort.scalars(self.param_groups, methods, common) for cohort in cohorts]  # before any is stepped
         for cohort, each in zip(cohorts, scalars, strict=True):
             theirs = gradients if len(cohort.params) == len(params) else [gradients[i] for i in cohort.places]
             try:
-                _step(cohort, each, theirs)
+                _step(cohort, each, theirs, taken)
             except (TypeError, ValueError) as error:
                 raise named(error, self, cohort.params, cohort.group_index, cohort.method) from error
 
     def _gradients(self, gradients: list[Any]) -> list[Any]:
-        """Return the gradients, as they are to be stepped: without GradScaler's factor."""
+        """Return the gradients, which are dense."""
         for g in gradients:
             if g is not None and g.layout is not torch.strided:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        scale = getattr(self, "grad_scale", None)
-        if scale is None:
-            return gradients
-        return [None if g is None else g / scale.to(g.device) for g in gradients]
+        return gradients
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Return whether GradScaler leaves scale and overflows to the step: as in PyTorch, where it is fused."""
+        return any(group.get("fused") for group in self.param_groups)
 
     def _whole_method(self, k: int, group: dict[str, Any]) -> Method:
         """Return the method of group ``k``, with decay that is added to the gradient, and the sign of it."""

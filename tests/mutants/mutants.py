@@ -688,15 +688,61 @@ TORCH_OPTIMIZER = [
         "",
         torch("torch_optim", "bad_arguments"),
     ),
+]
+
+TORCH_SCALER = [
+    Mutant("gradients still scaled", "(1.0 / scale, 1.0)", "(1.0, 1.0)", torch("torch_optim", "scales_and_overflows")),
+    Mutant("a step after an overflow", "return not found_inf,", "return True,", torch("torch_optim", "overflows")),
     Mutant(
-        "gradients still scaled",
-        "return [None if g is None else g / scale.to(g.device) for g in gradients]",
-        "return gradients",
-        torch("torch_optim", "scales_and_overflows"),
+        "a device's answer turned round",
+        "taken = found_inf == 0",
+        "taken = found_inf != 0",
+        torch("torch_optim", "nobody_waits"),
+    ),
+    Mutant("tensors read", "if is_free_to_read(namespace, x)", "if True", torch("torch_optim", "nobody_waits")),
+]
+
+TAKEN = [
+    Mutant(
+        "steps that are not taken count",
+        "else (step, next_step(skipped))",
+        "else (step + 1, skipped)",
+        numpy("where", "every_dtype"),
     ),
     Mutant(
-        "a step after an overflow", "and bool(found_inf)", "and False", torch("torch_optim", "scales_and_overflows")
+        "steps that a device did not take count",
+        "return step + taken, skipped + (1 - taken)",
+        "return step + 1, skipped + (1 - taken)",
+        torch("where", "not_read"),
     ),
+    Mutant("any array for an answer", 'if dtype_name(where) != "bool":', "if False:", numpy("where", "no_answer")),
+    Mutant("an array of answers", "if tuple(where.shape) != ():", "if False:", numpy("where", "no_answer")),
+    Mutant(
+        "no clipping in the step",
+        "if options.max_norm is not None and where",
+        "if False and where",
+        numpy("where", "clipped_in_the_step"),
+    ),
+    Mutant(
+        "products rounded once less",
+        "if all(g is None or clip.is_exact(g) for g in gradients):",
+        "if True:",
+        numpy("where", "clipped_in_the_step"),
+    ),
+    Mutant(
+        "an answer of the norm where there is none",
+        "if where is all_finite and clip.is_finite:",
+        "if where is all_finite:",
+        numpy("where", "every_dtype"),
+    ),
+]
+
+NUMBA_READ = [
+    Mutant("a sum without its last block", "found = 0.0", "found = -1.0", numpy("norm", "formula")),
+    Mutant("a bound that lets infinity pass", "not (abs(x) < bound)", "abs(x) > 2 * bound", numpy("where", "squares")),
+    Mutant("NaN within the bound", "not (abs(x) < bound)", "abs(x) >= bound", numpy("where", "squares")),
+    Mutant("half of complex numbers", "parts = 2 if storage != name else 1", "parts = 1", numpy("where", "squares")),
+    Mutant("gaps read", "is_dense(x.shape, x.stride()))", "True)", torch("where", "gaps")),
 ]
 
 TORCH_SORTED = [
@@ -1236,6 +1282,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_part.py": PART,
     f"{PACKAGE}/_hold.py": HOLD,
     f"{PACKAGE}/_state.py": STATE,
+    f"{PACKAGE}/_taken.py": TAKEN,
     f"{PACKAGE}/_aliasing.py": ALIASING,
     f"{PACKAGE}/_check.py": CHECK,
     f"{PACKAGE}/_namespace.py": NAMESPACE,
@@ -1246,6 +1293,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
     f"{PACKAGE}/torch/_rules.py": TORCH_RULES,
+    f"{PACKAGE}/torch/_scaler.py": TORCH_SCALER,
     f"{PACKAGE}/torch/_sorted.py": TORCH_SORTED,
     f"{PACKAGE}/torch/_use.py": TORCH_USE,
     f"{PACKAGE}/_norm.py": NORM,
@@ -1254,6 +1302,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
     f"{ENGINES}/numba.py": NUMBA,
     f"{ENGINES}/numba_memory.py": NUMBA_MEMORY,
+    f"{ENGINES}/numba_read.py": NUMBA_READ,
     f"{ENGINES}/signatures.py": SIGNATURES,
     f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
     f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
