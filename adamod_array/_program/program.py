@@ -52,3 +52,15 @@ class Program:
                 parts.add(operation.result)
         pairs = enumerate(self.outputs)
         return tuple([x in parts or x in self.outputs[:i] for i, x in pairs])
+
+    @functools.cached_property
+    def translates(self) -> bool:
+        """Return whether the rule adds to the parameter what does not depend on it, and nothing else reads either."""
+        reads = [x for x in self.operations if {"p", self.outputs[0]} & {*x.operands}]
+        if {"p", self.outputs[0]} & {*self.outputs[1:]}:
+            return False
+        if self.outputs[0] == "p":
+            return not reads
+        place = [(x.result, x.name) for x in reads if x.operands[0] == "p" and "p" not in x.operands[1:]]
+        place += [(x.result, x.name) for x in reads if x.name == "add" and x.operands[1:] == ("p",)]
+        return len(reads) == 1 and place in ([(self.outputs[0], "add")], [(self.outputs[0], "sub")])
