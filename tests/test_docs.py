@@ -18,7 +18,7 @@ import adamod_array
 from tests.blocks import PAGES, ROOT, Block, blocks
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+PYTHON = [block for block in BLOCKS if block.language == "python" and not block.uses_optax]
 
 
 def run(block: Block, text: str) -> None:

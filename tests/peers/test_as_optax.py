@@ -19,19 +19,16 @@ from tests.compare import assert_close
 
 RATES: dict[Method, float] = {
     Adam(): 0.1,
-    Adam(amsgrad=True): 0.1,
     AdaMod(beta3=0.99): 0.1,
-    AdaMod(beta3=0.99, variant="reference"): 0.1,
     RAdam(): 5e-3,
     Momentum(): 1e-3,
-    Momentum(nesterov=True): 1e-3,
     DiffGrad(): 0.1,
     DiffMod(beta3=0.99): 0.1,
 }
 """Rates with which each method solves both problems."""
 
-METHODS = pytest.mark.parametrize("method", RATES, ids=str)
-FOUR = pytest.mark.parametrize("method", [Adam(), AdaMod(), RAdam(), Momentum()], ids=str)
+METHODS = pytest.mark.parametrize("method", RATES, ids=lambda method: type(method).__name__)
+FOUR = pytest.mark.parametrize("method", [*RATES][:4], ids=lambda method: type(method).__name__)
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +107,7 @@ def assert_trees(actual: Any, expected: Any, **how: Any) -> None:
 @pytest.mark.parametrize("problem", [parabola, rosenbrock])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 def test_it_finds_the_minimum(method: Method, problem: Any, dtype: str) -> None:
+    """In 10,000 steps, to 3%."""
     with jax.enable_x64(dtype in ("float64", "complex128")):
         start, end, loss = problem(dtype)
         optimizer = as_optax(method, RATES[method])
@@ -171,7 +169,7 @@ def test_dtypes_and_the_state_are_stable(method: Method, dtype: str) -> None:
     """Both branches of a cond, and the carry of a scan, are of one type; 16 bits keep slots of 32."""
     with jax.enable_x64(dtype in ("float64", "complex128")):
         start, _, loss = parabola(dtype)
-        for decay in (0.0, 0.1):
+        for decay in (0.0, 0.1) if isinstance(method, AdaMod) else (0.0,):
             optimizer = as_optax(method, 0.1, decay)
             state = optimizer.init(start)
             wide = "float32" if dtype in ("float16", "bfloat16") else dtype
