@@ -61,6 +61,7 @@ class Program:
             return False
         if self.outputs[0] == "p":
             return not reads
-        place = [(x.result, x.name) for x in reads if x.operands[0] == "p" and "p" not in x.operands[1:]]
-        place += [(x.result, x.name) for x in reads if x.name == "add" and x.operands[1:] == ("p",)]
-        return len(reads) == 1 and place in ([(self.outputs[0], "add")], [(self.outputs[0], "sub")])
+        if len(reads) != 1 or reads[0].result != self.outputs[0]:
+            return False
+        name, operands = reads[0].name, reads[0].operands
+        return operands.count("p") == 1 and (name == "add" or (name == "sub" and operands[0] == "p"))

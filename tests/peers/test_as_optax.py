@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from adamod_array import AdaMod, Adam, DiffGrad, DiffMod, Method, Momentum, RAdam, init, schedules, step
+from adamod_array import Adam, AdaMod, DiffGrad, DiffMod, Method, Momentum, RAdam, init, schedules, step
 from adamod_array.optax import MethodState, as_optax, as_schedule, from_schedule
 from tests.compare import assert_close
 
@@ -22,7 +22,7 @@ RATES: dict[Method, float] = {
     AdaMod(beta3=0.99): 0.1,
     RAdam(): 5e-3,
     Momentum(): 1e-3,
-    DiffGrad(): 0.1,
+    DiffGrad(): 0.01,
     DiffMod(beta3=0.99): 0.1,
 }
 """Rates with which each method solves both problems."""
@@ -79,7 +79,7 @@ def gradients(like: Any, count: int, seed: int = 1) -> list[Any]:
 
 def train(optimizer: Any, params: Any, grads: list[Any], jit: bool = True) -> tuple[Any, Any]:
     """Parameters and state after a step along each gradient; compiled once."""
-    traced = []
+    traced: list[None] = []
 
     def one(params: Any, state: Any, g: Any) -> Any:
         traced.append(None)
@@ -210,12 +210,15 @@ def test_hyperparameters_can_be_injected(method: Method) -> None:
     for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-6, atol=1e-9)
     assert_trees(kept.inner_state.slots, state.slots, ulp=4)
-    kept.hyperparams["learning_rate"] = jnp.asarray(0.0)
-    optimizer = optax.inject_hyperparams(as_optax)(method, 0.01)
-    state = optimizer.init(params)
+
+
+def test_an_injected_rate_may_be_changed() -> None:
+    params, (g, *_) = tree(), gradients(tree(), 1)
+    optimizer = optax.inject_hyperparams(as_optax)(AdaMod(), 0.01)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    assert any(bool(jnp.any(u != 0)) for u in jax.tree.leaves(update(g, state, params)[0]))
     state.hyperparams["learning_rate"] = jnp.asarray(0.0)
-    updates, _ = jax.jit(optimizer.update)(grads[0], state, params)
-    assert all(bool(jnp.all(u == 0)) for u in jax.tree.leaves(updates))
+    assert not any(bool(jnp.any(u != 0)) for u in jax.tree.leaves(update(g, state, params)[0]))
 
 
 def test_schedules_of_both_kinds_begin_at_their_first_rate() -> None:
@@ -252,7 +255,7 @@ def test_from_schedule() -> None:
         as_schedule(0.1)  # type: ignore[arg-type]
 
 
-@FOUR
+@METHODS
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_multisteps_takes_one_step_along_the_mean(method: Method, dtype: str) -> None:
     params = jnp.asarray([1.0, 2.0], dtype)
@@ -267,9 +270,9 @@ def test_multisteps_takes_one_step_along_the_mean(method: Method, dtype: str) ->
     np.testing.assert_allclose(updates.astype("float32"), expected.astype("float32"), rtol=2.0**-8)
 
 
-@FOUR
-def test_it_stands_wherever_optax_has_a_place_for_it(method: Method) -> None:
+def test_it_stands_wherever_optax_has_a_place_for_it() -> None:
     """In chain, masked, partition, apply_if_finite, lookahead and schedule_free, each beside the step by hand."""
+    method = AdaMod(beta3=0.99)
     params, (g, *_) = tree(), gradients(tree(), 1)
     optimizer = as_optax(method, 0.01, 0.1)
     alone = optimizer.update(g, optimizer.init(params), params)[0]
@@ -347,7 +350,10 @@ def test_a_missing_gradient_leaves_a_leaf_alone() -> None:
 
 def test_optax_finds_the_parameters_in_a_state() -> None:
     params = tree()
-    for optimizer in (as_optax(AdaMod(), 0.1), optax.masked(as_optax(AdaMod(), 0.1), {"w": True, "b": True, "c": True})):
+    for optimizer in (
+        as_optax(AdaMod(), 0.1),
+        optax.masked(as_optax(AdaMod(), 0.1), {"w": True, "b": True, "c": True}),
+    ):
         marked = optax.tree_utils.tree_map_params(
             optimizer, lambda x: "slot", optimizer.init(params), transform_non_params=lambda x: "other"
         )
@@ -409,7 +415,9 @@ def test_a_rule_that_reads_its_parameter(method: Method) -> None:
         for g in grads:
             state = take(state, g)
         found, kept = train(as_optax(method, 0.01, decay), params, grads)
-        for a, e in zip(jax.tree.leaves((found, kept.slots)), jax.tree.leaves((state.params, state.slots)), strict=True):
+        for a, e in zip(
+            jax.tree.leaves((found, kept.slots)), jax.tree.leaves((state.params, state.slots)), strict=True
+        ):
             assert_close(a, e, atol=1e-7 * max(1.0, float(jnp.max(jnp.abs(e)))))
     with pytest.raises(ValueError, match="requires the current value of parameters"):
         as_optax(method, 0.01).update(grads[0], as_optax(method, 0.01).init(params))

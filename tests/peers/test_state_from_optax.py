@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from adamod_array import AdaMod, Adam, Method, Momentum, RAdam, schedules, step
+from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, schedules, step
 from adamod_array.optax import as_optax, as_schedule, state_from_optax
 from tests.compare import assert_close
 
