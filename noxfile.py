@@ -213,7 +213,7 @@ def kernels(session: nox.Session) -> None:
 @nox.session(venv_backend="none", default=False, tags=["cpu"])
 def mutants(session: nox.Session) -> None:
     """Plant mistakes in the core, one in each copy of the checkout, and see the tests that concern them fail."""
-    run = frameworks(session, *requirements(*CPU), *group("test"))
+    run = frameworks(session, *requirements(*CPU), *group("test"), *group("peers"))
     run("pytest", "tests/mutants", *PARALLEL, *session.posargs)
 
 

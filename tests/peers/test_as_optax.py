@@ -67,11 +67,11 @@ def tree(seed: int = 0) -> Any:
 
 
 def gradients(like: Any, count: int, seed: int = 1) -> list[Any]:
-    """Gradients over several decades, some of them zero."""
+    """Gradients over several decades, some of them zero; so are all of parameters that are zero."""
     rng = np.random.default_rng(seed)
 
     def one(p: Any) -> Any:
-        g = rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 2, p.shape) * (rng.random(p.shape) > 0.1)
+        g = rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 2, p.shape) * (rng.random(p.shape) > 0.1) * (p != 0)
         return jnp.asarray(g, p.dtype)
 
     return [jax.tree.map(one, like) for _ in range(count)]
