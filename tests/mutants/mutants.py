@@ -751,12 +751,6 @@ OPTAX_STATE = [
     Mutant("slots as they were", ".astype(like.dtype)", "", optax("state_from_optax", "slots_have_the_dtypes")),
 ]
 
-TRANSLATIONS = [
-    Mutant("a slot of the new parameter", "& {*self.outputs[1:]}", "& {*()}", numpy("rules", "which_rules_move")),
-    Mutant("what is taken from", 'and operands[0] == "p")', ")", numpy("rules", "which_rules_move")),
-    Mutant("twice the parameter", 'operands.count("p") == 1', "True", numpy("rules", "which_rules_move")),
-]
-
 NUMBA_MEMORY = [
     Mutant(
         "a gradient that begins before what is written",
@@ -1113,6 +1107,9 @@ PROGRAM_DATA = [
         "False",
         numpy("results", "memory_of_its_own and eager"),
     ),
+    Mutant("a slot of the new parameter", "& {*self.outputs[1:]}", "& {*()}", numpy("rules", "which_rules_move")),
+    Mutant("what is taken from", 'and operands[0] == "p")', ")", numpy("rules", "which_rules_move")),
+    Mutant("twice the parameter", 'operands.count("p") == 1', "True", numpy("rules", "which_rules_move")),
 ]
 
 SYMBOLS = [
@@ -1205,7 +1202,6 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_namespace.py": NAMESPACE,
     f"{PACKAGE}/_rate.py": RATE,
     f"{PACKAGE}/_scalars.py": SCALARS,
-    f"{PROGRAM}/program.py": TRANSLATIONS,
     f"{PACKAGE}/optax/_state.py": OPTAX_STATE,
     f"{PACKAGE}/optax/_transformation.py": OPTAX_TRANSFORMATION,
     f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
