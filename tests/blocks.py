@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction")]
 PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
-PEERS = {"scipy", "sklearn"}
+PEERS = {"optax", "scipy", "sklearn"}
 """What only the session ``peers`` has; its tests run the blocks that import them."""
 
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
@@ -36,11 +36,11 @@ class Block:
 
     @property
     def imports(self) -> set[str]:
-        """The packages that it imports."""
+        """The parts of the names of all modules that it imports: of ``adamod_array.optax``, both."""
         imports = [node for node in ast.walk(ast.parse(self.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
         modules = {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
         modules |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-        return {module.partition(".")[0] for module in modules}
+        return {part for module in modules for part in module.split(".")}
 
     @property
     def backend(self) -> str:

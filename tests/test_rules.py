@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from adamod_array import Adam, AdaMod, DiffGrad, DiffMod, Method, Momentum, RAdam, host_math
 from adamod_array._namespace import namespace_of
+from adamod_array._program.trace import trace
 from tests.backend import Backend
 from tests.compare import assert_close
 from tests.trees import METHODS, values
@@ -221,3 +223,38 @@ def test_the_lists_bite() -> None:
     with pytest.raises(TypeError):
         values(2) / Scalar(2.0)
     assert Only(SimpleNamespace(sqrt=abs), {"sqrt"}).sqrt(-1) == 1
+
+
+@pytest.mark.only("numpy")
+def test_which_rules_move_a_parameter_by_what_does_not_depend_on_it() -> None:
+    for method in METHODS.values():
+        for complex_parameter in (False, True):
+            assert trace(method, complex_parameter=complex_parameter).translates, method
+        assert not trace(method, decay=True).translates, method
+
+    @dataclasses.dataclass(frozen=True)
+    class Rule(Method):
+        slots = ("m",)
+        text: str = ""
+
+        def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, m: Any) -> tuple[Any, ...]:
+            new: tuple[Any, ...] = eval(self.text, {"xp": xp, "lr": lr, "g": g, "p": p, "m": m})
+            return new
+
+    for text in ("p - lr * g, m", "p + g, g", "g + p, m", "p, g", "p - m, m + g"):
+        assert trace(Rule(text)).translates, text
+    for text in (
+        "lr * g - p, m",
+        "p - lr * g, p",
+        "p - lr * p, m",
+        "p + p, m",
+        "p * g, m",
+        "g, m",
+        "p - g - m, m",
+        "p - g, (p - g) * m",
+        "p - g, p - g",
+        "p, p * g",
+        "p, p",
+        "xp.maximum(p, g), m",
+    ):
+        assert not trace(Rule(text)).translates, text

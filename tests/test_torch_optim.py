@@ -353,7 +353,7 @@ def test_scales_and_overflows_that_a_scaler_leaves_to_the_optimizer() -> None:
 
 
 def test_a_scaler_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scale, overflows and counts stay tensors, as on a GPU: here the CPU's, which are said to cost something to read."""
+    """Scale, overflows and counts stay tensors, as on a GPU: the CPU's, said to cost something to read."""
     results = []
     for on_device in (False, True):
         with monkeypatch.context() as patched:

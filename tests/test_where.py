@@ -208,7 +208,12 @@ def test_gaps_and_every_order_of_axes(backend: Backend) -> None:
     """What lies between the numbers is not read; each number is, whatever its place in memory."""
     host = np.full((6, 5, 4), 2.0, np.float32)
     host[1::2] = np.nan
-    views = [lambda x: x[::2], lambda x: x[:1, :, 1], lambda x: x[2].T, lambda x: x[0, 3:, ::3]]
+    views: list[Callable[[Any], Any]] = [
+        lambda x: x[::2],
+        lambda x: x[:1, :, 1],
+        lambda x: x[2].T,
+        lambda x: x[0, 3:, ::3],
+    ]
     for view in views:
         x = view(backend.array(host))
         assert bool(all_finite([x])) and float(global_norm([x])) == np.float32(np.sqrt(4.0 * view(host).size))

@@ -53,3 +53,16 @@ class Program:
                 parts.add(operation.result)
         pairs = enumerate(self.outputs)
         return tuple([x in parts or x in self.outputs[:i] for i, x in pairs])
+
+    @functools.cached_property
+    def translates(self) -> bool:
+        """Return whether the rule adds to the parameter what does not depend on it, and nothing else reads either."""
+        reads = [x for x in self.operations if {"p", self.outputs[0]} & {*x.operands}]
+        if {"p", self.outputs[0]} & {*self.outputs[1:]}:
+            return False
+        if self.outputs[0] == "p":
+            return not reads
+        if len(reads) != 1 or reads[0].result != self.outputs[0]:
+            return False
+        name, operands = reads[0].name, reads[0].operands
+        return operands.count("p") == 1 and (name == "add" or (name == "sub" and operands[0] == "p"))

@@ -62,6 +62,11 @@ def lower() -> Check:
     return Check("tests/test_lower.py", "compute_what_the_rule_does")
 
 
+def optax(file: str, select: str) -> Check:
+    """Tests of what optax's users call."""
+    return Check(f"tests/peers/test_{file}.py", select)
+
+
 PACKAGE = "adamod_array"
 ENGINES = f"{PACKAGE}/_engines"
 PROGRAM = f"{PACKAGE}/_program"
@@ -657,7 +662,7 @@ TORCH_COHORT = [
     ),
     Mutant(
         "parameters without a gradient counted",
-        "self.counts[stepped] += 1",
+        "self.counts[stepped] += one",
         "self.counts += 1",
         torch("torch_optim", "the_steps_are_pytorchs"),
     ),
@@ -803,6 +808,30 @@ TORCH_RULES = [
     Mutant(
         "maximised decay", "            g = -g\n", "            pass\n", torch("torch_optim", "the_steps_are_pytorchs")
     ),
+]
+
+OPTAX_TRANSFORMATION = [
+    Mutant(
+        "the sign of zero", "jnp.full_like(x, zero,", "jnp.full_like(x, 0.0,", optax("as_optax", "without_decay_a_step")
+    ),
+    Mutant(
+        "decay of nothing",
+        "_origin(x, g, params is not None, reads or each)",
+        "_origin(x, g, params is not None, reads)",
+        optax("as_optax", "with_decay_it_is"),
+    ),
+    Mutant("optax's count", "return rate(t)", "return rate(count)", optax("as_optax", "schedules_of_both_kinds")),
+    Mutant(
+        "a rule that reads its parameter",
+        "reads = not all(trace(each).translates for each in methods)",
+        "reads = False",
+        optax("as_optax", "a_rule_that_reads"),
+    ),
+]
+
+OPTAX_STATE = [
+    Mutant("gradients lost", "and int(each.mini_step):", "and False:", optax("state_from_optax", "multisteps")),
+    Mutant("slots as they were", ".astype(like.dtype)", "", optax("state_from_optax", "slots_have_the_dtypes")),
 ]
 
 NUMBA_MEMORY = [
@@ -1195,6 +1224,9 @@ PROGRAM_DATA = [
         "False",
         numpy("results", "memory_of_its_own and eager"),
     ),
+    Mutant("a slot of the new parameter", "& {*self.outputs[1:]}", "& {*()}", numpy("rules", "which_rules_move")),
+    Mutant("what is taken from", 'and operands[0] == "p")', ")", numpy("rules", "which_rules_move")),
+    Mutant("twice the parameter", 'operands.count("p") == 1', "True", numpy("rules", "which_rules_move")),
 ]
 
 SYMBOLS = [
@@ -1289,6 +1321,8 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_rate.py": RATE,
     f"{PACKAGE}/_scalars.py": SCALARS,
     f"{PACKAGE}/scipy.py": SCIPY,
+    f"{PACKAGE}/optax/_state.py": OPTAX_STATE,
+    f"{PACKAGE}/optax/_transformation.py": OPTAX_TRANSFORMATION,
     f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
