@@ -275,7 +275,8 @@ def docs(session: nox.Session) -> None:
     Where the frameworks are, whose front doors are documented. The examples of README.md and docs/*.md run in
     ``tests``, each on the backend that it imports.
     """
-    run = frameworks(session, *requirements("numpy", "torch", "jax"), *group("test"), *group("docs"))
+    packages = [*group("test"), *group("docs"), *group("peers")]
+    run = frameworks(session, *requirements("numpy", "torch", "jax"), *packages)
     # a kernel's file needs its compiler, which may not be here
     run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", *PARALLEL, "adamod_array")
     out = ROOT / "docs" / "_build" / "html"

@@ -358,7 +358,8 @@ def test_a_scaler_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None
     for on_device in (False, True):
         with monkeypatch.context() as patched:
             if on_device:
-                for module in (adamod_array._rate, adamod_array.torch._scaler):
+                for name in ("adamod_array._rate", "adamod_array.torch._scaler"):
+                    module = importlib.import_module(name)
                     patched.setattr(module, "is_free_to_read", lambda namespace, x: False)
             groups = [
                 {"params": params()[:2], "fused": True},
