@@ -101,7 +101,8 @@ def test_rates_of_every_kind(backend: Backend, tmp_path: Path) -> None:
 
 
 def test_every_schedule_is_known(tmp_path: Path) -> None:
-    given = {"steps": 7.0, "beta2": 0.9, "tau": 3.0, "factor": 0.5, "value": 0.1, "milestones": (2, 4), "boundaries": (3,)}
+    given: dict[str, Any] = {"steps": 7.0, "beta2": 0.9, "tau": 3.0, "factor": 0.5, "value": 0.1}
+    given["milestones"], given["boundaries"] = (2, 4), (3,)
     given["schedules"] = (schedules.constant(1), schedules.constant(2))
     names = [name for name in schedules.__all__ if name not in ("Schedule", "effective_warmup_period")]
     for cls in (getattr(schedules, name) for name in names):
@@ -113,15 +114,16 @@ def test_every_schedule_is_known(tmp_path: Path) -> None:
 def test_methods_by_branch(backend: Backend, tmp_path: Path) -> None:
     """Matched by paths: the order of leaves differs between containers."""
     methods = collections.OrderedDict(z=AdaMod(beta1=0.5), a=AdaMod(beta1=0.7))
-    state = init(methods, collections.OrderedDict(z=backend.array([1.0]), a=backend.array([2.0, 3.0])), lr={"z": 1, "a": 2})
+    params = collections.OrderedDict(z=backend.array([1.0]), a=backend.array([2.0, 3.0]))
+    state = init(methods, params, lr={"z": 1, "a": 2})
     save(state, tmp_path / "run")
     like = {"a": backend.array([0.0, 0.0]), "z": backend.array([0.0])}
     for loaded in (load(tmp_path / "run", like), convert(state, like), load(tmp_path / "run", like, method=methods)):
         assert [each.beta1 for each in loaded.method] == [0.7, 0.5] and tuple(loaded.lr) == (2, 1)
         assert backend.numpy(loaded.params["a"]).tolist() == [2, 3]
     for other in (AdaMod(beta1=0.5), {"z": AdaMod(beta1=0.5), "a": AdaMod()}):
-        with pytest.raises(CheckpointError, match=r"one for each|method\['a'\]: beta1 is 0.7 in the file, 0.9 in method="):
-            load(tmp_path / "run", like, method=other)
+        words = "method['a']: beta1 is 0.7 in the file, 0.9 in method=" if isinstance(other, dict) else "one for each"
+        refuse(lambda other=other: load(tmp_path / "run", like, method=other), words)
 
 
 def test_nothing_is_shared(backend: Backend, tmp_path: Path) -> None:
@@ -166,7 +168,8 @@ def test_leaves_that_differ(backend: Backend, tmp_path: Path) -> None:
     tries({"B": other["b"], "layers": other["layers"]}, "has no params['B']; it has params['b']")
     tries({**other, "b": array([1.0, 2.0], "float64")}, "params['b'] is float32", "float64 in like")
     tries({**other, "b": array([1.0, 2.0], "complex64")}, "params['b'] is float32", "complex64 in like")
-    tries({**other, "layers": [{"w": array(values(3, 2))}, other["layers"][1]]}, "params['layers'][0]['w']", "(2, 3)", "(3, 2)")
+    turned = [{"w": array(values(3, 2))}, other["layers"][1]]
+    tries({**other, "layers": turned}, "params['layers'][0]['w']", "(2, 3)", "(3, 2)")
     tries({**other, "b": array(1.0)}, "params['b'] has the shape (2,)", "() in like")
     tries(momentum_init(other), "is of AdaMod, like of Momentum")
     for nothing in ({**other, "b": "text"}, {**other, "b": 1.0}, {**other, "b": object()}):
@@ -359,8 +362,7 @@ def test_no_framework_is_imported_and_no_library_needed(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['safetensors'] = None\n"
         "import numpy as np, adamod_array as a\n"
-        "from adamod_array._namespace import dtype_name
-from adamod_array.checkpoint import convert, load, save\n"
+        "from adamod_array.checkpoint import convert, load, save\n"
         "state = convert(a.adam_init(np.zeros(2)), np.zeros(2))\n"
         "for use in (lambda: save(state, 'run'), lambda: load('run', np.zeros(2))):\n"
         "    try: use()\n"
@@ -411,8 +413,7 @@ def test_bfloat16_of_pytorch_without_ml_dtypes(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['ml_dtypes'] = None\n"
         "import torch, adamod_array as a\n"
-        "from adamod_array._namespace import dtype_name
-from adamod_array.checkpoint import convert, load, save\n"
+        "from adamod_array.checkpoint import convert, load, save\n"
         "x = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)\n"
         "state = a.momentum_init(x)\n"
         "save(state, 'run')\n"
@@ -466,8 +467,7 @@ def test_shardings_are_those_of_like(tmp_path: Path) -> None:
     program = (
         "import jax, jax.numpy as jnp, numpy as np, adamod_array as a\n"
         "from jax.sharding import NamedSharding, PartitionSpec as P\n"
-        "from adamod_array._namespace import dtype_name
-from adamod_array.checkpoint import convert, load, save\n"
+        "from adamod_array.checkpoint import convert, load, save\n"
         "mesh = jax.make_mesh((2, 2), ('x', 'y'))\n"
         "by = lambda *axes: NamedSharding(mesh, P(*axes))\n"
         "x = np.arange(32, dtype='float32').reshape(4, 8)\n"
