@@ -73,7 +73,8 @@ def assert_goes_on_as(backend: Backend, loaded: State, state: State) -> None:
 
 
 def test_what_is_saved_is_loaded(backend: Backend, tmp_path: Path, dtype: str) -> None:
-    for method in METHODS.values():
+    names = ["adam-amsgrad", "diffmod"] if backend.name == "dask" else METHODS  # whose graphs take seconds
+    for method in (METHODS[name] for name in names):
         state = filled(backend, method, dtype)
         save(state, tmp_path / "run")
         for like in (odd_tree(backend, dtype, 7), state):
@@ -94,7 +95,7 @@ def test_rates_of_every_kind(backend: Backend, tmp_path: Path) -> None:
         state = stepped(backend, Adam(), lr=lr, weight_decay=decay)
         save(state, tmp_path / "run")
         assert_goes_on_as(backend, load(tmp_path / "run", state.params), state)
-        assert_goes_on_as(backend, convert(state, state.params), state)
+        assert_equal(backend, convert(state, state.params), state)
         assert load(tmp_path / "run", state.params, lr=0.5).lr == 0.5
         prefix = {"matrix": 1, "number": 2, "nothing": 3, "left out": None, "deep": 4}
         assert load(tmp_path / "run", state.params, lr=prefix).lr == state.replace(lr=prefix).lr

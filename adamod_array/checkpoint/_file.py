@@ -162,7 +162,7 @@ def _held(file: Any, source: str, template: Template, given: Any, rate: Any) -> 
         decay = _settled(decay_rate, data, "weight_decay", source, template)
         if rate is None:
             rate = _settled(constant_rate, data, "lr", source, template)
-        counts = {name: _count(data.get(name, 0), name) for name in COUNTS}
+        counts = {name: _count(data.get(name, None if name == "step" else 0), name) for name in COUNTS}
     except RecursionError:
         raise CheckpointError("is damaged: its metadata are nested too deeply") from None
     method = saved if given is None else given
@@ -178,9 +178,9 @@ def _data(metadata: dict[str, str]) -> dict[str, Any]:
         raise CheckpointError("is damaged: its metadata do not have their checksum")
     try:
         data = mapping(json.loads(text), TEXT)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also of a number with too many digits
         raise CheckpointError(f"is damaged: {error}") from None
-    if type(data.get("format")) is not int:
+    if type(data.get("format")) is not int or data["format"] < 1:
         raise CheckpointError("is damaged: it names no format")
     if data["format"] > FORMAT:
         raise CheckpointError(f"is of format {data['format']}, of a later release; this one reads up to {FORMAT}")
