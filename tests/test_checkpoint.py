@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_methods_by_branch(backend: Backend, tmp_path: Path) -> None:
         assert backend.numpy(loaded.params["a"]).tolist() == [2, 3]
     for other in (AdaMod(beta1=0.5), {"z": AdaMod(beta1=0.5), "a": AdaMod()}):
         words = "method['a']: beta1 is 0.7 in the file, 0.9 in method=" if isinstance(other, dict) else "one for each"
-        refuse(lambda other=other: load(tmp_path / "run", like, method=other), words)
+        refuse(functools.partial(load, tmp_path / "run", like, method=other), words)
 
 
 def test_nothing_is_shared(backend: Backend, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_nothing_is_shared(backend: Backend, tmp_path: Path) -> None:
     save(state, tmp_path / "run")
     like = odd_tree(backend, "float32", 5)
     before = [bits(backend, x) for x in (state.params, state.slots, like)]
-    others = [convert(state, like), convert(state, state), load(tmp_path / "run", like)]
+    others: list[State] = [convert(state, like), convert(state, state), load(tmp_path / "run", like)]
     for _ in range(2):
         others = [step(x, odd_tree(backend, "float32", 9), donate=True) for x in others]
     assert [bits(backend, x) for x in (state.params, state.slots, like)] == before
@@ -174,7 +175,7 @@ def test_leaves_that_differ(backend: Backend, tmp_path: Path) -> None:
     tries({**other, "b": array(1.0)}, "params['b'] has the shape (2,)", "() in like")
     tries(momentum_init(other), "is of AdaMod, like of Momentum")
     for nothing in ({**other, "b": "text"}, {**other, "b": 1.0}, {**other, "b": object()}):
-        refuse(lambda nothing=nothing: load(path, nothing), "like['b'] must be an array", error=TypeError)
+        refuse(functools.partial(load, path, nothing), "like['b'] must be an array", error=TypeError)
 
 
 def test_slots_that_differ(backend: Backend, tmp_path: Path) -> None:
@@ -256,7 +257,8 @@ def test_rates_of_one_s_own(backend: Backend, tmp_path: Path) -> None:
     save(adam_init(params, lr=0.25), path)
     before = path.read_bytes()
     for lr in (halved, {"layers": 0.1, "b": halved}):
-        refuse(lambda lr=lr: save(adam_init(params, lr=lr), path), "lr", "halved", "load(..., lr=...)", error=TypeError)
+        state = adam_init(params, lr=lr)
+        refuse(functools.partial(save, state, path), "lr", "halved", "load(..., lr=...)", error=TypeError)
     assert path.read_bytes() == before
     assert convert(adam_init(params, lr=halved), params).lr is halved
     for own in (OwnSchedule(3), 0.5 * OwnSchedule()):
@@ -286,7 +288,11 @@ def test_the_format_is_as_documented(tmp_path: Path) -> None:
 
     from safetensors.numpy import load_file
 
-    params = {"w": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "z": np.asarray([1 + 2j]), "n": None}
+    params: dict[str, Any] = {
+        "w": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "z": np.asarray([1 + 2j]),
+        "n": None,
+    }
     save(adam_init(params, lr=0.5 * schedules.constant(0.5)), tmp_path / "run")
     data = (tmp_path / "run").read_bytes()
     size = int.from_bytes(data[:8], "little")
@@ -317,7 +323,13 @@ def test_memory_order_and_byte_order_are_those_of_like(tmp_path: Path) -> None:
     state = adam_step(adam_init(values(3, 4).astype(">f4")), values(3, 4, seed=1).astype(">f4"))
     save(state, tmp_path / "run")
     wide = np.zeros((3, 8), np.float32)
-    for like in (np.zeros((3, 4), ">f4"), np.zeros((4, 3), np.float32).T, wide[:, ::2], np.float32(0) + wide[:, :4]):
+    likes: list[Any] = [
+        np.zeros((3, 4), ">f4"),
+        np.zeros((4, 3), np.float32).T,
+        wide[:, ::2],
+        np.float32(0) + wide[:, :4],
+    ]
+    for like in likes:
         for loaded in (load(tmp_path / "run", like), convert(state, like)):
             assert loaded.params.dtype == like.dtype and loaded.params.flags.f_contiguous == like.flags.f_contiguous
             assert loaded.params.tolist() == state.params.tolist()
@@ -353,9 +365,10 @@ def test_two_leaves_of_one_path(tmp_path: Path) -> None:
 
 @pytest.mark.only("numpy")
 def test_what_is_no_state(tmp_path: Path) -> None:
-    for thing in ({"w": np.zeros(1)}, None):
-        refuse(lambda thing=thing: save(thing, tmp_path / "run"), "expected a State", error=TypeError)
-        refuse(lambda thing=thing: convert(thing, np.zeros(1)), "expected a State", error=TypeError)
+    things: list[Any] = [{"w": np.zeros(1)}, None]
+    for thing in things:
+        refuse(functools.partial(save, thing, tmp_path / "run"), "expected a State", error=TypeError)
+        refuse(functools.partial(convert, thing, np.zeros(1)), "expected a State", error=TypeError)
 
 
 @pytest.mark.only("numpy")

@@ -301,7 +301,8 @@ def foreign(data: bytes, rng: random.Random) -> bytes:
         b"{}",
         bytes(1000),
     ]
-    return rng.choice([*others, plain({"params['w']": PARAMS["w"]}), plain({"x": np.zeros(1)}, {"format": "pt"})])
+    others += [plain({"params['w']": PARAMS["w"]}), plain({"x": np.zeros(1)}, {"format": "pt"})]
+    return rng.choice(others)
 
 
 DAMAGES: dict[Damage, int] = {cut: 30, longer: 5, flipped: 80, lying: 30, renamed: 20, forged: 60, huge: 5, foreign: 10}
