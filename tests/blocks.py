@@ -32,12 +32,17 @@ class Block:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     @property
-    def backend(self) -> str:
-        """The backend whose framework it imports; NumPy's where it imports no other."""
+    def imports(self) -> set[str]:
+        """The packages that it imports."""
         imports = [node for node in ast.walk(ast.parse(self.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
         modules = {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
         modules |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-        roots = {module.partition(".")[0] for module in modules}
+        return {module.partition(".")[0] for module in modules}
+
+    @property
+    def backend(self) -> str:
+        """The backend whose framework it imports; NumPy's where it imports no other."""
+        roots = self.imports
         found = [name for name in NAMES if name != "numpy" and describe(name)["module"].partition(".")[0] in roots]
         assert len(found) <= 1, f"{self.name} imports more than one framework: {found}"
         return found[0] if found else "numpy"
