@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -503,3 +504,35 @@ def test_shardings_are_those_of_like(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.only("torch", "jax")
+def test_arrays_of_several_processes(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """Are made where ``like`` has them, and not saved by one that lacks a part."""
+    name = pytestconfig.getoption("--backend")
+    x = np.arange(10.0, dtype="float32").reshape(5, 2)
+    save(adam_init(x), tmp_path / "run")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "tests.processes", name]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), port, str(tmp_path / "run")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ended = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (told, errors) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, errors
+        words = "params is a DTensor" if name == "torch" else "params lies with other processes"
+        assert told and all(words in line and "gather it first" in line for line in told.splitlines()), told
+    assert not (tmp_path / "never").exists()
