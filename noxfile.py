@@ -232,9 +232,11 @@ def cuda_compile(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", tags=["cpu"])
 def peers(session: nox.Session) -> None:
-    """Compare with the optimizers of PyTorch, optax, the authors and others, in float64."""
+    """Compare with the optimizers of PyTorch, optax, the authors and others, in float64; save states by their hosts."""
     run = frameworks(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
     run("pytest", "tests/peers", *PARALLEL, *session.posargs)
+    for backend in ("numpy", "jax"):  # the blocks that need these packages
+        run("pytest", "tests/test_docs.py", "-k", "block_runs and checkpoints", "--backend", backend)
 
 
 @nox.session(venv_backend="none", tags=["cpu"])

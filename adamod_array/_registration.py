@@ -21,6 +21,9 @@ from adamod_array.momentum import Momentum
 from adamod_array.radam import RAdam
 
 METHODS: tuple[type[Method], ...] = (Adam, AdaMod, RAdam, Momentum, DiffGrad, DiffMod)
+SCHEDULES: tuple[type[schedules.Schedule], ...] = tuple(
+    x for x in vars(schedules).values() if isinstance(x, type) and issubclass(x, schedules.Schedule)
+)
 
 
 def _children(state: State) -> tuple[Any, ...]:
@@ -70,9 +73,8 @@ def _with_torch(torch: Any) -> None:
     know("torch", torch.Tensor, torch.nn.Parameter)
     with contextlib.suppress(AttributeError):  # not a public module
         torch.utils._pytree.register_pytree_node(State, flatten, unflatten, serialized_type_name=name)
-    classes = [x for x in vars(schedules).values() if isinstance(x, type) and issubclass(x, schedules.Schedule)]
     if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals([State, PerLeaf, Methods, *METHODS, *classes])
+        torch.serialization.add_safe_globals([State, PerLeaf, Methods, *METHODS, *SCHEDULES])
 
 
 def _with_flax(serialization: Any) -> None:

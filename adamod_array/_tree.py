@@ -158,7 +158,8 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
 
             jax.tree_map(spread, prefix, full, is_leaf=_none)
         else:
-            values = optree.broadcast_prefix(prefix, full, none_is_leaf=True)
+            # not broadcast_prefix, whose order is that of the prefix's own keys
+            values = spec.flatten_up_to(optree.tree_broadcast_prefix(prefix, full, none_is_leaf=True))
     except ValueError as error:
         raise ValueError(f"{what} is neither one value nor a tree prefix of params: {error}") from None
     return values

@@ -158,7 +158,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
     >>> print(diagnostics.update_magnitudes(old, new))
     [1. 1. 1.]
     """
-    before, after = _arrays(old), _arrays(new)
+    before, after = current_leaves(old), current_leaves(new)
     _tree.check_structure(before.spec, new.params, "new.params")
     if type(old.step) is type(new.step) is int and new.step != old.step + 1:
         raise ValueError(f"new must be one step after old, of step {old.step}, got one of step {new.step}")
@@ -179,7 +179,8 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
         return after.tree([None if p is None else magnitude(i) for i, p in enumerate(after.params)])
 
 
-def _arrays(state: State) -> Leaves:
+def current_leaves(state: State) -> Leaves:
+    """Return the leaves of a state as they are now, checked; another than a state is a TypeError."""
     if not isinstance(state, State):
         raise TypeError(f"expected a State, got {type(state).__name__}")
     leaves, _ = state.resolved()
@@ -194,7 +195,7 @@ def _real_dtype(p: Array) -> str:
 
 def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | None]]:
     """Return the arrays of a state, and of each parameter the rates of the last step before and after the bound."""
-    leaves = _arrays(state)
+    leaves = current_leaves(state)
     namespace = leaves.namespace
     if type(state.step) is int and state.step < 1:
         raise ValueError("no step has been taken, so that there are no rates yet")

@@ -58,7 +58,7 @@ def test_skips_are_a_stand_in_s_and_name_tests(name: str) -> None:
 
 
 COMPILERS = {"numba"}
-FRONT_DOORS = {"optax", "scipy"}
+FRONT_DOORS = {"checkpoint", "optax", "scipy"}
 
 
 def test_extras_are_the_backends_the_compilers_and_the_front_doors() -> None:

@@ -62,6 +62,20 @@ def test_mappings_are_matched_by_their_keys(
     assert_close(backend.numpy(new["z"]), [-2.0])
 
 
+@pytest.mark.parametrize("kind", [dict, OrderedDict])
+@pytest.mark.parametrize("kept", [dict, OrderedDict])
+def test_rates_are_matched_by_their_keys(backend: Backend, kind: Any, kept: Any) -> None:
+    """Also where they are a prefix, in another order than the parameters."""
+    x = backend.array([0.0])
+    params = kept([("z", [x, x]), ("a", x)])
+    prefix = kind([("a", 1.0), ("z", 2.0)]), kind([("z", 2.0), ("a", 1.0)])
+    ones = kept([("z", [backend.array([1.0])] * 2), ("a", backend.array([1.0]))])
+    for lr in prefix:
+        new = momentum_step(momentum_init(params, lr=lr), ones).params
+        assert_close(backend.numpy(new["a"]), [-1.0])
+        assert_close(backend.numpy(new["z"][1]), [-2.0])
+
+
 @pytest.mark.only("jax")
 def test_the_first_container_that_differs_where_jax_alone_knows_them(backend: Backend) -> None:
     import jax

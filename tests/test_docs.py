@@ -41,8 +41,9 @@ def default_precision() -> Iterator[None]:
 @pytest.mark.parametrize(
     "block", [pytest.param(block, marks=pytest.mark.only(block.backend), id=block.name) for block in PYTHON]
 )
-def test_block_runs(block: Block) -> None:
-    """On the framework that the block imports."""
+def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the framework that the block imports, in an empty folder; what needs more packages, in ``nox -s peers``."""
+    monkeypatch.chdir(tmp_path)
     run(block, block.text)
 
 

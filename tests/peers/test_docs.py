@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -12,7 +14,8 @@ OF_PEERS = [block for block in BLOCKS if block.language == "python" and block.im
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in OF_PEERS])
-def test_block_runs(block: Block) -> None:
+def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with jax.enable_x64(False):
         run(block, block.text)
 
