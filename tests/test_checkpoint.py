@@ -51,7 +51,7 @@ def stepped(backend: Backend, method: Any, dtype: str = "float32", **options: An
 
 def filled(backend: Backend, method: Any, dtype: str) -> State:
     """A state of numbers that no step has made: to compile one for each method and dtype takes minutes."""
-    state = init(method, odd_tree(backend, dtype), lr=0.1, weight_decay=0.01).replace(step=3)
+    state = init(method, odd_tree(backend, dtype), lr=0.1, weight_decay=0.01).replace(step=3, skipped=2)
     slots = {
         name: optree.tree_map(lambda x, k=k: backend.array(values(*x.shape, seed=k), dtype_name(x)), slot)
         for k, (name, slot) in enumerate(state.slots.items())
@@ -61,7 +61,8 @@ def filled(backend: Backend, method: Any, dtype: str) -> State:
 
 def assert_equal(backend: Backend, loaded: State, state: State) -> None:
     """All fields of two states, to the bit."""
-    assert (loaded.step, loaded.lr, loaded.weight_decay) == (state.step, state.lr, state.weight_decay)
+    assert (loaded.step, loaded.skipped) == (state.step, state.skipped)
+    assert (loaded.lr, loaded.weight_decay) == (state.lr, state.weight_decay)
     assert loaded.method == state.method and type(loaded.step) is int
     assert bits(backend, loaded.params) == bits(backend, state.params)
     assert list(loaded.slots) == list(state.slots)

@@ -17,10 +17,11 @@ import numpy as np
 
 from adamod_array._methods import first, methods_of
 from adamod_array._rate import constant_rate, decay_rate, is_schedule, step_count
+from adamod_array._state import COUNTS
 from adamod_array.checkpoint._arrays import CODES, real_dtype
 from adamod_array.checkpoint._data import by_path, data_of, mapping, method_of_data, one_of, value_of
 from adamod_array.checkpoint._error import CheckpointError
-from adamod_array.checkpoint._match import COUNTS, Held, Template, check_names
+from adamod_array.checkpoint._match import Held, Template, check_names
 
 FORMAT = 1
 TEXT, DIGEST = "adamod_array", "sha256"

@@ -21,14 +21,11 @@ from adamod_array._namespace import (
 )
 from adamod_array._program.trace import slot_is_complex
 from adamod_array._rate import PerLeaf
-from adamod_array._state import State
+from adamod_array._state import COUNTS, State
 from adamod_array.checkpoint._arrays import Host, made, shape_of, stored
 from adamod_array.checkpoint._data import by_path, one_of
 from adamod_array.checkpoint._error import CheckpointError
 from adamod_array.diagnostics import current_leaves
-
-COUNTS = ("step",)
-"""The fields of a State that count; where a file lacks one it is 0."""
 
 
 @dataclass(frozen=True)
