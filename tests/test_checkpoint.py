@@ -305,6 +305,7 @@ def test_the_format_is_as_documented(tmp_path: Path) -> None:
     assert json.loads(metadata["adamod_array"]) == {
         "format": 1,
         "step": 0,
+        "skipped": 0,
         "method": {"class": "Adam", "fields": dataclasses.asdict(Adam())},
         "lr": {"class": "product", "fields": {"a": constant, "b": constant}},
         "weight_decay": 0.0,

@@ -64,8 +64,8 @@ class Cohort:
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
         slots = [[state[key] for state in states] for key in self.keys]
         self.has_complex = any(p.is_complex() for p in params)
-        columns = dict(zip(method.slots, self._real(slots), strict=True))
-        self.leaves = Leaves.of(method, self._real([params])[0], columns).renewed([])
+        parameters, *columns = self._real([params, *slots])
+        self.leaves = Leaves.of(method, parameters, dict(zip(method.slots, columns, strict=True))).renewed([])
         self.slots = [[weakref.ref(x) for x in xs] for xs in slots]
         counts = [float(state["step"]) for state in states]
         self.counts: Any = torch.tensor(counts, dtype=count_dtype(method), device="cpu")
