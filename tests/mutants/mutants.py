@@ -1308,7 +1308,43 @@ NUMBA_CACHE = [
     ),
 ]
 
+CHECKPOINT_FILE = [
+    Mutant(
+        "a name before the disk", "        _sync(draft, os.O_RDWR)\n", "", numpy("checkpoint_files", "order_of_writes")
+    ),
+    Mutant("links replaced", "os.fsdecode(path)).resolve()", "os.fsdecode(path))", numpy("checkpoint_files", "links")),
+    Mutant(
+        "headers of any length",
+        "    if size > limit:",
+        "    if False:",
+        numpy("checkpoint_files", "huge_header"),
+    ),
+    Mutant(
+        "metadata without their checksum",
+        "if metadata.get(DIGEST) != _digest(text):",
+        "if False:",
+        numpy("checkpoint_files", "damaged_files"),
+    ),
+]
+
+CHECKPOINT_MATCH = [
+    Mutant(
+        "memory that is shared",
+        "host.copy() if held.is_shared else host",
+        "host",
+        numpy("checkpoint", "nothing_is_shared"),
+    ),
+    Mutant(
+        "shapes that differ",
+        "    if found != shape:",
+        "    if False:",
+        numpy("checkpoint", "leaves_that_differ"),
+    ),
+]
+
 MUTANTS: Mutants = {
+    f"{PACKAGE}/checkpoint/_file.py": CHECKPOINT_FILE,
+    f"{PACKAGE}/checkpoint/_match.py": CHECKPOINT_MATCH,
     f"{PACKAGE}/_step.py": STEP,
     f"{PACKAGE}/_leaves.py": LEAVES,
     f"{PACKAGE}/_part.py": PART,
