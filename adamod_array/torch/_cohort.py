@@ -114,15 +114,20 @@ class Cohort:
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
         leaves, _ = _step.advanced(leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
         self.leaves = leaves.renewed([])
-        one = 1 if taken is True else taken.to(self.counts.dtype)
-        if len(stepped) == len(gradients):
-            self.counts.add_(one)
-        else:
-            self.counts[stepped] += one
-            if self.histories is not None:
-                self.histories = [(each, i in {*stepped}) for i, each in enumerate(self.histories)]
-                known = {each: k for k, each in enumerate(dict.fromkeys(self.histories))}
-                self.histories = [known[each] for each in self.histories]
+        self._count(stepped, taken)
+
+    def _count(self, stepped: list[int], taken: Any) -> None:
+        """Add 1 to the counts of those that were stepped."""
+        if self.histories is None:
+            counts = (
+                self.counts.numpy()
+            )  # made anew, for its memory may have moved; an operation of PyTorch's costs more
+            counts[stepped if len(stepped) < len(counts) else slice(None)] += 1
+            return
+        self.counts[stepped] += 1 if taken is True else taken.to(self.counts.dtype)
+        histories = [(each, i in {*stepped}) for i, each in enumerate(self.histories)]
+        known = {each: k for k, each in enumerate(dict.fromkeys(histories))}
+        self.histories = [known[each] for each in histories]
 
     def _real(self, columns: list[list[Any]]) -> list[list[Any]]:
         if not self.has_complex:

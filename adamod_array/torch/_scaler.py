@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from adamod_array.torch._optimizer import Optimizer
 
 
+_NAMES = ("grad_scale", "found_inf")
+
+
 def scaled(optimizer: Optimizer) -> tuple[Any, dict[str, Any]]:
     """Return whether the step is taken, and what all leaves share: the factor of gradients, and a device's answer.
 
     ``grad_scale`` is what gradients were multiplied by, ``found_inf`` is above 0 where one of them is not finite.
     Gradients are multiplied by the reciprocal, as by ``GradScaler.unscale_``.
     """
-    scale, found_inf = (_known(getattr(optimizer, name, None)) for name in ("grad_scale", "found_inf"))
+    if optimizer.__dict__.keys().isdisjoint(
+        _NAMES
+    ):  # the common case, in which a step of one parameter is all there is
+        return True, {}
+    scale, found_inf = (_known(getattr(optimizer, name, None)) for name in _NAMES)
     common = {} if scale is None else dict(zip(CLIP, (1.0 / scale, 1.0), strict=True))
     if not isinstance(found_inf, torch.Tensor):
         return not found_inf, common

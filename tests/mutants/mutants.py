@@ -662,8 +662,8 @@ TORCH_COHORT = [
     ),
     Mutant(
         "parameters without a gradient counted",
-        "self.counts[stepped] += one",
-        "self.counts += 1",
+        "stepped if len(stepped) < len(counts) else slice(None)",
+        "slice(None)",
         torch("torch_optim", "the_steps_are_pytorchs"),
     ),
     Mutant(
