@@ -49,7 +49,7 @@ def _looked_up(method: Method, t: Any, namespace: Namespace) -> tuple[Any, ...]:
     """Return the coefficients of a step that a device counts, in double precision."""
     xp, (x, _) = namespace.xp, number(t)
     with namespace.on_device(t):
-        columns = _columns(method, namespace, namespace.device(t))
+        columns = _columns(method, namespace, str(namespace.device(t)))
         formula = method.coefficients(x, xp)
         return tuple(
             xp.where(t <= n, xp.reshape(xp.take(column, xp.reshape(xp.clip(t - 1, 0, n - 1), (1,))), ()), c)
@@ -58,8 +58,8 @@ def _looked_up(method: Method, t: Any, namespace: Namespace) -> tuple[Any, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def _columns(method: Method, namespace: Namespace, device: Any) -> tuple[tuple[Any, int], ...]:
-    """Return the columns of :func:`table` on a device, and their lengths."""
+def _columns(method: Method, namespace: Namespace, device: str) -> tuple[tuple[Any, int], ...]:
+    """Return the columns of :func:`table` on a device, CuPy's current one, and their lengths."""
     where = {} if namespace.name == "cupy" else {"device": device}
     return tuple((namespace.xp.asarray(column, **where), len(column)) for column in table(method, "float64"))
 

@@ -331,7 +331,7 @@ def test_counts_of_every_kind(backend: Backend) -> None:
     kinds: list[Any] = [7, np.int64(7), np.uint8(7), np.array(7), backend.array(7, "int32"), backend.array(7, "int64")]
     for kind in kinds:
         new = state.replace(step=kind)
-        assert backend.name == "jax" or type(new.step) is int
+        assert backend.name in ("jax", "cupy") or type(new.step) is int  # where reading would wait
         assert_same(backend, adamod_step(new, grads).params, expected.params)
         assert int(adamod_step(new, grads).step) == 8
 

@@ -30,6 +30,7 @@ from adamod_array import _taken as taken_module
 from tests.backend import Backend, numpy_dtype
 from tests.trees import METHODS, assert_same, bits, leaves, tree, values
 
+FEW = ("adam-amsgrad", "adamod-hold_idle", "radam", "diffmod")
 DECIDE = pytest.mark.only("jax", "cupy")
 """Where an array decides on the device."""
 
@@ -65,11 +66,14 @@ def assert_not_seen(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_that_are_not_finite_are_never_seen(backend: Backend, name: str) -> None:
+    if backend.name in ("jax", "cupy") and name not in FEW:
+        pytest.skip("a compiler takes seconds for each method, and what is done around the rules is the same")
     assert_not_seen(backend, METHODS[name], "float32", lambda ok, t: all_finite, donate="a" in name[-4:])
 
 
 def test_in_every_dtype_and_form(backend: Backend) -> None:
-    for donate, dtype in enumerate(backend.table["dtypes"]):
+    dtypes = backend.table["dtypes"]
+    for donate, dtype in enumerate(dtypes[-3:] if backend.name == "cupy" else dtypes):
         assert_not_seen(backend, AdaMod(), dtype, lambda ok, t: answers(backend, ok)[t % 4], donate=donate % 2 == 0)
     assert_not_seen(backend, Adam(), "float32", lambda ok, t: all_finite, donate=True, max_norm=1.0)
 
@@ -145,7 +149,7 @@ def test_the_count_is_a_part_of_the_state(backend: Backend) -> None:
 def test_clipped_in_the_step_as_before_it(backend: Backend) -> None:
     """To the last bit, also of 16-bit gradients beside wide ones, of norms that overflow and of none at all."""
     dtypes = backend.table["dtypes"]
-    trees = [{d: backend.array(values(7, seed=1), d)} for d in dtypes]
+    trees = [{d: backend.array(values(7, seed=1), d)} for d in dtypes[:: 2 if backend.name == "cupy" else 1]]
     trees += [{d: backend.array(values(7, seed=i), d) for i, d in enumerate(dtypes)}]
     trees += [{"a": backend.array([3e30, -4e30, 0.0]), "b": None}, {"a": backend.array([0.0, 0.0])}]
     trees += [{"a": backend.array([1e-38, 3e-39])}]
@@ -189,14 +193,14 @@ def test_gradients_and_their_squares(backend: Backend) -> None:
                 host[place] = number
                 found = all_finite({"a": backend.array(np.ones(2), dtype), "b": backend.array(host, dtype), "c": None})
                 assert tuple(found.shape) == ()
-                assert bool(found) is expected, (backend, dtype, number)
+                assert bool(backend.numpy(found)) is expected, (backend, dtype, number)
                 if "complex" in dtype:
                     turned = np.ones(5, numpy_dtype(dtype))
                     turned.imag = host.real
-                    assert bool(all_finite(backend.array(turned, dtype))) is expected
+                    assert bool(backend.numpy(all_finite(backend.array(turned, dtype)))) is expected
     if "complex64" in backend.table["dtypes"]:  # the square of the modulus alone is infinite
-        assert not bool(all_finite(backend.array([1.4e19 + 1.4e19j], "complex64")))
-        assert bool(all_finite(backend.array([1.2e19 + 1.2e19j, 1.8e19, 1.8e19j], "complex64")))
+        for z, expected in (([1.4e19 + 1.4e19j], False), ([1.2e19 + 1.2e19j, 1.8e19, 1.8e19j], True)):
+            assert bool(backend.numpy(all_finite(backend.array(z, "complex64")))) is expected
     assert bool(all_finite(backend.array(np.zeros((0, 3)))))
     assert all_finite({"a": None}) is True
     with pytest.raises(TypeError, match="grads"):
