@@ -39,6 +39,8 @@ html_theme = "furo"
 html_title = f"adamod_array {version}"
 html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["beside.css"]
 
 
 TABLES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "backends").glob("*.toml"))]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction")]
 PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
-PEERS = {"equinox", "flax", "joblib", "optax", "orbax", "scipy", "sklearn"}
+PEERS = {"adamod", "equinox", "flax", "joblib", "optax", "orbax", "pytorch_optimizer", "scipy", "sklearn"}
 """What only the session ``peers`` has; its tests run the blocks that import them."""
 
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)

@@ -54,7 +54,7 @@ def assert_same(some: Any, others: Any) -> None:
 
 
 def as_pytorch_optimizer(saved: dict[str, Any]) -> dict[str, Any]:
-    """Do what docs/torch.md says."""
+    """Do what docs/adamod_authors.md says."""
     for group in saved["param_groups"]:
         group["step"] = int(saved["state"][group["params"][0]]["step"])
         group.update(weight_decouple=True, fixed_decay=False)

@@ -10,6 +10,9 @@ import pytest
 from tests.blocks import PEERS, Block
 from tests.test_docs import BLOCKS, run
 
+# add_(alpha, other) and addcmul_(value, a, b), since PyTorch 1.5, of the authors' adamod
+pytestmark = pytest.mark.filterwarnings(r"ignore:This overload of add(cmul)?_ is deprecated:UserWarning")
+
 OF_PEERS = [block for block in BLOCKS if block.language == "python" and block.imports & PEERS]
 
 
