@@ -260,7 +260,7 @@ def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:
     if namespace is None:
         raise ValueError("grads has no arrays: all of its leaves are None")
     _check_devices(namespace, leaves, spec)
-    return namespace, [g for g in leaves if g is not None]
+    return namespace, [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves if g is not None]
 
 
 def _real(g: Array) -> str:

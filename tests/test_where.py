@@ -16,6 +16,7 @@ from adamod_array import (
     AdaMod,
     RAdam,
     State,
+    _engines,
     adamod_init,
     adamod_step,
     all_finite,
@@ -225,6 +226,17 @@ def test_gaps_and_every_order_of_axes(backend: Backend) -> None:
         assert not bool(all_finite([backend.array(bad).T]))
         bad[place] = 4.0
         assert float(global_norm([backend.array(bad)])) == np.float32(np.sqrt(4.0 * (bad.size + 3)))
+
+
+@pytest.mark.only("numpy")
+def test_scalars_of_numpy(backend: Backend) -> None:
+    """What a function of NumPy's returns of 0-d arrays is read by the same kernels, which stay in force."""
+    grads = [np.float32(3.0), np.float32(-4.0)]
+    assert bool(all_finite(grads)) and float(global_norm(grads)) == 5.0
+    assert not bool(all_finite([np.float32(1e20)]))
+    state = adamod_init([np.zeros((), np.float32)] * 2)
+    assert step(state, grads, where=all_finite, max_norm=1.0).step == 1
+    assert _engines.READ not in _engines.passed_over
 
 
 # decided on the device
