@@ -161,6 +161,19 @@ def test_clipped_in_the_step_as_before_it(backend: Backend) -> None:
         assert bits(backend, one) == bits(backend, two), (backend, [*grads], limit, name)
 
 
+@pytest.mark.only("numpy", "torch")  # the same decision for every framework, some of which compile each case
+def test_clipped_gradients_of_another_dtype_than_their_parameters(backend: Backend) -> None:
+    """The product is rounded to the gradient's dtype, as :func:`clip_by_global_norm` rounds it."""
+    dtypes = backend.table["dtypes"]
+    for of_g, of_p in itertools.product(dtypes, dtypes):
+        if of_g == of_p or ("complex" in of_g and "complex" not in of_p):
+            continue
+        g, p = backend.array(values(50, seed=1), of_g), backend.array(values(50), of_p)
+        clipped = step(init(METHODS["momentum"], p, 0.1), clip_by_global_norm(g, 0.3))
+        found = step(init(METHODS["momentum"], p, 0.1), g, max_norm=0.3)
+        assert bits(backend, found) == bits(backend, clipped), (backend, of_g, of_p)
+
+
 def _name(g: Any) -> str:
     return str(g.dtype).removeprefix("torch.").removeprefix("array_api_strict.")
 
