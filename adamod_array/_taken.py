@@ -67,7 +67,7 @@ def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves
     common: dict[str, Any] = {}
     if clip is not None and ok is not False:
         if all(g is None or p is None or clip.is_exact(g, p) for g, p in zip(gradients, leaves.params, strict=True)):
-            is_free = clip.namespace.name == "numpy" or is_free_to_read(clip.namespace, clip.factors[0])
+            is_free = clip.namespace.name == "numpy" or all(is_free_to_read(clip.namespace, x) for x in clip.factors)
             common = {name: float(x) if is_free else x for name, x in zip(CLIP, clip.factors, strict=True)}
         else:
             gradients = [None if g is None else clip.applied(g) for g in gradients]

@@ -294,6 +294,25 @@ def _as_tensor(backend: Backend, ok: bool, t: int) -> Any:
 
 
 @pytest.mark.only("torch")
+def test_derivatives_of_a_clipped_step(backend: Backend) -> None:
+    """By gradients, whose norm depends on each of them, by the limit and by the rate: as of clip, then step."""
+    import torch
+
+    found = []
+    for clips in (False, True):
+        g, lr, limit = (torch.tensor(x, requires_grad=True) for x in ([3.0, -4.0, 1.0], 0.1, 2.0))
+        state = init(METHODS["momentum"], torch.ones(3))
+        for _ in range(2):
+            if clips:
+                state = step(state, clip_by_global_norm(g, limit), lr=lr)
+            else:
+                state = step(state, g, lr=lr, max_norm=limit, where=all_finite)
+        found.append(torch.autograd.grad((state.params * torch.tensor([1.0, 2.0, 3.0])).sum(), (g, lr, limit)))
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two) and bool(one.abs().max() > 0)
+
+
+@pytest.mark.only("torch")
 def test_inside_of_torch_compile(backend: Backend) -> None:
     import torch
 
