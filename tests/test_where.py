@@ -294,6 +294,28 @@ def _as_tensor(backend: Backend, ok: bool, t: int) -> Any:
 
 
 @pytest.mark.only("torch")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+def test_every_option_inside_of_torch_compile(backend: Backend) -> None:
+    """Without a break of the graph; what is wrong is said as outside of it."""
+    import torch
+
+    if backend.engine != "eager":
+        pytest.skip("the same program whatever the engine")
+    begin = init(METHODS["momentum"], backend.array(values(3)), lr=0.1)
+    every: tuple[dict[str, Any], ...] = ({"max_norm": 1.0, "where": all_finite}, {"where": False})
+    for options in every:
+        compiled = torch.compile(functools.partial(step, **options), backend="eager", fullgraph=True)
+        state = expected = begin
+        for number in (2.0, np.inf):
+            grads = backend.array([1.0, number, 3.0])
+            state, expected = compiled(state, grads), step(expected, grads, **options)
+        assert (int(state.step), int(state.skipped)) == (expected.step, expected.skipped)
+        assert_same(backend, (state.params, state.slots), (expected.params, expected.slots), ulp=4)
+    with pytest.raises(ValueError, match="step: max_norm must be positive"):
+        torch.compile(lambda s, g: step(s, g, max_norm=-1.0), backend="eager")(begin, begin.params)
+
+
+@pytest.mark.only("torch")
 def test_derivatives_of_a_clipped_step(backend: Backend) -> None:
     """By gradients, whose norm depends on each of them, by the limit and by the rate: as of clip, then step."""
     import torch
