@@ -120,7 +120,7 @@ class Cohort:
         else:
             self.counts[stepped] += one
             if self.histories is not None:
-                self.histories = [(each, i in {*stepped}) for i, each in enumerate(self.histories)]
+                self.histories = [(each, g is not None) for each, g in zip(self.histories, gradients, strict=True)]
                 known = {each: k for k, each in enumerate(dict.fromkeys(self.histories))}
                 self.histories = [known[each] for each in self.histories]
 
