@@ -126,9 +126,9 @@ class Clip:
     is_finite: bool
     """Whether all gradients, and their squares, are known to be finite."""
 
-    def is_exact(self, g: Array) -> bool:
-        """Return whether a gradient has the dtype of the norm, so that the product is not rounded once more."""
-        return dtype_name(g) in (self.real, _COMPLEX[self.real])
+    def is_exact(self, g: Array, p: Array) -> bool:
+        """Return whether a kernel, which computes in the parameter's dtype, gets the bits of :meth:`applied`."""
+        return _real(p) == self.real and dtype_name(g) in (self.real, _COMPLEX[self.real])
 
     def applied(self, g: Array) -> Array:
         """Return a gradient times the factors."""
@@ -260,7 +260,7 @@ def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:
     if namespace is None:
         raise ValueError("grads has no arrays: all of its leaves are None")
     _check_devices(namespace, leaves, spec)
-    return namespace, [g for g in leaves if g is not None]
+    return namespace, [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves if g is not None]
 
 
 def _real(g: Array) -> str:

@@ -36,7 +36,7 @@ def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds:
         if namespace.name == framework != "numpy" and not is_free_to_read(namespace, value):
             return value
         if is_tracer(value):
-            name = what().partition("[")[0].partition(" ")[0]
+            name = next(word for word in what().partition("[")[0].split() if not word.endswith(":"))
             raise TypeError(f"{what()} is traced by JAX: give it to step(..., {name}=...), with JAX parameters")
     try:
         return float(value)

@@ -55,8 +55,8 @@ def decision(where: Any, grads: Tree, own: Namespace | None) -> Any:
 def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves) -> tuple[Any, list[Any], Common]:
     """Return whether the step is taken, the gradients, and what all leaves share.
 
-    Where a gradient has not the dtype of the norm, the product is rounded once more than a kernel would round it:
-    these gradients are clipped here, and no factors are left.
+    Where a gradient or its parameter has not the dtype of the norm, clipping rounds the product otherwise than a kernel
+    would: such gradients are clipped here, and no factors are left.
     """
     namespace, where, clip = leaves.namespace, options.where, None
     if options.max_norm is not None and where is not False and any(g is not None for g in gradients):
@@ -66,8 +66,8 @@ def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves
     ok = decision(where, grads, namespace)
     common: dict[str, Any] = {}
     if clip is not None and ok is not False:
-        if all(g is None or clip.is_exact(g) for g in gradients):
-            is_free = clip.namespace.name == "numpy" or is_free_to_read(clip.namespace, clip.factors[0])
+        if all(g is None or p is None or clip.is_exact(g, p) for g, p in zip(gradients, leaves.params, strict=True)):
+            is_free = clip.namespace.name == "numpy" or all(is_free_to_read(clip.namespace, x) for x in clip.factors)
             common = {name: float(x) if is_free else x for name, x in zip(CLIP, clip.factors, strict=True)}
         else:
             gradients = [None if g is None else clip.applied(g) for g in gradients]

@@ -454,6 +454,9 @@ def test_a_traced_rate_is_refused_by_init_with_the_way_out() -> None:
         jax.grad(lambda lr: jnp.sum(train(lr)))(0.1)
     with pytest.raises(TypeError, match="weight_decay is traced by JAX"):
         jax.jit(lambda decay: adamod_init(jnp.ones(3), weight_decay=decay).params)(0.1)
+    host = adamod_init(np.ones(3))  # whose parameters are no arrays of JAX's
+    with pytest.raises(TypeError, match=r"step: max_norm is traced by JAX.*step\(\.\.\., max_norm=\.\.\.\)"):
+        jax.jit(lambda limit: adamod_step(host, np.ones(3), max_norm=limit).params)(0.1)
     assert adamod_init(jnp.ones(3), lr=jnp.asarray(0.5)).lr == 0.5
 
 

@@ -16,6 +16,7 @@ from adamod_array import (
     AdaMod,
     RAdam,
     State,
+    _engines,
     adamod_init,
     adamod_step,
     all_finite,
@@ -164,6 +165,19 @@ def test_clipped_in_the_step_as_before_it(backend: Backend) -> None:
         assert bits(backend, one) == bits(backend, two), (backend, [*grads], limit, name)
 
 
+@pytest.mark.only("numpy", "torch")  # the same decision for every framework, some of which compile each case
+def test_clipped_gradients_of_another_dtype_than_their_parameters(backend: Backend) -> None:
+    """The product is rounded to the gradient's dtype, as :func:`clip_by_global_norm` rounds it."""
+    dtypes = backend.table["dtypes"]
+    for of_g, of_p in itertools.product(dtypes, dtypes):
+        if of_g == of_p or ("complex" in of_g and "complex" not in of_p):
+            continue
+        g, p = backend.array(values(50, seed=1), of_g), backend.array(values(50), of_p)
+        clipped = step(init(METHODS["momentum"], p, 0.1), clip_by_global_norm(g, 0.3))
+        found = step(init(METHODS["momentum"], p, 0.1), g, max_norm=0.3)
+        assert bits(backend, found) == bits(backend, clipped), (backend, of_g, of_p)
+
+
 def _name(g: Any) -> str:
     return str(g.dtype).removeprefix("torch.").removeprefix("array_api_strict.")
 
@@ -231,6 +245,17 @@ def test_gaps_and_every_order_of_axes(backend: Backend) -> None:
         assert float(global_norm([backend.array(bad)])) == np.float32(np.sqrt(4.0 * (bad.size + 3)))
 
 
+@pytest.mark.only("numpy")
+def test_scalars_of_numpy(backend: Backend) -> None:
+    """What a function of NumPy's returns of 0-d arrays is read by the same kernels, which stay in force."""
+    grads = [np.float32(3.0), np.float32(-4.0)]
+    assert bool(all_finite(grads)) and float(global_norm(grads)) == 5.0
+    assert not bool(all_finite([np.float32(1e20)]))
+    state = adamod_init([np.zeros((), np.float32)] * 2)
+    assert step(state, grads, where=all_finite, max_norm=1.0).step == 1
+    assert _engines.READ not in _engines.passed_over
+
+
 # decided on the device
 
 
@@ -270,6 +295,47 @@ def test_tensors_that_are_not_read(backend: Backend, monkeypatch: pytest.MonkeyP
 
 def _as_tensor(backend: Backend, ok: bool, t: int) -> Any:
     return backend.array(ok, "bool")
+
+
+@pytest.mark.only("torch")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+def test_every_option_inside_of_torch_compile(backend: Backend) -> None:
+    """Without a break of the graph; what is wrong is said as outside of it."""
+    import torch
+
+    if backend.engine != "eager":
+        pytest.skip("the same program whatever the engine")
+    begin = init(METHODS["momentum"], backend.array(values(3)), lr=0.1)
+    every: tuple[dict[str, Any], ...] = ({"max_norm": 1.0, "where": all_finite}, {"where": False})
+    for options in every:
+        compiled = torch.compile(functools.partial(step, **options), backend="eager", fullgraph=True)
+        state = expected = begin
+        for number in (2.0, np.inf):
+            grads = backend.array([1.0, number, 3.0])
+            state, expected = compiled(state, grads), step(expected, grads, **options)
+        assert (int(state.step), int(state.skipped)) == (expected.step, expected.skipped)
+        assert_same(backend, (state.params, state.slots), (expected.params, expected.slots), ulp=4)
+    with pytest.raises(ValueError, match="step: max_norm must be positive"):
+        torch.compile(lambda s, g: step(s, g, max_norm=-1.0), backend="eager")(begin, begin.params)
+
+
+@pytest.mark.only("torch")
+def test_derivatives_of_a_clipped_step(backend: Backend) -> None:
+    """By gradients, whose norm depends on each of them, by the limit and by the rate: as of clip, then step."""
+    import torch
+
+    found = []
+    for clips in (False, True):
+        g, lr, limit = (torch.tensor(x, requires_grad=True) for x in ([3.0, -4.0, 1.0], 0.1, 2.0))
+        state = init(METHODS["momentum"], torch.ones(3))
+        for _ in range(2):
+            if clips:
+                state = step(state, clip_by_global_norm(g, limit), lr=lr)
+            else:
+                state = step(state, g, lr=lr, max_norm=limit, where=all_finite)
+        found.append(torch.autograd.grad((state.params * torch.tensor([1.0, 2.0, 3.0])).sum(), (g, lr, limit)))
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two) and bool(one.abs().max() > 0)
 
 
 @pytest.mark.only("torch")

@@ -16,6 +16,7 @@ from torch.utils import _pytree
 from adamod_array._coefficients import next_step
 from adamod_array._formulas import _logarithm
 from adamod_array._method import Method, apply_rule, chosen
+from adamod_array._norm import clip_by_global_norm
 from adamod_array._scalars import Options
 from adamod_array._state import State
 from adamod_array._tree import Tree
@@ -29,8 +30,10 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
 
 def step(method_type: type[Method], state: Any, grads: Tree, options: Options, donate: bool) -> State | None:
     """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
-    rates, ok = options[:2], options.where
-    usual = all(map(_is_rate, rates, (True, False))) and options.max_norm is None and _is_answer(ok)
+    rates, limit, ok = options[:2], options.max_norm, options.where
+    if callable(ok):
+        ok = ok(grads)
+    usual = all(map(_is_rate, rates, (True, False))) and _is_answer(ok) and (limit is None or _is_limit(limit))
     found = _columns_of(method_type, state) if usual else None
     if found is None:
         return None
@@ -38,6 +41,8 @@ def step(method_type: type[Method], state: Any, grads: Tree, options: Options, d
     gradients = _in_leaf_order(grads, order, spec)
     if gradients is None or not all(_fits(p, g) for p, g in zip(columns[0], gradients, strict=True)):
         return None
+    if limit is not None and ok is not False and any(g is not None for g in gradients):
+        gradients = clip_by_global_norm(gradients, limit)
     differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(gradients, columns, rates)
     if not donate and not differentiated and any(p is not None and p.requires_grad for p in columns[0]):
         return None  # PyTorch's compiler makes no new leaves that require grad
@@ -49,7 +54,7 @@ def step(method_type: type[Method], state: Any, grads: Tree, options: Options, d
     new = [[*xs] for xs in columns]
     with torch.set_grad_enabled(differentiated):
         for i, g in enumerate(gradients):
-            if g is not None:
+            if g is not None and ok is not False:
                 arrays = _stepped(scalars, i, g, [xs[i] for xs in columns], ok, donate)
                 for xs, x in zip(new, arrays, strict=True):
                     xs[i] = x
@@ -119,10 +124,8 @@ def _next_state(state: State, t: Any, new: list[Any], spec: Any, ok: Any, donate
         arrays = {"params": params, "slots": dict(zip(state.method.slots, slots, strict=True))}
     else:
         known = leaves.renewed(new), {}
-    step, skipped = t, state.skipped
-    if ok is not True:
-        taken = ok.to(torch.int64)
-        step, skipped = state.step + taken, skipped + (1 - taken)
+    taken = int(ok) if isinstance(ok, bool) else ok.to(torch.int64)
+    step, skipped = state.step + taken, state.skipped + (1 - taken)
     own = {"method": state.method, "lr": state.lr, "weight_decay": state.weight_decay}
     return State.of_graph(known, **arrays, step=step, skipped=skipped, **own)
 
@@ -238,8 +241,17 @@ def _is_rate(x: Any, may_be_called: bool) -> bool:
 
 
 def _is_answer(where: Any) -> bool:
-    """Return whether the step is taken in any case, or a tensor says it."""
-    return where is True or (isinstance(where, torch.Tensor) and where.ndim == 0 and where.dtype == torch.bool)
+    """Return whether it is known if the step is taken, or a tensor says it."""
+    return isinstance(where, bool) or (
+        isinstance(where, torch.Tensor) and where.ndim == 0 and where.dtype == torch.bool
+    )
+
+
+def _is_limit(x: Any) -> bool:
+    """Return whether a norm is limited by one number that is not known to be wrong."""
+    if isinstance(x, torch.Tensor):
+        return bool(x.ndim == 0 and x.is_floating_point())
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and x > 0
 
 
 def _fits(p: Any, g: Any) -> bool:

@@ -119,13 +119,12 @@ class Cohort:
     def _count(self, stepped: list[int], taken: Any) -> None:
         """Add 1 to the counts of those that were stepped."""
         if self.histories is None:
-            counts = (
-                self.counts.numpy()
-            )  # made anew, for its memory may have moved; an operation of PyTorch's costs more
+            counts = self.counts.numpy()  # made anew: the memory may have moved. An operation of PyTorch costs more
             counts[stepped if len(stepped) < len(counts) else slice(None)] += 1
             return
         self.counts[stepped] += 1 if taken is True else taken.to(self.counts.dtype)
-        histories = [(each, i in {*stepped}) for i, each in enumerate(self.histories)]
+        now = {*stepped}
+        histories = [(each, i in now) for i, each in enumerate(self.histories)]
         known = {each: k for k, each in enumerate(dict.fromkeys(histories))}
         self.histories = [known[each] for each in histories]
 

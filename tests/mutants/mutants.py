@@ -730,7 +730,7 @@ TAKEN = [
     ),
     Mutant(
         "products rounded once less",
-        "if all(g is None or clip.is_exact(g) for g in gradients):",
+        "if all(g is None or p is None or clip.is_exact(g, p) for g, p in zip(gradients, leaves.params, strict=True)):",
         "if True:",
         numpy("where", "clipped_in_the_step"),
     ),
