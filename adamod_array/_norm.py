@@ -40,8 +40,8 @@ _POWERS = {
     "float32": _Powers(2.0**-84, ((2.0**44, 1.0), (2.0**-20, 2.0**64), (2.0**-84, 2.0**96)), 2.0**-126, 2.0**-40),
     "float64": _Powers(2.0**-560, ((2.0**464, 1.0), (2.0**-300, 2.0**760)), 2.0**-1022, 2.0**-440),
 }
-_SUMS = {"float32": (0.0, math.inf), "float64": (2.0**-600, 2.0**1000)}
-"""The least and the largest sum of squares, added in float64 without a scale, that have lost nothing."""
+_LEAST, _LARGEST = 2.0**-600, 2.0**1000
+"""Between these, a sum of squares of float64, added without a scale, has lost nothing; one of float32 never has."""
 
 _COMPLEX = {real: dtype for dtype, real in REAL_DTYPE.items()}
 
@@ -189,20 +189,40 @@ def all_finite(tree: Tree) -> Any:
     if all(g is None for g in leaves):
         return True
     namespace, arrays = _checked(leaves, spec)
-    xp = namespace.xp
+    question = _Finite(namespace, any(dtype_name(g) in REAL_DTYPE for g in arrays))
+    with namespace.on_device(arrays[0]), _silently(namespace):
+        (finite,) = _engines.ask(question, arrays)
+        return finite
 
-    def is_finite(g: Array) -> Array:
-        real = _real(g)
+
+@dataclass(frozen=True)
+class _Finite:
+    """The question whether all squares are finite."""
+
+    namespace: Namespace
+    has_complex: bool
+
+    found = "outside"
+    """What a kernel counts: numbers that are not below a bound, for complex ones a narrow one."""
+
+    def is_enough(self, outside: Any) -> Any:
+        """Return whether what a kernel found is the answer."""
+        return outside == 0 if self.has_complex else True
+
+    def of_kernel(self, xp: Any, outside: Any) -> tuple[Any]:
+        """Return the answer."""
+        return (outside == 0,)
+
+    def of_arrays(self, arrays: list[Any]) -> tuple[Any]:
+        """Return the answer, operation by operation."""
+        return (functools.reduce(self.namespace.xp.logical_and, map(self._is_finite, arrays)),)
+
+    def _is_finite(self, g: Array) -> Array:
+        namespace, real = self.namespace, _real(g)
         parts = [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]
         if len(parts) == 1:
             return _largest(namespace, parts[0]) < SQUARE_ROOT[real]
-        return xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
-
-    finite = _engines.are_bounded(namespace, arrays)
-    if finite or (finite is False and not any(dtype_name(g) in REAL_DTYPE for g in arrays)):
-        return np.bool_(finite) if namespace.name == "numpy" else xp.asarray(finite)
-    with namespace.on_device(arrays[0]), _silently(namespace):
-        return functools.reduce(xp.logical_and, map(is_finite, arrays))
+        return namespace.xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
 
 
 class _Norm(NamedTuple):
@@ -212,7 +232,7 @@ class _Norm(NamedTuple):
     real: str
     scaled: Array
     scale: Array
-    is_finite: bool = False
+    is_finite: bool
     """Whether all squares are known to be finite."""
 
 
@@ -223,35 +243,62 @@ def _norm(leaves: list[Any], spec: Any) -> _Norm:
     nothing changes for them, and a constant to derivatives.
     """
     namespace, arrays = _checked(leaves, spec)
-    xp = namespace.xp
-    real = max(map(_real, arrays))  # of float32 and float64, the wider
-    powers = _POWERS[real]
-    total = _engines.sum_of_squares(namespace, arrays)
-    if total is not None and _SUMS[real][0] <= total <= _SUMS[real][1]:
-        norm = math.sqrt(total)
-        scale = next((power for bound, power in reversed(powers.below) if norm < bound), powers.scale)
-        scaled, scale = (np.float64(x).astype(real) for x in (norm * scale, scale))
-        if namespace.name != "numpy":
-            scaled, scale = xp.asarray(scaled), xp.asarray(scale)
-        is_finite = norm < min(SQUARE_ROOT[dtype] for dtype in map(_real, arrays))  # no number is larger
-        return _Norm(namespace, real, scaled, scale, is_finite)
-
-    def parts(g: Array) -> list[Array]:
-        return [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]
-
-    def largest(g: Array) -> Array:
-        return functools.reduce(xp.maximum, (_largest(namespace, x) for x in parts(g)))
-
-    def squares(g: Array) -> Array:
-        scaled = (_times(namespace, x, scale) for x in parts(g))
-        return xp.sum(functools.reduce(xp.add, (x * x for x in scaled)))
-
+    reals = {*map(_real, arrays)}
+    real = max(reals)  # of float32 and float64, the wider
     with namespace.on_device(arrays[0]), _silently(namespace):
-        size = functools.reduce(xp.maximum, map(largest, arrays))
+        scaled, scale = _engines.ask(_Length(namespace, real), arrays)
+        is_finite = False
+        if _is_free_to_read(namespace, scaled):
+            is_finite = bool(scaled / scale < min(SQUARE_ROOT[each] for each in reals))  # no number is larger
+    return _Norm(namespace, real, scaled, scale, is_finite)
+
+
+@dataclass(frozen=True)
+class _Length:
+    """The question of a norm times its scale, and that scale."""
+
+    namespace: Namespace
+    real: str
+
+    found = "squares"
+    """What a kernel adds up, in float64."""
+
+    def is_enough(self, total: Any) -> Any:
+        """Return whether what a kernel found is the answer."""
+        if self.real == "float32":
+            return True
+        return (total >= _LEAST) & (total <= _LARGEST)
+
+    def of_kernel(self, xp: Any, total: Any) -> tuple[Any, Any]:
+        """Return the answer."""
+        norm = xp.sqrt(total)
+        scale = self._scale(xp, norm)
+        return (norm * scale).astype(self.real), scale.astype(self.real)
+
+    def of_arrays(self, arrays: list[Any]) -> tuple[Any, Any]:
+        """Return the answer, operation by operation."""
+        namespace, xp = self.namespace, self.namespace.xp
+
+        def parts(g: Array) -> list[Array]:
+            return [namespace.cast(x, namespace.dtype(self.real)) for x in _parts(namespace, g)]
+
+        def largest(g: Array) -> Array:
+            return functools.reduce(xp.maximum, (_largest(namespace, x) for x in parts(g)))
+
+        def squares(g: Array) -> Array:
+            scaled = (_times(namespace, x, scale) for x in parts(g))
+            return xp.sum(functools.reduce(xp.add, (x * x for x in scaled)))
+
+        scale = self._scale(xp, functools.reduce(xp.maximum, map(largest, arrays)))
+        return xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
+
+    def _scale(self, xp: Any, size: Array) -> Array:
+        """Return the power of two for numbers of that size."""
+        powers = _POWERS[self.real]
         scale = xp.full_like(size, powers.scale)
         for bound, power in powers.below:
             scale = xp.where(size < bound, power, scale)
-        return _Norm(namespace, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale)
+        return scale
 
 
 def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:

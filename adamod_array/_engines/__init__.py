@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from adamod_array._late import late
 from adamod_array._method import Array, Method
 from adamod_array._namespace import Namespace, framework, is_complex
@@ -143,19 +145,25 @@ def addresses_of(framework: str, arrays: list[Any]) -> Any:
 READ = "gradients read at once"
 
 
-def sum_of_squares(namespace: Namespace, arrays: list[Any]) -> float | None:
-    """Return what :mod:`numba_read` says of arrays that lie on the CPU; None where no kernel reads them."""
-    found: float | None = _read("sum_of_squares", namespace.name, arrays)
-    return found
+def ask(question: Any, arrays: list[Array]) -> tuple[Any, ...]:
+    """Return the answer to a question about gradients: from what a kernel finds in one read, or by operations.
+
+    A question names what kernels look for (``found``), says whether that is enough (``is_enough``), and answers by it
+    (``of_kernel``) or by the arrays (``of_arrays``).
+    """
+    namespace = question.namespace
+    if namespace.name == "jax" and _choice.get() != "eager":
+        answer: tuple[Any, ...] = _module("jax").ask(question, arrays)
+        return answer
+    found = _found(question.found, namespace.name, arrays)
+    if found is None or not question.is_enough(found):
+        return question.of_arrays(arrays)  # type: ignore[no-any-return]
+    numbers = question.of_kernel(np, found)
+    return tuple([x[()] if namespace.name == "numpy" else namespace.xp.asarray(x) for x in numbers])
 
 
-def are_bounded(namespace: Namespace, arrays: list[Any]) -> bool | None:
-    """Return what :mod:`numba_read` says of arrays that lie on the CPU; None where no kernel reads them."""
-    found: bool | None = _read("are_bounded", namespace.name, arrays)
-    return found
-
-
-def _read(what: str, name: str, arrays: list[Any]) -> Any:
+def _found(what: str, name: str, arrays: list[Any]) -> Any:
+    """Return what :mod:`numba_read` finds in arrays that lie on the CPU; None where no kernel reads them."""
     if name not in ("numpy", "torch") or READ in passed_over:
         return None
     if name == "torch" and (framework("torch").compiler.is_compiling() or not _module("torch").can_be_read(arrays)):
@@ -164,7 +172,7 @@ def _read(what: str, name: str, arrays: list[Any]) -> Any:
         return None
     try:
         kernels = _module("numba_read")
-        return getattr(kernels, what)(name, arrays) if all(map(kernels.is_readable, arrays)) else None
+        return kernels.total(what, name, arrays) if all(map(kernels.is_readable, arrays)) else None
     except Exception as error:  # whatever a compiler may raise
         pass_over(READ, error)
         return None

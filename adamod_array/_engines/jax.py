@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._engines import Columns, StepInputs, compiled, eager, pass_over, passed_over, xla
+from adamod_array._engines import READ, Columns, StepInputs, compiled, eager, pass_over, passed_over, xla
 from adamod_array._engines.xla import KEPT
 from adamod_array._engines.xla_fence import NOT_TRACED
 from adamod_array._late import late
-from adamod_array._namespace import has_tracers, is_tracer
+from adamod_array._namespace import full_width, has_tracers, is_tracer
 
 KERNEL, PROGRAM = "JAX's kernel", "JAX's compiler"
 """What is passed over where it cannot be built: what XLA calls, and what it compiles."""
@@ -30,7 +30,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         spent = set(map(id, inputs.written))
         copy = functools.partial(inputs.namespace.xp.array, copy=True)
         inputs.grads = [copy(g) if id(g) in spent else g for g in inputs.grads]
-    kernels = _kernels()
+    kernels = _kernels("xla_ffi")
     if kernels is not None:
         try:
             known, plan = inputs.plan, kernels.plan_of(inputs, donate)
@@ -56,7 +56,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
 
 
 def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
-    kernels = _kernels()
+    kernels = _kernels("xla_ffi")
     if kernels is not None:
         try:
             if kernels.takes_traced(inputs):
@@ -65,6 +65,33 @@ def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
         except kernels.UnavailableError as error:
             pass_over(KERNEL, error.__cause__ or error)
     return _by_xla(inputs, opaque)
+
+
+def ask(question: Any, arrays: list[Any]) -> Any:
+    """Return the answer to a question about gradients; of known arrays, by one program."""
+    with full_width(arrays):
+        kernels = _kernels("xla_read") if READ not in passed_over else None
+        if kernels is not None:
+            try:
+                if kernels.takes(arrays):
+                    return _asked(kernels.ask, question, arrays)
+            except kernels.UnavailableError as error:
+                pass_over(READ, error.__cause__ or error)
+        return _asked(_of_arrays, question, arrays)
+
+
+def _asked(way: Any, question: Any, arrays: list[Any]) -> Any:
+    """Return the answer by a program of the library's, or as a part of the user's."""
+    return way(question, arrays) if has_tracers(arrays) else _program(way, question)(arrays)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(way: Any, question: Any) -> Any:
+    return sys.modules["jax"].jit(functools.partial(way, question))
+
+
+def _of_arrays(question: Any, arrays: list[Any]) -> Any:
+    return question.of_arrays(arrays)
 
 
 def _by_xla(inputs: StepInputs, opaque: Any) -> Columns:
@@ -91,12 +118,12 @@ def _outside_programs() -> Any:
     return contextlib.nullcontext()
 
 
-def _kernels() -> Any:
-    """Return the module of kernels that XLA calls, where they are in force and can be built, else None."""
+def _kernels(name: str) -> Any:
+    """Return a module of kernels that XLA calls, where they are in force and can be built, else None."""
     if not CALLS_KERNELS or KERNEL in passed_over or not compiled():
         return None
     try:
-        return late("adamod_array._engines.xla_ffi")
+        return late(f"adamod_array._engines.{name}")
     except Exception as error:  # whatever a compiler raises that is installed and does not work
         pass_over(KERNEL, error.__cause__ or error)
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numba
@@ -18,44 +18,51 @@ from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, SIZE, SQUARE_ROOT
 from adamod_array._program.numba_source import BLOCK, LINE
 
 
-def sum_of_squares(framework: str, arrays: list[Any]) -> float:
-    """Return the sum of the squares of all numbers, added in float64: right for float32 of whatever size."""
-    with np.errstate(all="ignore"):
-        return float(sum(out.sum() for out in _read("squares", framework, arrays)))
+def total(what: str, framework: str, arrays: list[Any]) -> Any:
+    """Return what is found in all numbers of the arrays, added in float64.
 
-
-def are_bounded(framework: str, arrays: list[Any]) -> bool:
-    """Return whether all squares are finite in the dtype computed in.
-
-    Of complex numbers the square of the modulus; False where a part is so near the bound that it is not sure.
+    ``"squares"``: their squares, right for float32 of whatever size. ``"outside"``: blocks in which a square is not
+    finite in the dtype computed in; of complex numbers the square of the modulus, or a part is so near the bound that
+    it is not sure.
     """
-    return not any(out.any() for out in _read("outside", framework, arrays))
+    with np.errstate(all="ignore"):
+        return np.float64(sum(out.sum() for out in _read(what, framework, arrays)))
 
 
 def is_readable(x: Any) -> bool:
     """Return whether an array has a dtype that kernels load, and lies in memory without gaps, in any order."""
-    name = dtype_name(x)
-    if REAL_DTYPE.get(name, name) not in STORAGE:
+    if not is_loaded(x):
         return False
     if isinstance(x, np.ndarray):
         return bool((x.flags.c_contiguous or x.flags.f_contiguous) and x.flags.aligned and x.dtype.isnative)
     return bool(x.is_contiguous() or is_dense(x.shape, x.stride()))
 
 
-def _read(what: str, framework: str, arrays: list[Any]) -> Iterator[Any]:
-    """Return one number for each block of the arrays of each dtype."""
-    by_dtype: dict[str, list[Any]] = {}
+def is_loaded(x: Any) -> bool:
+    """Return whether an array has a dtype that kernels load."""
+    name = dtype_name(x)
+    return REAL_DTYPE.get(name, name) in STORAGE
+
+
+def by_dtype(arrays: Sequence[Any]) -> Iterator[tuple[Any, int, str, list[Any]]]:
+    """Yield the arrays of each dtype: the bound of a number, how many numbers an element has, and their dtype."""
+    alike: dict[str, list[Any]] = {}
     for x in arrays:
-        by_dtype.setdefault(dtype_name(x), []).append(x)
-    for name, some in by_dtype.items():
+        alike.setdefault(dtype_name(x), []).append(x)
+    for name, some in alike.items():
         storage = REAL_DTYPE.get(name, name)
         parts = 2 if storage != name else 1
+        compute = np.dtype(COMPUTE_DTYPE[storage])
+        yield compute.type(SQUARE_ROOT[compute.name] / parts), parts, storage, some
+
+
+def _read(what: str, framework: str, arrays: list[Any]) -> Iterator[Any]:
+    """Return one number for each block of the arrays of each dtype."""
+    for bound, parts, storage, some in by_dtype(arrays):
         sizes, leaf_of, start_of = blocks(tuple([parts * math.prod(x.shape) for x in some]))
         threads = int(sizes.sum()) > SERIAL and not pool.forks and has_threads()
         with lock:
-            kernel = _kernel(what, storage, threads)
-        compute = np.dtype(COMPUTE_DTYPE[storage])
-        bound = compute.type(SQUARE_ROOT[compute.name] / parts)
+            kernel = compiled_read(source(what, storage), storage, threads)
         out = np.empty(leaf_of.size, np.float64)
         if threads:
             with pool.lock:
@@ -66,16 +73,20 @@ def _read(what: str, framework: str, arrays: list[Any]) -> Iterator[Any]:
 
 
 @functools.cache
-def _kernel(what: str, storage: str, threads: bool) -> Any:
+def compiled_read(text: str, storage: str, threads: bool) -> Any:
     """Return the compiled loop for one dtype; a sum may be taken in any order, which lets it use whole vectors."""
     vector, number = numba.types.int64[::1], getattr(numba.types, COMPUTE_DTYPE[storage])
     signature = numba.types.void(vector, vector, vector, vector, number, numba.types.float64[::1])
+    return compiled_loop(text, signature, threads, fastmath={"reassoc"})
+
+
+def source(what: str, storage: str) -> str:
+    """Return the loop as a Python module."""
     begin, add = _LOOPS[what]
     n = LINE // SIZE[storage]
-    text = _SOURCE.format(
+    return _SOURCE.format(
         storage=storage, block=BLOCK, begin=begin, add=add, size=SIZE[storage], line=n, piece=16 * n, ahead=32 * n
     )
-    return compiled_loop(text, signature, threads, fastmath={"reassoc"})
 
 
 _LOOPS = {

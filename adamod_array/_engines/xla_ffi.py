@@ -7,24 +7,23 @@ buffers themselves, in a program of the user's as in one of the library's.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
 from adamod_array._engines import Columns, StepInputs, put
 from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
-from adamod_array._engines.xla import KEPT, on_one_cpu
+from adamod_array._engines.xla_call import UnavailableError as UnavailableError
+from adamod_array._engines.xla_call import are_whole, building, in_program, may_call, may_nest, registered
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_plan import XlaPlan
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, full_width, is_tracer
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
 
@@ -36,23 +35,6 @@ Storage = tuple[str, str]
 """The storage dtypes of a parameter and its gradient."""
 
 
-class UnavailableError(Exception):
-    """No kernel can be built here, or none that XLA calls; the reason in one line."""
-
-
-@contextlib.contextmanager
-def _building() -> Iterator[None]:
-    """Raise what fails within as UnavailableError: the fault is the machine's or JAX's, and nothing is computed yet."""
-    try:
-        yield
-    except Exception as error:
-        raise (
-            error
-            if isinstance(error, UnavailableError)
-            else UnavailableError(f"{type(error).__name__}: {error}".partition("\n")[0])
-        ) from error
-
-
 def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     """Return how the step is taken, if every leaf lies on one CPU device, is known, and a kernel takes its storage."""
     key, plan = XlaPlan.key_of(inputs.scalars, donate), inputs.plan
@@ -62,7 +44,7 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     if not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
         return XlaPlan(key=key)
     decay = inputs.scalars.has_decay
-    with _building():
+    with building():
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
     program, constants = _jitted(kernels, donate, key is not None), inputs.scalars.constants()
     return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
@@ -70,10 +52,8 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
 
 def takes_traced(inputs: StepInputs) -> bool:
     """Return whether a program of the user's may call the kernel: it is for one CPU device, and knows every size."""
-    if not on_one_cpu():
-        return False
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    return all(_fits(g, p, *slots) and all(isinstance(n, int) for n in p.shape) for g, p, *slots in leaves)
+    return may_call(inputs.params) and all(_fits(*leaf) for leaf in leaves)
 
 
 def _storages(inputs: StepInputs) -> tuple[Storage, ...]:
@@ -85,11 +65,7 @@ def _storage(p: Any, g: Any) -> Storage:
 
 
 def _fits(g: Any, p: Any, *slots: Any) -> bool:
-    if storage_of(p, g, slots) is None:
-        return False
-    with _building():
-        typeof = sys.modules["jax"].typeof  # of what is spread over a mesh it says how; XLA would gather the parts
-        return all(typeof(x).sharding.mesh.empty for x in (p, g, *slots))
+    return storage_of(p, g, slots) is not None and are_whole((p, g, *slots))
 
 
 def _is_here(*arrays: Any) -> bool:
@@ -100,11 +76,7 @@ def _is_here(*arrays: Any) -> bool:
 
 
 def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) -> Columns:
-    """Take the step as a part of the user's program.
-
-    Where that is compiled for another platform, and under ``vmap`` and derivatives, which know
-    nothing of the kernel, ``by_xla(inputs, opaque)`` computes it.
-    """
+    """Take the step as a part of the user's program; where that may call no kernel, by ``by_xla(inputs, opaque)``."""
     jax = sys.modules["jax"]
     scalars = inputs.scalars
     numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
@@ -119,37 +91,16 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
         return dataclasses.replace(bare, scalars=scalars, grads=grads, columns=columns), opaque
 
     def xla(*x: Any) -> Any:
-        with full_width(x):
-            return by_xla(*given(x))
+        return by_xla(*given(x))
 
     def kernel(*x: Any) -> Any:
-        with full_width(x):
-            inputs, _ = given(x)
-            kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
-            tables = _tables(kernels, inputs.scalars.rows(decay, inputs.scalars.constants()))
-            index = np.asarray(inputs.scalars.rate_index, np.int32)
-            return _step(kernels, tables, index, inputs.grads, inputs.columns)
+        inputs, _ = given(x)
+        kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
+        tables = _tables(kernels, inputs.scalars.rows(decay, inputs.scalars.constants()))
+        index = np.asarray(inputs.scalars.rate_index, np.int32)
+        return _step(kernels, tables, index, inputs.grads, inputs.columns)
 
-    with _building():
-
-        @jax.custom_batching.custom_vmap
-        def step(*x: Any) -> Any:
-            return jax.lax.platform_dependent(*x, cpu=kernel, default=xla)
-
-        @step.def_vmap
-        def _(size: int, batched: Sequence[bool], *x: Any) -> Any:
-            with full_width(x):
-                new = jax.vmap(xla, [0 if each else None for each in batched])(*x)
-            return new, jax.tree.map(lambda _: True, new)
-
-        step = jax.custom_jvp(step)
-
-        @step.defjvp
-        def _(x: Any, tangents: Any) -> Any:
-            with full_width(x):
-                return jax.jvp(xla, x, tangents)
-
-        result: Columns = step(*arrays)
+    result: Columns = in_program(kernel, xla)(*arrays)
     return result
 
 
@@ -180,8 +131,8 @@ class _Kernel:
         written = [i for i in range(len(inputs)) if i % (1 + self.outputs)]
         aliases = {2 + i: k for k, i in enumerate(written)} if self.in_place else None
         results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for arrays in old for x in arrays]
-        with _building():
-            threads = sum(p.size for p, *_ in old) > SERIAL and _may_nest()
+        with building():
+            threads = sum(p.size for p, *_ in old) > SERIAL and may_nest()
             text = self.threaded if threads else self.serial
             target = _target(text, self.compute, self.outputs, self.in_place, threads)
             new = iter(jax.ffi.ffi_call(target, results, input_output_aliases=aliases)(scalars, rows, *inputs))
@@ -233,21 +184,6 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
 
 @functools.cache
 def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool) -> str:
-    """Register a kernel with XLA; returns the name it has there.
-
-    The name tells what the kernel computes: JAX may keep compiled programs on disk for other processes.
-    """
-    ffi = sys.modules["jax"].ffi
-    name = f"adamod_array_{digest(text)}{'' if threads else '_serial'}"
-    if name not in KEPT:
-        KEPT.setdefault(name, handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place))
-    # XLA refuses a second function of one name, and takes the same one as often as it is told
-    ffi.register_ffi_target(name, ffi.pycapsule(KEPT[name].ctypes), platform="cpu")
-    return name
-
-
-@functools.cache
-def _may_nest() -> bool:
-    """Return whether Numba's threads may be woken by any thread of XLA's."""
-    numba.get_num_threads()  # starts them
-    return numba.threading_layer() in ("omp", "tbb")
+    """Register a kernel with XLA; returns the name it has there."""
+    name = f"{digest(text)}{'' if threads else '_serial'}"
+    return registered(name, lambda: handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place))

@@ -16,8 +16,8 @@ from numba.core.typing import signature
 from adamod_array._engines.numba_memory import memory, peek
 from adamod_array._program.numba_source import BLOCK
 
-_EXTENSION, _ARGS, _RETS = 8, 72, 112
-"""Where a call frame (XLA_FFI_CallFrame) keeps its extensions, arguments and results."""
+_EXTENSION, _COUNT, _ARGS, _RETS = 8, 56, 72, 112
+"""Where a call frame (XLA_FFI_CallFrame) keeps its extensions, how many arguments, these, and results."""
 _DATA, _RANK, _DIMS = 24, 32, 40
 """Where a buffer (XLA_FFI_Buffer) keeps its data and shape."""
 _METADATA, _VERSION = 24, 24
@@ -28,17 +28,13 @@ _API_VERSION = 0 | 1 << 32
 def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
     """Return the C function that XLA calls: it gathers addresses and calls the kernel."""
     load = memory(compute, 0, 1)[0]
-    poke = _poke
     columns = 1 + outputs if in_place else 1 + 2 * outputs
-    block = BLOCK
     number = np.float32 if compute == "float32" else np.float64
 
     @numba.njit(error_model="numpy")
-    def step(frame: int) -> int:  # pragma: no cover - compiled
-        extension = peek(frame + _EXTENSION)
-        if extension != 0:  # XLA asks which version of the interface this is
-            poke(peek(extension + _METADATA) + _VERSION, _API_VERSION)
-            return 0
+    def step(frame: int) -> None:  # pragma: no cover - compiled
+        if _tells_version(frame):
+            return
         args, results = peek(frame + _ARGS), peek(frame + _RETS)
         leaves = _size(peek(args + 8))
         scalars_at, rows_at = peek(peek(args) + _DATA), peek(peek(args + 8) + _DATA)
@@ -49,34 +45,79 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
         row_of = np.empty(leaves, np.int64)
         sizes = np.empty(leaves, np.int64)
         addresses = np.empty((columns, leaves), np.int64)
-        blocks = 0
         for k in range(leaves):
             row_of[k] = (peek(rows_at + 8 * (k // 2)) >> (32 * (k % 2))) & 0x7FFFFFFF
             inputs = args + 8 * (2 + k * (1 + outputs))
             sizes[k] = _size(peek(inputs))
-            blocks += (sizes[k] + block - 1) // block
             for j in range(1 + outputs):
                 addresses[j, k] = peek(peek(inputs + 8 * j) + _DATA)
             for j in range(outputs):
                 addresses[columns - outputs + j, k] = peek(peek(results + 8 * (k * outputs + j)) + _DATA)
-        leaf_of = np.empty(blocks, np.int64)
-        start_of = np.empty(blocks, np.int64)
-        b = 0
-        for k in range(leaves):
-            for start in range(0, sizes[k], block):
-                leaf_of[b], start_of[b] = k, start
-                b += 1
+        leaf_of, start_of = _blocks(sizes)
         mode = _swap_mode(_IEEE)  # XLA's threads flush denormals, Numba's do not
         kernel(addresses, sizes, row_of, leaf_of, start_of, scalars)
         _swap_mode(mode)
-        return 0
+
+    return _called_by_xla(step)
+
+
+def reader_of(kernel: Any, bound: Any, parts: int) -> Any:
+    """Return the C function by which XLA has arrays read: it adds up what the kernel finds in each block."""
+    store = memory("float64", 0, 1)[1]
+
+    @numba.njit(error_model="numpy")
+    def read(frame: int) -> None:  # pragma: no cover - compiled
+        if _tells_version(frame):
+            return
+        leaves, args = peek(frame + _COUNT), peek(frame + _ARGS)
+        addresses, sizes = np.empty(leaves, np.int64), np.empty(leaves, np.int64)
+        for k in range(leaves):
+            buffer = peek(args + 8 * k)
+            addresses[k], sizes[k] = peek(buffer + _DATA), parts * _size(buffer)
+        leaf_of, start_of = _blocks(sizes)
+        found = np.empty(leaf_of.size, np.float64)
+        mode = _swap_mode(_IEEE)
+        kernel(addresses, sizes, leaf_of, start_of, bound, found)
+        store(peek(peek(peek(frame + _RETS)) + _DATA), 0, found.sum())
+        _swap_mode(mode)
+
+    return _called_by_xla(read)
+
+
+def _called_by_xla(function: Any) -> Any:
+    """Return the C function that does what a compiled one does, and tells XLA that it succeeded."""
 
     @numba.cfunc(numba.types.int64(numba.types.int64))
     def handler(frame: int) -> int:  # pragma: no cover - compiled
-        result: int = step(frame)
-        return result
+        function(frame)
+        return 0
 
     return handler
+
+
+@numba.njit
+def _tells_version(frame: int) -> bool:  # pragma: no cover - compiled
+    """Return whether XLA asks which version of the interface this is, which is then told."""
+    extension = peek(frame + _EXTENSION)
+    if extension == 0:
+        return False
+    _poke(peek(extension + _METADATA) + _VERSION, _API_VERSION)
+    return True
+
+
+@numba.njit
+def _blocks(sizes: Any) -> Any:  # pragma: no cover - compiled
+    """Return the leaf and first element of every block."""
+    count = 0
+    for size in sizes:
+        count += (size + BLOCK - 1) // BLOCK
+    leaf_of, start_of = np.empty(count, np.int64), np.empty(count, np.int64)
+    b = 0
+    for k in range(sizes.size):
+        for start in range(0, sizes[k], BLOCK):
+            leaf_of[b], start_of[b] = k, start
+            b += 1
+    return leaf_of, start_of
 
 
 @numba.njit
