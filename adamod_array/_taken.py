@@ -89,7 +89,7 @@ def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
 
 
 def _jax_count(namespace: Namespace, ok: Any, x: Any, y: Any) -> Any:
-    """Return ``x`` where ``ok``, else ``y``: in the dtype of an array, or of JAX's integers, whose largest is the end."""
+    """Return ``x`` where ``ok``, else ``y``: in the dtype of an array, or of integers of JAX, whose largest ends it."""
     xp = namespace.xp
     dtype = xp.result_type(int) if type(x) is type(y) is int else (x if type(y) is int else y).dtype
     end = int(xp.iinfo(dtype).max)
