@@ -23,7 +23,8 @@ def next_step(step: Any) -> Any:
     if namespace is None or namespace.name != "jax":
         return step + 1
     with full_width((step,)):
-        return namespace.xp.maximum(step, step + 1)  # past its end an integer of XLA's is its least one
+        after = namespace.xp.maximum(step, step + 1)  # past its end an integer of XLA's is its least one
+    return namespace.cast(after, step.dtype)  # else a count of no certain width has 64 bits beside wide parameters
 
 
 def coefficients_at(method: Method, t: Any) -> tuple[Any, ...]:

@@ -138,6 +138,8 @@ class Namespace:
             if self.name in ("numpy", "cupy", "dask", "jax"):
                 return number
             return self.xp.asarray(float(number), dtype=self.dtype(dtype), device=device)
+        if self.name == "torch" and value.device.type != "cpu":  # the CPU's may stay: they are kernels' arguments
+            return value.to(device=device, dtype=self.dtype(dtype))
         if self.name != "cupy":
             return self.xp.astype(value, self.dtype(dtype))
         with device:  # one device's kernels may not be able to read another's memory

@@ -183,7 +183,7 @@ class Scalars:
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of what all leaves share."""
-        return (*self.common,)
+        return (*self.common,) if self.common else ()
 
     def shared(self, names: Collection[str], namespace: Namespace, dtype: str, device: Any) -> tuple[Any, ...]:
         """Return what all leaves share under these names, rounded to a real dtype for arrays on a device."""
@@ -235,7 +235,7 @@ class Scalars:
         ``constants`` are those of each method.
         """
         rows: list[tuple[Any, ...]] = []
-        common = (*self.common.values(),)
+        common = (*self.common.values(),) if self.common else ()
         for (lr, factor), k in zip(self.rates, self.method_index):  # noqa: B905 - strict costs as much as the loop
             own = None if not decay else 1.0 if factor is None else factor
             rows.append(arguments(lr, own, (*self.coefficients[k], *constants[k]), common))

@@ -83,7 +83,14 @@ def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
     namespace = namespace_of(ok)
     assert namespace is not None
     if namespace.name == "jax":
-        where = namespace.xp.where
-        return where(ok, next_step(step), step), where(ok, skipped, next_step(skipped))
+        return _jax_count(namespace, ok, next_step(step), step), _jax_count(namespace, ok, skipped, next_step(skipped))
     taken = namespace.cast(ok, namespace.dtype("int64"))
     return step + taken, skipped + (1 - taken)
+
+
+def _jax_count(namespace: Namespace, ok: Any, x: Any, y: Any) -> Any:
+    """Return ``x`` where ``ok``, else ``y``: in the dtype of an array, or of integers of JAX, whose largest ends it."""
+    xp = namespace.xp
+    dtype = xp.result_type(int) if type(x) is type(y) is int else (x if type(y) is int else y).dtype
+    end = int(xp.iinfo(dtype).max)
+    return namespace.cast(xp.where(ok, *(min(n, end) if type(n) is int else n for n in (x, y))), dtype)

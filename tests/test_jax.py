@@ -470,7 +470,7 @@ def test_errors_inside_jit_name_the_leaf() -> None:
 def test_the_state_is_a_pytree() -> None:
     state = adamod_step(adamod_init(tree(), SCHEDULE), tree())
     leaves, structure = jax.tree.flatten(state)
-    assert len(leaves) == 3 + 3 * 3 + 1
+    assert len(leaves) == 3 + 3 * 3 + 2
     again = jax.tree.unflatten(structure, leaves)
     assert isinstance(again, State)
     assert (again.method, again.lr, again.weight_decay, again.step) == (state.method, state.lr, state.weight_decay, 1)

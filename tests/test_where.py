@@ -383,3 +383,26 @@ def test_inside_of_jit_scan_and_vmap(backend: Backend) -> None:
     assert jitted._cache_size() <= 2  # an int of the host's at first, then an array
     text = jitted.lower(state, bad[0]).as_text()
     assert "callback" not in text
+
+
+@pytest.mark.only("jax")
+def test_counts_keep_their_width(backend: Backend) -> None:
+    """Also beside parameters of 64 bits, where JAX's flag says 32; there a count ends at the largest number."""
+    import jax
+    import jax.numpy as jnp
+
+    with jax.enable_x64(True):
+        wide = jnp.ones(2, jnp.float64)
+    with jax.enable_x64(False):
+        for options in ({}, {"where": all_finite}):
+
+            def maybe(state: Any, taken: Any, options: Any = options) -> Any:
+                return jax.lax.cond(taken, lambda s: step(s, s.params, **options), lambda s: s, state)
+
+            state = jax.jit(maybe)(init(Adam(), wide), True)
+            assert (state.step.dtype, int(state.step)) == (jnp.int32, 1)
+        for count in (2**31 - 2, 2**31 - 1, 2**40):
+            state = init(Adam(), jnp.ones(2)).replace(step=count, skipped=count)
+            for ok in (True, False):
+                state = step(state, state.params, where=jnp.asarray(ok))
+            assert int(state.step) == int(state.skipped) == 2**31 - 1
