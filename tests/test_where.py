@@ -153,8 +153,10 @@ def test_clipped_in_the_step_as_before_it(backend: Backend) -> None:
     trees = [{d: backend.array(values(7, seed=1), d)} for d in dtypes[:: 2 if backend.name == "cupy" else 1]]
     trees += [{d: backend.array(values(7, seed=i), d) for i, d in enumerate(dtypes)}]
     trees += [{"a": backend.array([3e30, -4e30, 0.0]), "b": None}, {"a": backend.array([0.0, 0.0])}]
-    trees += [{"a": backend.array([1e-38, 3e-39])}]
-    cases = ((1e-3, "adamod-hold_idle"), (100.0, "adam"), (1e-37, "momentum"))
+    if backend.name not in ("jax", "cupy"):  # where denormals are flushed outside of kernels
+        trees += [{"a": backend.array([1e-38, 3e-39])}]
+    tiny = 1e-30 if backend.name in ("jax", "cupy") else 1e-37
+    cases = ((1e-3, "adamod-hold_idle"), (100.0, "adam"), (tiny, "momentum"))
     for grads, (limit, name) in itertools.product(trees, cases):
         params = {k: None if g is None else backend.array(values(*g.shape), _name(g)) for k, g in grads.items()}
         donate = limit > 1
