@@ -33,7 +33,7 @@ class Options(NamedTuple):
     where: Any = True
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _CODE = {"float32": "f", "float64": "d"}
 """What Python's arrays call the compute dtypes."""
@@ -70,10 +70,11 @@ class Scalars:
         methods: tuple[Method, ...],
         method_index: tuple[int, ...],
         coefficients: Sequence[tuple[Any, ...]],
-        common: Mapping[str, Any] = _NOTHING,
+        common: Mapping[str, Any] = NOTHING,
     ) -> None:
         self.rates, self.rate_index, self.coefficients, self.common = rates, rate_index, coefficients, common
         self.methods, self.method_index = methods, method_index
+        self.names = (*common,) if common else ()
         self._rounded: dict[Any, Any] = {}
 
     @classmethod
@@ -85,7 +86,7 @@ class Scalars:
         weight_decay: Any,
         leaves: Leaves,
         options: Options = Options(),  # noqa: B008 - immutable
-        common: Mapping[str, Any] = _NOTHING,
+        common: Mapping[str, Any] = NOTHING,
     ) -> Scalars:
         """Return the scalars of step ``t``; ``lr`` and ``weight_decay`` are a state's, unless the step has its own.
 
@@ -180,11 +181,6 @@ class Scalars:
         common = self.common if common is None else common
         return Scalars(rates, index, self.methods, self.method_index, coefficients, common)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names of what all leaves share."""
-        return (*self.common,) if self.common else ()
-
     def shared(self, names: Collection[str], namespace: Namespace, dtype: str, device: Any) -> tuple[Any, ...]:
         """Return what all leaves share under these names, rounded to a real dtype for arrays on a device."""
         key = "shared", tuple(names), dtype, str(device)
@@ -237,8 +233,8 @@ class Scalars:
         rows: list[tuple[Any, ...]] = []
         common = (*self.common.values(),) if self.common else ()
         for (lr, factor), k in zip(self.rates, self.method_index):  # noqa: B905 - strict costs as much as the loop
-            own = None if not decay else 1.0 if factor is None else factor
-            rows.append(arguments(lr, own, (*self.coefficients[k], *constants[k]), common))
+            own = () if not decay else (1.0 if factor is None else factor,)
+            rows.append((lr, *own, *common, *self.coefficients[k], *constants[k]))
         return rows
 
     def table(self, decay: bool, constants: Sequence[tuple[float, ...]], dtype: str) -> np.ndarray[Any, Any]:

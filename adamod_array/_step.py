@@ -28,9 +28,9 @@ from adamod_array._namespace import (
 from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
-from adamod_array._scalars import Options, Scalars
+from adamod_array._scalars import NOTHING, Options, Scalars
 from adamod_array._state import State
-from adamod_array._taken import Common, counts_after, resolved
+from adamod_array._taken import counts_after, resolved
 from adamod_array._tree import P, Tree
 
 
@@ -194,7 +194,7 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
         with full_width(wide):
             return _advance(method_type, state, grads, options, donate)
     ok: Any = True
-    common: Common = {}
+    common = NOTHING
     if options.where is not True or options.max_norm is not None:
         ok, gradients, common = resolved(options, grads, gradients, leaves)
     t = next_step(state.step)
@@ -205,8 +205,8 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
         new = leaves, Donation(holds, t).finish() if donate else holds
     else:
         new = advanced(leaves, holds, t, gradients, grads, scalars, donate)
-    counts = counts_after(state.step, state.skipped, ok)
-    return State.of(*new, counts[0], state.method, state.lr, state.weight_decay, counts[1])
+    step, skipped = (t, state.skipped) if ok is True else counts_after(state.step, state.skipped, ok)
+    return State.of(*new, step, state.method, state.lr, state.weight_decay, skipped)
 
 
 _take_step = contained(_advance)
