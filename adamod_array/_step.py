@@ -25,6 +25,7 @@ from adamod_array._namespace import (
     is_complex,
     narrows,
 )
+from adamod_array._norm import clip_by_global_norm
 from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
@@ -170,7 +171,7 @@ def take_step(method_type: type[Method], state: State[P], grads: Tree, options: 
     """Do what :func:`step` does, for a state of one class of methods; raise for another."""
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
-        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate)
+        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
         if new is None:
             new = torch.compiler.disable(_take_step)(method_type, state, grads, options, donate)
         return new

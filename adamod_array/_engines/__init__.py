@@ -112,11 +112,13 @@ def _run(inputs: StepInputs, donate: bool) -> Columns:
     return new
 
 
-def step_in_graph(method: type[Method], state: Any, grads: Any, options: Options, donate: bool) -> Any:
+def step_in_graph(
+    method: type[Method], state: Any, grads: Any, options: Options, donate: bool, clip: Callable[[Any, Any], Any]
+) -> Any:
     """Take a step as a part of the graph that a user's ``torch.compile`` traces; None where that cannot be."""
     from adamod_array._engines import torch_dynamo  # which Dynamo follows, unlike a call of late()
 
-    return torch_dynamo.step(method, state, grads, options, donate)
+    return torch_dynamo.step(method, state, grads, options, donate, clip)
 
 
 def serving(name: str, framework: Any) -> tuple[str, str]:

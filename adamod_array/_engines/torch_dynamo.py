@@ -8,6 +8,7 @@ once it has changed, so that any number of steps is compiled twice.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from torch.utils import _pytree
 from adamod_array._coefficients import next_step
 from adamod_array._formulas import _logarithm
 from adamod_array._method import Method, apply_rule, chosen
-from adamod_array._norm import clip_by_global_norm
 from adamod_array._scalars import Options
 from adamod_array._state import State
 from adamod_array._tree import Tree
@@ -28,8 +28,13 @@ if allow := getattr(torch._dynamo.utils, "allow_lru_cache_wrapper_trace_without_
     allow(_logarithm)  # a pure function: Dynamo may go past its cache, and need not warn
 
 
-def step(method_type: type[Method], state: Any, grads: Tree, options: Options, donate: bool) -> State | None:
-    """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph."""
+def step(
+    method_type: type[Method], state: Any, grads: Tree, options: Options, donate: bool, clip: Callable[[Any, Any], Any]
+) -> State | None:
+    """Return the new state; None of what is wrong or unusual, which is left to a step outside of the graph.
+
+    ``clip`` is :func:`adamod_array.clip_by_global_norm`, which asks engines itself.
+    """
     rates, limit, ok = options[:2], options.max_norm, options.where
     if callable(ok):
         ok = ok(grads)
@@ -42,7 +47,7 @@ def step(method_type: type[Method], state: Any, grads: Tree, options: Options, d
     if gradients is None or not all(_fits(p, g) for p, g in zip(columns[0], gradients, strict=True)):
         return None
     if limit is not None and ok is not False and any(g is not None for g in gradients):
-        gradients = clip_by_global_norm(gradients, limit)
+        gradients = clip(gradients, limit)
     differentiated = not donate and torch.is_grad_enabled() and _are_differentiated(gradients, columns, rates)
     if not donate and not differentiated and any(p is not None and p.requires_grad for p in columns[0]):
         return None  # PyTorch's compiler makes no new leaves that require grad
