@@ -148,7 +148,7 @@ def clip_of(leaves: list[Any], spec: Any, max_norm: Any, what: str) -> Clip:
     namespace, real = norm.namespace, norm.real
     with namespace.on_device(norm.scaled), _silently(namespace):
         limit = namespace.scalar(limit, real, namespace.device(norm.scaled))
-        factors = _factors(namespace.xp, limit, norm.scaled, norm.scale, _POWERS[real])
+        factors = _engines.at_once(_Factors(namespace, real), [limit, norm.scaled, norm.scale])
     return Clip(namespace, real, factors, norm.is_finite)
 
 
@@ -361,19 +361,28 @@ def _is_free_to_read(namespace: Namespace, x: Array) -> bool:
     return namespace.name == "numpy"
 
 
-def _factors(xp: Any, limit: Array, scaled: Array, scale: Array, powers: _Powers) -> tuple[Array, Array]:
-    """Return ``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest if it underflows.
+@dataclass(frozen=True)
+class _Factors:
+    """``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest if it underflows."""
 
-    The second is NaN where a gradient is not finite. The norm itself, which may be inf, is only compared: quotients
-    are of the scaled one, whose square the derivative of a quotient can hold.
-    """
-    one = xp.ones_like(scaled)
-    inside = scaled / scale <= limit
-    numerator = xp.where(inside, one, limit * one)  # on the device of the norm
-    divisor = xp.where(inside, one, scaled)  # the norm may be 0
-    power = xp.where(inside, one, scale)
-    quotient = numerator * xp.maximum(power, one) / divisor * xp.minimum(power, one)
-    small = quotient < powers.smallest
-    first = xp.where(small, scale * powers.aside, one)
-    second = xp.where(small, numerator / xp.where(small, divisor * powers.aside, one), quotient)
-    return first, xp.where(xp.isfinite(scaled), second, math.nan)
+    namespace: Namespace
+    real: str
+
+    def of_arrays(self, arrays: list[Array]) -> tuple[Array, Array]:
+        """Return the factors of a limit, a norm times its scale, and that scale.
+
+        The second is NaN where a gradient is not finite. The norm itself, which may be inf, is only compared: quotients
+        are of the scaled one, whose square the derivative of a quotient can hold.
+        """
+        xp, powers = self.namespace.xp, _POWERS[self.real]
+        limit, scaled, scale = arrays
+        one = xp.ones_like(scaled)
+        inside = scaled / scale <= limit
+        numerator = xp.where(inside, one, limit * one)  # on the device of the norm
+        divisor = xp.where(inside, one, scaled)  # the norm may be 0
+        power = xp.where(inside, one, scale)
+        quotient = numerator * xp.maximum(power, one) / divisor * xp.minimum(power, one)
+        small = quotient < powers.smallest
+        first = xp.where(small, scale * powers.aside, one)
+        second = xp.where(small, numerator / xp.where(small, divisor * powers.aside, one), quotient)
+        return first, xp.where(xp.isfinite(scaled), second, math.nan)

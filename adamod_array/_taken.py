@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from adamod_array import _engines
 from adamod_array._coefficients import next_step
 from adamod_array._leaves import Leaves
-from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
+from adamod_array._namespace import Namespace, dtype_name, full_width, is_tracer, namespace_of
 from adamod_array._norm import all_finite, clip_of
 from adamod_array._program.trace import CLIP, OK
 from adamod_array._rate import is_free_to_read
@@ -76,6 +78,18 @@ def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves
     return ok, gradients, common
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """What a device counts: steps that were taken, and those that were not."""
+
+    namespace: Namespace
+
+    def of_arrays(self, arrays: list[Any]) -> tuple[Any, Any]:
+        """Return the counts after a step, of whether it is taken and of both counts, one more and one less."""
+        where, (ok, taken, step, skipped, missed) = self.namespace.xp.where, arrays
+        return where(ok, taken, step), where(ok, skipped, missed)
+
+
 def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
     """Return the counts of steps that were taken and of those that were not, after one that is taken where ``ok``."""
     if isinstance(ok, bool):
@@ -83,7 +97,9 @@ def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
     namespace = namespace_of(ok)
     assert namespace is not None
     if namespace.name == "jax":
-        where = namespace.xp.where
-        return where(ok, next_step(step), step), where(ok, skipped, next_step(skipped))
+        with full_width([step, skipped]):
+            numbers = [ok, next_step(step), step, skipped, next_step(skipped)]
+            counts: tuple[Any, Any] = _engines.at_once(_Counts(namespace), numbers)
+            return counts
     taken = namespace.cast(ok, namespace.dtype("int64"))
     return step + taken, skipped + (1 - taken)

@@ -162,6 +162,13 @@ def ask(question: Any, arrays: list[Array]) -> tuple[Any, ...]:
     return tuple([x[()] if namespace.name == "numpy" else namespace.xp.asarray(x) for x in numbers])
 
 
+def at_once(question: Any, arrays: list[Array]) -> Any:
+    """Return the answer to a question by the arrays, whose numbers JAX computes with in one program."""
+    if question.namespace.name == "jax" and _choice.get() != "eager":
+        return _module("jax").at_once(question, arrays)
+    return question.of_arrays(arrays)
+
+
 def _found(what: str, name: str, arrays: list[Any]) -> Any:
     """Return what :mod:`numba_read` finds in arrays that lie on the CPU; None where no kernel reads them."""
     if name not in ("numpy", "torch") or READ in passed_over:

@@ -66,4 +66,4 @@ def _total(what: str, arrays: Sequence[Any]) -> Any:
 def _target(text: str, storage: str, bound: Any, parts: int, threads: bool) -> str:
     """Register a loop with XLA; returns the name it has there."""
     name = f"{digest(text)}_{parts}{'' if threads else '_serial'}"
-    return registered(name, lambda: reader_of(compiled_read(text, storage, threads), bound, parts))
+    return registered(name, lambda: reader_of(compiled_read(text, storage, threads), f"{name} {text}", bound, parts))
