@@ -149,7 +149,7 @@ def ask(question: Any, arrays: list[Array]) -> tuple[Any, ...]:
     """Return the answer to a question about gradients: from what a kernel finds in one read, or by operations.
 
     A question names what kernels look for (``found``), says whether that is enough (``is_enough``), and answers by it
-    (``of_kernel``) or by the arrays (``of_arrays``).
+    (``of_kernel``) or by the arrays (``of_arrays``). Of an answer, derivatives know the first number alone.
     """
     namespace = question.namespace
     if namespace.name == "jax" and _choice.get() != "eager":
