@@ -206,7 +206,20 @@ def agree_exact(session: nox.Session) -> None:
 def kernels(session: nox.Session) -> None:
     """Take JAX's tests of steps where Numba is installed too, so that XLA calls its kernels."""
     run = frameworks(session, *requirements("numpy", "jax"), *group("test"))
-    names = ("broken_machine", "changed", "donate", "hold", "jax_bits", "jax_faults", "jax_kernel", "jax_plan", "step")
+    names = (
+        "broken_machine",
+        "changed",
+        "donate",
+        "hold",
+        "jax_bits",
+        "jax_faults",
+        "jax_kernel",
+        "jax_plan",
+        "jax_read",
+        "norm",
+        "step",
+        "where",
+    )
     run("pytest", *(f"tests/test_{name}.py" for name in names), *PARALLEL, "--backend", "jax", *session.posargs)
 
 

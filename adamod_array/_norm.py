@@ -148,7 +148,7 @@ def clip_of(leaves: list[Any], spec: Any, max_norm: Any, what: str) -> Clip:
     namespace, real = norm.namespace, norm.real
     with namespace.on_device(norm.scaled), _silently(namespace):
         limit = namespace.scalar(limit, real, namespace.device(norm.scaled))
-        factors = _factors(namespace.xp, limit, norm.scaled, norm.scale, _POWERS[real])
+        factors = _engines.at_once(_Factors(namespace, real), [limit, norm.scaled, norm.scale])
     return Clip(namespace, real, factors, norm.is_finite)
 
 
@@ -221,8 +221,8 @@ class _Finite:
         namespace, real = self.namespace, _real(g)
         parts = [namespace.cast(x, namespace.dtype(real)) for x in _parts(namespace, g)]
         if len(parts) == 1:
-            return _largest(namespace, parts[0]) < SQUARE_ROOT[real]
-        return namespace.xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
+            return _are_below(namespace, parts[0], SQUARE_ROOT[real])
+        return _are_below(namespace, parts[0] * parts[0] + parts[1] * parts[1], math.inf)
 
 
 class _Norm(NamedTuple):
@@ -349,6 +349,13 @@ def _largest(namespace: Namespace, x: Array) -> Array:
     return namespace.xp.maximum(high, -low)
 
 
+def _are_below(namespace: Namespace, x: Array, bound: float) -> Array:
+    """Return whether all magnitudes in a real array are below a bound; NaN is not."""
+    if namespace.name == "jax":  # on the CPU, XLA's largest number of some thousands is not NaN where one of them is
+        return namespace.xp.all(abs(x) < bound)
+    return _largest(namespace, x) < bound
+
+
 def _times(namespace: Namespace, x: Array, power: Array) -> Array:
     """Return ``x`` times a power of two; where a look at that is free and it is 1, ``x`` itself."""
     return x if _is_free_to_read(namespace, power) and power == 1 else x * power
@@ -361,19 +368,28 @@ def _is_free_to_read(namespace: Namespace, x: Array) -> bool:
     return namespace.name == "numpy"
 
 
-def _factors(xp: Any, limit: Array, scaled: Array, scale: Array, powers: _Powers) -> tuple[Array, Array]:
-    """Return ``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest if it underflows.
+@dataclass(frozen=True)
+class _Factors:
+    """``min(1, limit / norm)`` in two factors: 1 and itself, or a power of two and the rest if it underflows."""
 
-    The second is NaN where a gradient is not finite. The norm itself, which may be inf, is only compared: quotients
-    are of the scaled one, whose square the derivative of a quotient can hold.
-    """
-    one = xp.ones_like(scaled)
-    inside = scaled / scale <= limit
-    numerator = xp.where(inside, one, limit * one)  # on the device of the norm
-    divisor = xp.where(inside, one, scaled)  # the norm may be 0
-    power = xp.where(inside, one, scale)
-    quotient = numerator * xp.maximum(power, one) / divisor * xp.minimum(power, one)
-    small = quotient < powers.smallest
-    first = xp.where(small, scale * powers.aside, one)
-    second = xp.where(small, numerator / xp.where(small, divisor * powers.aside, one), quotient)
-    return first, xp.where(xp.isfinite(scaled), second, math.nan)
+    namespace: Namespace
+    real: str
+
+    def of_arrays(self, arrays: list[Array]) -> tuple[Array, Array]:
+        """Return the factors of a limit, a norm times its scale, and that scale.
+
+        The second is NaN where a gradient is not finite. The norm itself, which may be inf, is only compared: quotients
+        are of the scaled one, whose square the derivative of a quotient can hold.
+        """
+        xp, powers = self.namespace.xp, _POWERS[self.real]
+        limit, scaled, scale = arrays
+        one = xp.ones_like(scaled)
+        inside = scaled / scale <= limit
+        numerator = xp.where(inside, one, limit * one)  # on the device of the norm
+        divisor = xp.where(inside, one, scaled)  # the norm may be 0
+        power = xp.where(inside, one, scale)
+        quotient = numerator * xp.maximum(power, one) / divisor * xp.minimum(power, one)
+        small = quotient < powers.smallest
+        first = xp.where(small, scale * powers.aside, one)
+        second = xp.where(small, numerator / xp.where(small, divisor * powers.aside, one), quotient)
+        return first, xp.where(xp.isfinite(scaled), second, math.nan)

@@ -229,6 +229,7 @@ def test_the_structs_are_those_of_jaxs_headers(tmp_path: Path) -> None:
     """Where the handler looks for arguments and results is where jaxlib's own header puts them."""
     offsets = {
         "_EXTENSION": "offsetof(XLA_FFI_CallFrame, extension_start)",
+        "_COUNT": "offsetof(XLA_FFI_CallFrame, args) + offsetof(XLA_FFI_Args, size)",
         "_ARGS": "offsetof(XLA_FFI_CallFrame, args) + offsetof(XLA_FFI_Args, args)",
         "_RETS": "offsetof(XLA_FFI_CallFrame, rets) + offsetof(XLA_FFI_Rets, rets)",
         "_DATA": "offsetof(XLA_FFI_Buffer, data)",

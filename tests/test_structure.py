@@ -85,8 +85,9 @@ def test_an_engine_knows_no_schedule_and_no_method() -> None:
 
 
 def test_an_engine_keeps_to_its_own_inside() -> None:
-    """Beside the eager one, which all fall back to, they share the compiler of kernels; ``report`` asks all of them."""
-    common = {"_engines", "_engines.plan", "_engines.eager", "_engines.numba_compile", "_engines.numba_memory"}
+    """Beside the eager one, which all fall back to, they share kernels that compile and read; ``report`` asks all."""
+    kernels = {f"_engines.numba_{name}" for name in ("cache", "compile", "memory", "read")}
+    common = {"_engines", "_engines.plan", "_engines.eager", *kernels}
     for name in (each for each in IMPORTS if each.startswith("_engines.") and each != "_engines.report"):
         others = {each for each in IMPORTS[name] if each.startswith("_engines") and family(each) != family(name)}
         assert others <= common, name

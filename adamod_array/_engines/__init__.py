@@ -151,7 +151,7 @@ def ask(question: Any, arrays: list[Array]) -> tuple[Any, ...]:
     """Return the answer to a question about gradients: from what a kernel finds in one read, or by operations.
 
     A question names what kernels look for (``found``), says whether that is enough (``is_enough``), and answers by it
-    (``of_kernel``) or by the arrays (``of_arrays``).
+    (``of_kernel``) or by the arrays (``of_arrays``). Of an answer, derivatives know the first number alone.
     """
     namespace = question.namespace
     if namespace.name == "jax" and _choice.get() != "eager":
@@ -162,6 +162,13 @@ def ask(question: Any, arrays: list[Array]) -> tuple[Any, ...]:
         return question.of_arrays(arrays)  # type: ignore[no-any-return]
     numbers = question.of_kernel(np, found)
     return tuple([x[()] if namespace.name == "numpy" else namespace.xp.asarray(x) for x in numbers])
+
+
+def at_once(question: Any, arrays: list[Array]) -> Any:
+    """Return the answer to a question by the arrays, whose numbers JAX computes with in one program."""
+    if question.namespace.name == "jax" and _choice.get() != "eager":
+        return _module("jax").at_once(question, arrays)
+    return question.of_arrays(arrays)
 
 
 def _found(what: str, name: str, arrays: list[Any]) -> Any:

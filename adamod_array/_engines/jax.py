@@ -77,7 +77,12 @@ def ask(question: Any, arrays: list[Any]) -> Any:
                     return _asked(kernels.ask, question, arrays)
             except kernels.UnavailableError as error:
                 pass_over(READ, error.__cause__ or error)
-        return _asked(_of_arrays, question, arrays)
+        return at_once(question, arrays)
+
+
+def at_once(question: Any, arrays: list[Any]) -> Any:
+    """Return the answer by the arrays: of known ones, by one program."""
+    return _asked(_of_arrays, question, arrays)
 
 
 def _asked(way: Any, question: Any, arrays: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.core.typing import signature
 
+from adamod_array._engines.numba_cache import compiled
 from adamod_array._engines.numba_memory import memory, peek
 from adamod_array._program.numba_source import BLOCK
 
@@ -61,11 +62,14 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
     return _called_by_xla(step)
 
 
-def reader_of(kernel: Any, bound: Any, parts: int) -> Any:
-    """Return the C function by which XLA has arrays read: it adds up what the kernel finds in each block."""
+def reader_of(kernel: Any, text: str, bound: Any, parts: int) -> Any:
+    """Return the C function by which XLA has arrays read: it adds up what the kernel finds in each block.
+
+    ``text`` is the kernel's source: both are kept on disk.
+    """
     store = memory("float64", 0, 1)[1]
 
-    @numba.njit(error_model="numpy")
+    @compiled("void(int64)", f"{bound!r} {parts} {text}", error_model="numpy")
     def read(frame: int) -> None:  # pragma: no cover - compiled
         if _tells_version(frame):
             return

@@ -25,7 +25,10 @@ def takes(arrays: Sequence[Any]) -> bool:
 
 
 def ask(question: Any, arrays: Sequence[Any]) -> Any:
-    """Return the answer to a question as a part of the program under way."""
+    """Return the answer to a question as a part of the program under way.
+
+    All but its first number are constants to derivatives: a zero that is computed would be NaN beside infinity.
+    """
     jax = sys.modules["jax"]
 
     def by_operations(*x: Any) -> Any:
@@ -45,7 +48,8 @@ def ask(question: Any, arrays: Sequence[Any]) -> Any:
                 *x,
             )
 
-    return in_program(by_kernel, by_operations)(*arrays)
+    first, *others = in_program(by_kernel, by_operations)(*arrays)
+    return first, *map(jax.lax.stop_gradient, others)
 
 
 def _total(what: str, arrays: Sequence[Any]) -> Any:
@@ -66,4 +70,4 @@ def _total(what: str, arrays: Sequence[Any]) -> Any:
 def _target(text: str, storage: str, bound: Any, parts: int, threads: bool) -> str:
     """Register a loop with XLA; returns the name it has there."""
     name = f"{digest(text)}_{parts}{'' if threads else '_serial'}"
-    return registered(name, lambda: reader_of(compiled_read(text, storage, threads), bound, parts))
+    return registered(name, lambda: reader_of(compiled_read(text, storage, threads), f"{name} {text}", bound, parts))
