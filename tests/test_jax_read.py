@@ -124,21 +124,21 @@ def test_denormals_count() -> None:
 
 X = np.asarray([3.0, -4.0], np.float32)
 WITHOUT: dict[str, tuple[Callable[[Any], Any], Any]] = {
-    "vmap": (lambda x: jax.vmap(global_norm)(jnp.stack([x, 2 * x])), np.float32([5, 10])),
-    "vmap of a tree": (lambda x: jax.vmap(lambda k: global_norm([x, k]))(x), np.sqrt(np.float32([34, 41]))),
+    "vmap": (lambda x: jax.vmap(global_norm)(jnp.stack([x, 2 * x])), np.asarray([5, 10], "float32")),
+    "vmap of a tree": (lambda x: jax.vmap(lambda k: global_norm([x, k]))(x), np.sqrt(np.asarray([34, 41], "float32"))),
     "finite vmap": (lambda x: jax.vmap(all_finite)(jnp.stack([x, x / 0])), [True, False]),
-    "grad": (jax.grad(global_norm), np.float32([0.6, -0.8])),
+    "grad": (jax.grad(global_norm), np.asarray([0.6, -0.8], "float32")),
     "jvp": (lambda x: jax.jvp(global_norm, (x,), (x,))[1], np.float32(5)),
-    "vmap of grad": (lambda x: jax.vmap(jax.grad(global_norm))(x[None]), np.float32([[0.6, -0.8]])),
-    "hessian": (lambda x: jax.hessian(global_norm)(x), np.float32([[0.128, 0.096], [0.096, 0.072]])),
-    "finite grad": (jax.grad(lambda x: jnp.where(all_finite(x), x, 0).sum()), np.float32([1, 1])),
+    "vmap of grad": (lambda x: jax.vmap(jax.grad(global_norm))(x[None]), np.asarray([[0.6, -0.8]], "float32")),
+    "hessian": (lambda x: jax.hessian(global_norm)(x), np.asarray([[0.128, 0.096], [0.096, 0.072]], "float32")),
+    "finite grad": (jax.grad(lambda x: jnp.where(all_finite(x), x, 0).sum()), np.asarray([1, 1], "float32")),
     "clipped grad": (
         jax.grad(lambda x: clip_by_global_norm(x, 1.0)[0]),
-        np.float32([0.128, 0.096]),
+        np.asarray([0.128, 0.096], "f4"),
     ),
     "shard_map": (
         lambda x: jax.shard_map(lambda g: g / global_norm(g), mesh=MESH, in_specs=SPEC("x"), out_specs=SPEC("x"))(x),
-        np.float32([0.6, -0.8]),
+        np.asarray([0.6, -0.8], "float32"),
     ),
     "mesh": (lambda x: global_norm(on_mesh(x)), np.float32(5)),
 }
