@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamod_array import _check, _engines, _tree
+from adamod_array import _check, _dtensor, _engines, _tree
 from adamod_array._aliasing import is_memory
 from adamod_array._method import Array
 from adamod_array._modes import contained
@@ -189,6 +189,7 @@ def all_finite(tree: Tree) -> Any:
     if all(g is None for g in leaves):
         return True
     namespace, arrays = _checked(leaves, spec)
+    placings, arrays = _dtensor.parts(arrays)
     xp = namespace.xp
 
     def is_finite(g: Array) -> Array:
@@ -198,11 +199,14 @@ def all_finite(tree: Tree) -> Any:
             return _largest(namespace, parts[0]) < SQUARE_ROOT[real]
         return xp.isfinite(_largest(namespace, parts[0] * parts[0] + parts[1] * parts[1]))
 
-    finite = _engines.are_bounded(namespace, arrays)
+    finite = _engines.are_bounded(namespace, arrays) if placings is None else None
     if finite or (finite is False and not any(dtype_name(g) in REAL_DTYPE for g in arrays)):
         return np.bool_(finite) if namespace.name == "numpy" else xp.asarray(finite)
     with namespace.on_device(arrays[0]), _silently(namespace):
-        return functools.reduce(xp.logical_and, map(is_finite, arrays))
+        if placings is None:
+            return functools.reduce(xp.logical_and, map(is_finite, arrays))
+        spoilt = [namespace.cast(~is_finite(g), xp.int32) for g in arrays]
+        return _dtensor.combined(spoilt, placings, "max", xp.maximum) == 0
 
 
 class _Norm(NamedTuple):
@@ -223,10 +227,12 @@ def _norm(leaves: list[Any], spec: Any) -> _Norm:
     nothing changes for them, and a constant to derivatives.
     """
     namespace, arrays = _checked(leaves, spec)
+    placings, arrays = _dtensor.parts(arrays)
     xp = namespace.xp
     real = max(map(_real, arrays))  # of float32 and float64, the wider
     powers = _POWERS[real]
-    total = _engines.sum_of_squares(namespace, arrays)
+    # the processes of a mesh must all go the same way
+    total = _engines.sum_of_squares(namespace, arrays) if placings is None else None
     if total is not None and _SUMS[real][0] <= total <= _SUMS[real][1]:
         norm = math.sqrt(total)
         scale = next((power for bound, power in reversed(powers.below) if norm < bound), powers.scale)
@@ -247,11 +253,12 @@ def _norm(leaves: list[Any], spec: Any) -> _Norm:
         return xp.sum(functools.reduce(xp.add, (x * x for x in scaled)))
 
     with namespace.on_device(arrays[0]), _silently(namespace):
-        size = functools.reduce(xp.maximum, map(largest, arrays))
+        size = _dtensor.combined([*map(largest, arrays)], placings, "max", xp.maximum)
         scale = xp.full_like(size, powers.scale)
         for bound, power in powers.below:
             scale = xp.where(size < bound, power, scale)
-        return _Norm(namespace, real, xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale)
+        total = _dtensor.combined([*map(squares, arrays)], placings, "sum", xp.add)
+        return _Norm(namespace, real, xp.sqrt(total), scale)
 
 
 def _checked(leaves: list[Any], spec: Any) -> tuple[Namespace, list[Any]]:
