@@ -43,5 +43,5 @@ def whole(x: Any) -> Any:
 def assert_same_bits(actual: Any, expected: Any, what: str) -> None:
     actual, expected = whole(actual), whole(expected)
     assert actual.dtype == expected.dtype and actual.shape == expected.shape, what
-    same = torch.equal(actual.contiguous().view(torch.uint8), expected.contiguous().view(torch.uint8))
+    same = torch.equal(*(x.reshape(-1).view(torch.uint8) for x in (actual, expected)))
     assert same, f"{what}: {actual} in the place of {expected}"

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from tests.scale import steps
+from tests.scale import steps, trainings, values
 
-CASES = {case.__name__: case for module in (steps,) for name, case in vars(module).items() if name.startswith("case_")}
+MODULES = values, trainings, steps
+CASES = {name: case for module in MODULES for name, case in vars(module).items() if name.startswith("case_")}
 
 
 def main(rank: int, world: int, port: str) -> None:

@@ -90,13 +90,14 @@ def case_dtypes(mesh: Any) -> None:
     for dtype in ("float64", "bfloat16", "float16"):
         params = params_of(mesh, placements, dtype)
         expected = adamod_init(alone(params), lr=0.1)
-        state = adamod_init(params, lr=0.1)
+        state: Any = adamod_init(params, lr=0.1)
         for t in range(STEPS):
             grads = gradients_of(mesh, placements, t, dtype)
             state, expected = adamod_step(state, grads, donate=t > 9), adamod_step(expected, alone(grads))
         check(state, expected, placements, dtype)
     p = number(6, 4) + 1j * number(6, 4, seed=1)
-    state, one = adamod_init(spread(p, mesh, placements), lr=0.1), adamod_init(p, lr=0.1)
+    state = adamod_init(spread(p, mesh, placements), lr=0.1)
+    one = adamod_init(p, lr=0.1)
     for t in range(STEPS):
         g = number(6, 4, seed=2 + t) - 1j * number(6, 4, seed=t)
         state, one = adamod_step(state, spread(g, mesh, placements), donate=t > 9), adamod_step(one, g)
