@@ -6,14 +6,13 @@ local tensors, which any engine takes, and DTensors are made of them where a use
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from adamod_array import _check
 from adamod_array._namespace import framework
-
-Paths = Callable[[int], str]
-"""The path of leaf i."""
 
 
 class Placing(NamedTuple):
@@ -78,7 +77,7 @@ def has_dtensors(arrays: Sequence[Any]) -> bool:
     return cls is not None and any(isinstance(x, cls) for x in arrays)
 
 
-def placings_of(params: Sequence[Any], path: Paths) -> Placings:
+def placings_of(params: Sequence[Any], path: _check.Paths) -> Placings:
     """Return how parameters are laid over processes.
 
     Raises
@@ -97,7 +96,30 @@ def placings_of(params: Sequence[Any], path: Paths) -> Placings:
     return [Placing.of(p) for p in params]
 
 
-def check_alike(placings: Placings, arrays: Sequence[Any], path: Paths) -> None:
+def split(
+    columns: list[list[Any]], paths: Sequence[_check.Paths]
+) -> tuple[Placings, list[dict[int, Any]], list[list[Any]]]:
+    """Return how parameters and slots are laid over processes, the DTensors among them, and columns of local tensors.
+
+    Raises
+    ------
+    ValueError
+        A parameter is Partial, a slot is not laid out as its parameter, or a local tensor has lost its memory.
+    """
+    placings = placings_of(columns[0], paths[0])
+    for xs, path in zip(columns[1:], paths[1:], strict=True):
+        check_alike(placings, xs, path)
+    if placings is None:
+        return None, [], columns
+    dtensors = [{i: x for i, x in enumerate(xs) if is_dtensor(x)} for xs in columns]
+    columns = [[local(x, is_param=k == 0) for x in xs] for k, xs in enumerate(columns)]
+    for xs, made, path in zip(columns, dtensors, paths, strict=True):
+        for i in made:
+            _check.backed(xs[i], functools.partial(path, i))
+    return placings, dtensors, columns
+
+
+def check_alike(placings: Placings, arrays: Sequence[Any], path: _check.Paths) -> None:
     """Check that arrays beside parameters, their slots, are laid over processes as these are.
 
     Raises
@@ -140,7 +162,7 @@ def local(x: Any, *, is_param: bool = False) -> Any:
     return part if type(part) is torch.Tensor or not hasattr(part, "wait") else part.wait()
 
 
-def placed(placings: Placings, gradients: list[Any], path: Paths) -> list[Any]:
+def placed(placings: Placings, gradients: list[Any], path: _check.Paths) -> list[Any]:
     """Return gradients laid over processes as their parameters are: sums that are still to be taken are taken.
 
     Raises
@@ -222,5 +244,7 @@ def _reduced(x: Any, mesh: Any, sharded: tuple[bool, ...], op: str) -> Any:
     tensor = framework("torch.distributed.tensor")
     if op == "max":
         x = x.nan_to_num(nan=math.inf, posinf=math.inf)  # of NaN a collective promises nothing
-    placements = [tensor.Partial(op) if each else tensor.Replicate() for each in sharded]
-    return tensor.DTensor.from_local(x, mesh, placements, run_check=False).full_tensor()
+    for dim in (dim for dim, each in enumerate(sharded) if each):  # one at a time, of which PyTorch warns otherwise
+        placements = [tensor.Partial(op) if k == dim else tensor.Replicate() for k in range(len(sharded))]
+        x = tensor.DTensor.from_local(x, mesh, placements, run_check=False).full_tensor()
+    return x

@@ -87,7 +87,8 @@ class Leaves:
         placings: _dtensor.Placings = None
         dtensors: list[dict[int, Any]] = []
         if namespace is not None and namespace.name == "torch":
-            placings, dtensors, columns = _local(method, spec, columns)
+            paths = [functools.partial(_tree.path, spec, root) for root in _roots(method)][: len(columns)]
+            placings, dtensors, columns = _dtensor.split(columns, paths)
         leaf_indices = _tree.leaf_indices(spec) if namespace is not None and namespace.name == "torch" else None
         layouts = _layouts(namespace, columns)
         return Leaves(method, spec, columns, namespace, layouts, leaf_indices, placings=placings, dtensors=dtensors)
@@ -232,11 +233,10 @@ class Leaves:
 
     def named(self, leaves: Iterable[int]) -> list[Named]:
         """Return the arrays of some leaves with their paths."""
-        roots = ["params", *(f"slots[{name!r}]" for name in self.method.slots)]
         return [
             (xs[i], functools.partial(_tree.path, self.spec, root, i))
             for i in leaves
-            for root, xs in zip(roots, self.columns, strict=True)
+            for root, xs in zip(_roots(self.method), self.columns, strict=True)
             if xs[i] is not None
         ]
 
@@ -274,27 +274,13 @@ class Leaves:
         return stepped, uniform
 
 
+def _roots(method: Method | Methods) -> list[str]:
+    """Return what the paths of each column begin with."""
+    return ["params", *(f"slots[{name!r}]" for name in method.slots)]
+
+
 def _layouts(namespace: Namespace | None, columns: list[list[Any]]) -> list[list[Any]]:
     return [[None if namespace is None or x is None else namespace.layout(x) for x in xs] for xs in columns]
-
-
-def _local(
-    method: Method | Methods, spec: Any, columns: list[list[Any]]
-) -> tuple[_dtensor.Placings, list[dict[int, Any]], list[list[Any]]]:
-    """Return how arrays are laid over processes, the DTensors among them, and columns of local tensors."""
-    roots = ["params", *(f"slots[{name!r}]" for name in method.slots)]
-    paths = [functools.partial(_tree.path, spec, root) for root in roots]
-    placings = _dtensor.placings_of(columns[0], paths[0])
-    for xs, path in zip(columns[1:], paths[1:], strict=False):
-        _dtensor.check_alike(placings, xs, path)
-    if placings is None:
-        return None, [], columns
-    dtensors = [{i: x for i, x in enumerate(xs) if _dtensor.is_dtensor(x)} for xs in columns]
-    columns = [[_dtensor.local(x, is_param=k == 0) for x in xs] for k, xs in enumerate(columns)]
-    for xs, made, path in zip(columns, dtensors, paths, strict=False):
-        for i in made:
-            _check.backed(xs[i], functools.partial(path, i))
-    return placings, dtensors, columns
 
 
 def _check_leaf(namespace: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:

@@ -68,7 +68,7 @@ def case_every_method_fresh_and_donated_on_every_layout(mesh: Any) -> None:
     for k, (name, method) in enumerate(METHODS.items()):
         for j, placements in enumerate(layouts(mesh)):
             given = [placements, [Replicate()] * mesh.ndim, [Shard(1 - j % 2)] * mesh.ndim, [Partial()] * mesh.ndim]
-            if mesh.ndim > 1 and j != k % 9:
+            if mesh.size() != 2 and j != k % len(layouts(mesh)):
                 continue  # every method, and every layout, and not every pair of them
             theirs = given[k % 4 if j in (k % 3, k % 9) else 0]
             gradients = [gradients_of(mesh, theirs, t) for t in range(STEPS)]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scale.names import CASES
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 240
 """Until processes that wait for one another are ended."""
@@ -39,14 +41,8 @@ def taken(world: int) -> list[dict[str, str]]:
     return [json.loads(printed.splitlines()[-1]) for printed, _ in results]
 
 
-def cases() -> list[str]:
-    """The names of all cases, of which the processes import the functions."""
-    files = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return [line[4:].partition("(")[0] for text in files for line in text.splitlines() if line.startswith("def case_")]
-
-
 @pytest.mark.parametrize("world", [2, 4])
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", [name for _, name in CASES])
 def test_dtensors(name: str, world: int) -> None:
     found = taken(world)
     errors = [each.get(name, "not reached") for each in found]
