@@ -264,7 +264,7 @@ class Leaves:
             elif g is not None:
                 assert namespace is not None
                 stepped.append(i)
-                if _dtensor.is_dtensor(g):
+                if namespace.name == "torch" and _dtensor.is_dtensor(g):
                     self.placed(gradients)  # which raises: where the parameter is one, it was localized
                 if layout is None or namespace_of(g) is not namespace or namespace.layout(g) != layout:
                     uniform = False

@@ -134,8 +134,9 @@ class Cohort:
 
     def _part_of(self, gradients: list[Any]) -> list[Any]:
         """Return the gradients, of DTensors this process's part, laid out as the parameter is."""
-        placed = _dtensor.placed(self.placings, gradients, "grads[{}]".format)
-        return placed if self.placings is None else [*map(_dtensor.local, placed)]
+        if self.placings is None:
+            return gradients
+        return [*map(_dtensor.local, _dtensor.placed(self.placings, gradients, "grads[{}]".format))]
 
     def _local(self, columns: list[list[Any]]) -> list[list[Any]]:
         """Return columns with local tensors in the place of DTensors."""
