@@ -259,6 +259,14 @@ def torch_suite(session: nox.Session) -> None:
     run("pytest", "tests/torch_suite", *PARALLEL, *session.posargs)
 
 
+@nox.session(venv_backend="none", tags=["cpu"])
+@nox.parametrize("backend", [nox.param("torch", id="torch")])
+def scale(session: nox.Session, backend: str) -> None:
+    """Step arrays that 2 and 4 processes on this machine share: PyTorch's DTensors."""
+    run = frameworks(session, *requirements(backend), *group("test"))
+    run("pytest", "tests/scale", *session.posargs)
+
+
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
 def hosts(session: nox.Session) -> None:
     """Train by Lightning, transformers and accelerate with this package's optimizers; kill them, and resume."""
@@ -398,6 +406,7 @@ nox.options.sessions = [
     "agree",
     "peers",
     "torch_suite",
+    "scale(torch)",
     "docs",
     "build",
     "reproduce_quick",

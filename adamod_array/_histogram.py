@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamod_array import _check, _tree
+from adamod_array import _check, _dtensor, _tree
 from adamod_array._method import Array
 from adamod_array._modes import contained
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
@@ -76,10 +77,10 @@ def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: in
     namespace = _check.params(leaves, functools.partial(_tree.path, spec, "rates"), "rates")
     if namespace is None:
         raise ValueError("rates has no arrays to count")
-    xp, counts = namespace.xp, 0
-    for i, x in enumerate(leaves):
-        if x is None:
-            continue
+    xp, counts = namespace.xp, []
+    at = [i for i, x in enumerate(leaves) if x is not None]
+    placings, arrays = _dtensor.parts([leaves[i] for i in at])
+    for i, x in zip(at, arrays, strict=True):
         dtype = COMPUTE_DTYPE[dtype_name(x)]
         if dtype in REAL_DTYPE:
             raise TypeError(f"{_tree.path(spec, 'rates', i)} must be real, got {dtype_name(x)}")
@@ -87,8 +88,8 @@ def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: in
             x = namespace.cast(x, namespace.dtype(dtype))
             puts_it_beside = namespace.name in ("jax", "cupy")
             device = None if puts_it_beside else namespace.device(x)
-            counts = counts + _counts(xp, xp.reshape(x, (-1,)), xp.asarray(edges, dtype=x.dtype, device=device))
-    return Histogram(counts, edges)
+            counts.append(_counts(xp, xp.reshape(x, (-1,)), xp.asarray(edges, dtype=x.dtype, device=device)))
+    return Histogram(_dtensor.combined(counts, placings, "sum", operator.add), edges)
 
 
 def _counts(xp: Any, x: Array, edges: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adamod_array import _check, _hold, _tree
+from adamod_array import _check, _dtensor, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
 from adamod_array._method import Method
@@ -30,7 +31,7 @@ class Leaves:
     method: Method | Methods
     spec: Any
     columns: list[list[Any]]
-    """The parameters, then each slot in the order of ``method.slots``."""
+    """The parameters, then each slot in the order of ``method.slots``; of DTensors their local tensors."""
     namespace: Namespace | None
     layouts: list[list[Any]]
     """``namespace.layout`` of every array, a column as here; a gradient's is compared with its parameter's."""
@@ -42,6 +43,10 @@ class Leaves:
     """The leaves of the last step; None means all."""
     tokens: _hold.Tokens = field(default_factory=dict)
     """Tokens of arrays that were handed to users."""
+    placings: _dtensor.Placings = None
+    """How the parameters are laid over processes, and so all columns, where some are DTensors."""
+    dtensors: list[dict[int, Any]] = field(default_factory=list)
+    """Those that users have given or been given, a column as in ``columns``, by the number of the leaf."""
 
     @staticmethod
     def of(method: Any, params: Tree, slots: dict[str, Tree]) -> Leaves:
@@ -72,15 +77,33 @@ class Leaves:
 
     @staticmethod
     def laid_out(method: Method | Methods, spec: Any, columns: list[list[Any]], namespace: Any) -> Leaves:
-        """Return the leaves of arrays that fit together, with their layouts as they are now."""
-        layouts = [[None if namespace is None or x is None else namespace.layout(x) for x in xs] for xs in columns]
+        """Return the leaves of arrays that fit together, with their layouts as they are now.
+
+        Raises
+        ------
+        ValueError
+            They are not laid over processes in one way, or in one that no rule can be applied to.
+        """
+        placings: _dtensor.Placings = None
+        dtensors: list[dict[int, Any]] = []
+        if namespace is not None and namespace.name == "torch":
+            paths = [functools.partial(_tree.path, spec, root) for root in _roots(method)][: len(columns)]
+            placings, dtensors, columns = _dtensor.split(columns, paths)
         leaf_indices = _tree.leaf_indices(spec) if namespace is not None and namespace.name == "torch" else None
-        return Leaves(method, spec, columns, namespace, layouts, leaf_indices)
+        layouts = _layouts(namespace, columns)
+        return Leaves(method, spec, columns, namespace, layouts, leaf_indices, placings=placings, dtensors=dtensors)
+
+    def with_slots(self, slots: list[list[Any]]) -> Leaves:
+        """Return the leaves of these parameters with slots beside them, which lie where they do."""
+        columns, dtensors = [*self.columns, *slots], [*self.dtensors, *([{} for _ in slots] if self.placings else [])]
+        layouts = [*self.layouts, *_layouts(self.namespace, slots)]
+        return dataclasses.replace(self, columns=columns, layouts=layouts, dtensors=dtensors)
 
     def are(self, other: Leaves) -> bool:
         """Return whether the leaves are the same arrays in the same tree, of the same method, and lie as they did."""
         pairs = zip(itertools.chain(*self.columns), itertools.chain(*other.columns), strict=False)
         same = self.method == other.method and self.spec == other.spec and self.layouts == other.layouts
+        same = same and self.placings == other.placings
         return same and all(x is y for x, y in pairs)
 
     @property
@@ -103,7 +126,29 @@ class Leaves:
         """Return the leaves after a step of this part, which lie as these do."""
         whole = columns if part is None else part.put(columns, self.columns)
         known = self.layouts, self.leaf_indices, self.plan, self.part
-        return Leaves(self.method, self.spec, whole, self.namespace, *known)
+        new = Leaves(self.method, self.spec, whole, self.namespace, *known, placings=self.placings)
+        if self.placings is not None:
+            pairs = zip(self.dtensors, self.columns, whole, strict=True)
+            new.dtensors = [{i: x for i, x in each.items() if old[i] is now[i]} for each, old, now in pairs]
+        return new
+
+    def arrays(self, k: int) -> list[Any]:
+        """Return a column as users see it: DTensors in the place of local tensors."""
+        if self.placings is None:
+            return self.columns[k]
+        column, made = self.columns[k], self.dtensors[k]
+        for i, placing in enumerate(self.placings):
+            if placing is not None and i not in made:
+                x = made.setdefault(i, placing.whole(column[i], k == 0 and placing.requires_grad))
+                column[i] = _dtensor.local(x, is_param=k == 0)  # an alias, by which the DTensor is known again
+        return [made.get(i, x) for i, x in enumerate(column)]
+
+    def whole_tree(self, arrays: list[Any]) -> Tree:
+        """Return the tree of arrays that were computed from local tensors, as DTensors where the parameters are."""
+        if self.placings is not None:
+            pairs = zip(arrays, self.placings, strict=True)
+            arrays = [x if x is None or placing is None else placing.whole(x) for x, placing in pairs]
+        return self.tree(arrays)
 
     def take_tokens(self, other: Leaves) -> None:
         """Take the tokens of the arrays that other leaves hold, too."""
@@ -119,17 +164,18 @@ class Leaves:
         TypeError, ValueError
             Some do not fit together any more.
         """
-        slots = {name: self.tree(xs) for name, xs in zip(self.method.slots, self.slots, strict=True)}
-        leaves = Leaves.of(self.method, self.tree(self.params), slots)
+        params, *slots = [self.tree(self.arrays(k)) for k in range(len(self.columns))]
+        leaves = Leaves.of(self.method, params, dict(zip(self.method.slots, slots, strict=True)))
         leaves.take_tokens(self)
         return leaves
 
-    def handed_out(self, arrays: list[Any], holds: Holds) -> Tree:
-        """Return the tree of some of the arrays for a user, who may put them into another state."""
+    def handed_out(self, k: int, holds: Holds) -> Tree:
+        """Return the tree of a column for a user, who may put the arrays into another state."""
+        arrays = self.arrays(k)
         if self.namespace is not None and self.namespace.name in WRITABLE:
             torch = framework("torch")
             if torch is None or not torch.compiler.is_compiling():
-                _hold.hand_out(arrays, holds, self.tokens)
+                _hold.hand_out(self.columns[k], holds, self.tokens)
         return self.tree(arrays)
 
     def have_changed(self) -> bool:
@@ -141,11 +187,44 @@ class Leaves:
             known = itertools.filterfalse(is_tracer, arrays) if has_tracers(arrays) else arrays
             return any(x.is_deleted() for x in known)
         layout = self.namespace.layout
+        return (
+            self._has_moved()
+            or any(
+                x is not None and layout(x) != known
+                for xs, each in zip(self.columns, self.layouts, strict=True)
+                for x, known in zip(xs, each, strict=True)
+            )
+            or (self.namespace.name == "torch" and any(map(_check.lacks_memory, arrays)))
+        )
+
+    def _has_moved(self) -> bool:
+        """Return whether a DTensor has another local tensor than it had."""
         return any(
-            x is not None and layout(x) != known
-            for xs, each in zip(self.columns, self.layouts, strict=True)
-            for x, known in zip(xs, each, strict=True)
-        ) or (self.namespace.name == "torch" and any(map(_check.lacks_memory, arrays)))
+            _dtensor.local(x, is_param=k == 0) is not self.columns[k][i]
+            for k, made in enumerate(self.dtensors)
+            for i, x in made.items()
+        )
+
+    def localized(self, gradients: list[Any]) -> tuple[Leaves, list[Any]]:
+        """Return the leaves as they are now, and the gradients, of DTensors their local tensors.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A gradient does not fit its parameter.
+        """
+        if self.placings is None:
+            return self, gradients
+        leaves = self.checked_again() if self._has_moved() else self
+        return leaves, [*map(_dtensor.local, leaves.placed(gradients))]
+
+    def placed(self, gradients: list[Any]) -> list[Any]:
+        """Return the gradients laid over processes as their parameters are."""
+        return _dtensor.placed(self.placings, gradients, functools.partial(_tree.path, self.spec, "grads"))
+
+    def written(self, leaves: Iterable[int]) -> list[Any]:
+        """Return the DTensors of some leaves, whose local tensors a donated step has written."""
+        return [x for made in self.dtensors for i in leaves if (x := made.get(i)) is not None]
 
     def are_distinct(self) -> bool:
         """Return whether no array stands in two places; enough for JAX, whose distinct arrays never share memory."""
@@ -154,11 +233,10 @@ class Leaves:
 
     def named(self, leaves: Iterable[int]) -> list[Named]:
         """Return the arrays of some leaves with their paths."""
-        roots = ["params", *(f"slots[{name!r}]" for name in self.method.slots)]
         return [
             (xs[i], functools.partial(_tree.path, self.spec, root, i))
             for i in leaves
-            for root, xs in zip(roots, self.columns, strict=True)
+            for root, xs in zip(_roots(self.method), self.columns, strict=True)
             if xs[i] is not None
         ]
 
@@ -186,12 +264,23 @@ class Leaves:
             elif g is not None:
                 assert namespace is not None
                 stepped.append(i)
+                if namespace.name == "torch" and _dtensor.is_dtensor(g):
+                    self.placed(gradients)  # which raises: where the parameter is one, it was localized
                 if layout is None or namespace_of(g) is not namespace or namespace.layout(g) != layout:
                     uniform = False
                     _check_leaf(namespace, p, g, self.spec, i, grads, "grads")
                 elif namespace.name == "torch":
                     _check.backed(g, functools.partial(_tree.path, self.spec, "grads", i))
         return stepped, uniform
+
+
+def _roots(method: Method | Methods) -> list[str]:
+    """Return what the paths of each column begin with."""
+    return ["params", *(f"slots[{name!r}]" for name in method.slots)]
+
+
+def _layouts(namespace: Namespace | None, columns: list[list[Any]]) -> list[list[Any]]:
+    return [[None if namespace is None or x is None else namespace.layout(x) for x in xs] for xs in columns]
 
 
 def _check_leaf(namespace: Namespace, p: Any, x: Any, spec: Any, i: int, tree: Tree, root: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamod_array import _check, _engines, _tree
+from adamod_array import _check, _dtensor, _engines, _tree
 from adamod_array._aliasing import is_memory
 from adamod_array._method import Array
 from adamod_array._modes import contained
@@ -189,9 +189,10 @@ def all_finite(tree: Tree) -> Any:
     if all(g is None for g in leaves):
         return True
     namespace, arrays = _checked(leaves, spec)
-    question = _Finite(namespace, any(dtype_name(g) in REAL_DTYPE for g in arrays))
+    placings, arrays = _dtensor.parts(arrays)
+    question = _Finite(namespace, any(dtype_name(g) in REAL_DTYPE for g in arrays), placings)
     with namespace.on_device(arrays[0]), _silently(namespace):
-        (finite,) = _engines.ask(question, arrays)
+        (finite,) = _answer(question, arrays)
         return finite
 
 
@@ -201,6 +202,8 @@ class _Finite:
 
     namespace: Namespace
     has_complex: bool
+    placings: Any = None
+    """How DTensors are laid over processes."""
 
     found = "outside"
     """What a kernel counts: numbers that are not below a bound, for complex ones a narrow one."""
@@ -215,7 +218,11 @@ class _Finite:
 
     def of_arrays(self, arrays: list[Any]) -> tuple[Any]:
         """Return the answer, operation by operation."""
-        return (functools.reduce(self.namespace.xp.logical_and, map(self._is_finite, arrays)),)
+        xp = self.namespace.xp
+        if self.placings is None:
+            return (functools.reduce(xp.logical_and, map(self._is_finite, arrays)),)
+        spoilt = [self.namespace.cast(~self._is_finite(g), xp.int32) for g in arrays]
+        return (_dtensor.combined(spoilt, self.placings, "max", xp.maximum) == 0,)
 
     def _is_finite(self, g: Array) -> Array:
         namespace, real = self.namespace, _real(g)
@@ -223,6 +230,11 @@ class _Finite:
         if len(parts) == 1:
             return _are_below(namespace, parts[0], SQUARE_ROOT[real])
         return _are_below(namespace, parts[0] * parts[0] + parts[1] * parts[1], math.inf)
+
+
+def _answer(question: _Finite | _Length, arrays: list[Any]) -> Any:
+    """Return the answer, by a kernel where one reads; the processes of a mesh must all go the same way."""
+    return _engines.ask(question, arrays) if question.placings is None else question.of_arrays(arrays)
 
 
 class _Norm(NamedTuple):
@@ -243,10 +255,11 @@ def _norm(leaves: list[Any], spec: Any) -> _Norm:
     nothing changes for them, and a constant to derivatives.
     """
     namespace, arrays = _checked(leaves, spec)
+    placings, arrays = _dtensor.parts(arrays)
     reals = {*map(_real, arrays)}
     real = max(reals)  # of float32 and float64, the wider
     with namespace.on_device(arrays[0]), _silently(namespace):
-        scaled, scale = _engines.ask(_Length(namespace, real), arrays)
+        scaled, scale = _answer(_Length(namespace, real, placings), arrays)
         is_finite = False
         if _is_free_to_read(namespace, scaled):
             is_finite = bool(scaled / scale < min(SQUARE_ROOT[each] for each in reals))  # no number is larger
@@ -259,6 +272,8 @@ class _Length:
 
     namespace: Namespace
     real: str
+    placings: Any = None
+    """How DTensors are laid over processes."""
 
     found = "squares"
     """What a kernel adds up, in float64."""
@@ -289,8 +304,10 @@ class _Length:
             scaled = (_times(namespace, x, scale) for x in parts(g))
             return xp.sum(functools.reduce(xp.add, (x * x for x in scaled)))
 
-        scale = self._scale(xp, functools.reduce(xp.maximum, map(largest, arrays)))
-        return xp.sqrt(functools.reduce(xp.add, map(squares, arrays))), scale
+        size = _dtensor.combined([*map(largest, arrays)], self.placings, "max", xp.maximum)
+        scale = self._scale(xp, size)
+        total = _dtensor.combined([*map(squares, arrays)], self.placings, "sum", xp.add)
+        return xp.sqrt(total), scale
 
     def _scale(self, xp: Any, size: Array) -> Array:
         """Return the power of two for numbers of that size."""

@@ -189,10 +189,9 @@ class State(Generic[P]):
     def __getattr__(self, name: str) -> Any:
         known = self.__dict__.get("_known")
         if known is not None and name == "params":
-            return known[0].handed_out(known[0].params, known[1])
+            return known[0].handed_out(0, known[1])
         if known is not None and name == "slots":
-            columns = zip(self.method.slots, known[0].slots, strict=True)
-            return {name: known[0].handed_out(xs, known[1]) for name, xs in columns}
+            return {slot: known[0].handed_out(k, known[1]) for k, slot in enumerate(self.method.slots, 1)}
         raise AttributeError(f"State has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:

@@ -77,12 +77,13 @@ def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> 
     namespace = _check.params(given, functools.partial(_tree.path, spec, "params"))
     lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
+    leaves = Leaves.laid_out(method, spec, [given], namespace)
     slots = [
-        [None if p is None else _zeros(method_of(method, k), namespace, p, i) for k, p in enumerate(given)]
+        [None if p is None else _zeros(method_of(method, k), namespace, p, i) for k, p in enumerate(leaves.params)]
         for i in range(len(method.slots))
     ]
-    leaves = Leaves.laid_out(method, spec, [given, *slots], namespace)
-    holds = _hold.holds_on([given], None, _hold.now(), leaves.tokens)
+    leaves = leaves.with_slots(slots)
+    holds = _hold.holds_on([leaves.params], None, _hold.now(), leaves.tokens)
     return State.of(leaves, holds, 0, method, lr, weight_decay, 0)
 
 
@@ -201,6 +202,7 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
     t = next_step(state.step)
     scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, options, common)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
+    leaves, gradients = leaves.localized(gradients)
     if ok is False:
         leaves.check_gradients(gradients, grads)
         new = leaves, Donation(holds, t).finish() if donate else holds
@@ -218,7 +220,11 @@ def advanced(
 ) -> tuple[Leaves, Holds]:
     """Return the leaves after a step, and the holds on them; ``gradients`` are those of the tree ``grads``."""
     new = _repeated(leaves, holds, t, gradients, scalars, donate)
-    return _stepped(leaves, holds, t, gradients, grads, scalars, donate) if new is None else new
+    if new is None:
+        new = _stepped(leaves, holds, t, gradients, grads, scalars, donate)
+    if donate and leaves.dtensors:
+        _engines.tell_autograd(leaves.written([i for i, g in enumerate(gradients) if g is not None]))
+    return new
 
 
 def _repeated(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array._coefficients import next_step
+from adamod_array._dtensor import is_dtensor
 from adamod_array._leaves import Leaves
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
 from adamod_array._norm import all_finite, clip_of
@@ -36,6 +37,8 @@ def decision(where: Any, grads: Tree, own: Namespace | None) -> Any:
     if callable(where) and namespace_of(where) is None:
         where = where(grads)
     expected = "step: where must be True, False, a 0-d array of bool, or a function of the gradients such as all_finite"
+    if is_dtensor(where):
+        where = where.full_tensor()
     namespace = namespace_of(where)
     if namespace is None:
         if not isinstance(where, (bool, np.bool_)):
@@ -60,6 +63,7 @@ def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves
     """
     namespace, where, clip = leaves.namespace, options.where, None
     if options.max_norm is not None and where is not False and any(g is not None for g in gradients):
+        gradients = leaves.placed(gradients) if leaves.placings is not None else gradients
         clip = clip_of(gradients, leaves.spec, options.max_norm, "step: max_norm")
         if where is all_finite and clip.is_finite:
             where = True  # gradients were read already

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array import _check, _tree
+from adamod_array._dtensor import check_alike, combined
 from adamod_array._histogram import Histogram, histogram
 from adamod_array._leaves import Leaves
 from adamod_array._method import Array
@@ -76,7 +77,7 @@ def effective_rates(state: State, *, lr: Any = None) -> Tree:
     [0.025 0.2  ]
     """
     leaves, rates = _rates(state, lr)
-    return leaves.tree([None if pair is None else pair[1] for pair in rates])
+    return leaves.whole_tree([None if pair is None else pair[1] for pair in rates])
 
 
 @contained
@@ -111,11 +112,12 @@ def bounded_fraction(state: State, *, lr: Any = None) -> Any:
     """
     leaves, rates = _rates(state, lr)
     namespace, pairs = leaves.namespace, [pair for pair in rates if pair is not None]
-    size = sum(math.prod(eta.shape) for eta, _ in pairs)
+    size = sum(math.prod(p.shape) for p in leaves.arrays(0) if p is not None)
     if namespace is None or size == 0:
         raise ValueError("the parameters hold no numbers, of which there could be a share")
     lowered = [namespace.xp.sum(namespace.xp.astype(eta_hat < eta, namespace.widest_float)) for eta, eta_hat in pairs]
-    return sum(lowered[1:], lowered[0]) / size
+    placings = leaves.placings and [at for at, pair in zip(leaves.placings, rates, strict=True) if pair is not None]
+    return combined(lowered, placings, "sum", namespace.xp.add) / size
 
 
 @contained
@@ -165,6 +167,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
     namespace = after.namespace
     if namespace is None:
         return after.tree(after.params)
+    check_alike(before.placings, after.arrays(0), functools.partial(_tree.path, after.spec, "new.params"))
     scalars = Scalars.at(new.step, after.method, old.lr, old.weight_decay, after, Options(lr, weight_decay))
 
     def magnitude(i: int) -> Array:
@@ -176,7 +179,7 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
         return namespace.xp.abs(p_new - (p_old if decay is None else decay * p_old)) / alpha
 
     with np.errstate(all="ignore"):
-        return after.tree([None if p is None else magnitude(i) for i, p in enumerate(after.params)])
+        return after.whole_tree([None if p is None else magnitude(i) for i, p in enumerate(after.params)])
 
 
 def current_leaves(state: State) -> Leaves:

@@ -127,6 +127,11 @@ def serving(name: str, framework: Any) -> tuple[str, str]:
     return found
 
 
+def tell_autograd(tensors: list[Any]) -> None:
+    """Tell PyTorch's autograd that tensors have been written in place."""
+    _module("torch").tell(tensors)
+
+
 def can_repeat(plan: Any) -> bool:
     """Return whether a plan is of the engine in force, which can tell arrays like those of the last step."""
     if getattr(plan, "signatures", None) is None or "numba" in passed_over:

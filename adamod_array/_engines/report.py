@@ -40,6 +40,7 @@ def _torch_engines(torch: Any, kernels: bool, reasons: list[str]) -> tuple[str, 
             missing = torch_lists.missing_compiler(device)
             can = f"cannot compile ({missing})" if missing else "compiles, for seconds to a minute at the first step"
             reasons.append(f"on {device}, engine('compile') {can}")
+    reasons.append("DTensors: the local tensors of each process, in the same way")
     why = "one pass over memory" if kernels else "every operation once for all tensors"
     return ", ".join(f"{k}: {v}" for k, v in engines.items()), "; ".join([why, *reasons])
 

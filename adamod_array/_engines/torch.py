@@ -103,18 +103,22 @@ def _lacks_version(x: Any) -> bool:
 def _tell_autograd(old: Columns, new: Columns) -> None:
     """Say what has been written in place; let new parameters require gradients where the old ones did."""
     if any(p is q for p, q in zip(old[0], new[0], strict=True)):
-        tell = getattr(sys.modules["torch"].autograd.graph, "increment_version", None)
-        if tell is not None:  # else autograd does not see that they were written
-            tensors = [x for xs in new for x in xs]
-            try:
-                tell(tensors)
-            except RuntimeError:  # one was of inference mode
-                with _inference_mode(sys.modules["torch"]):
-                    tell(tensors)
+        tell([x for xs in new for x in xs])
         return
     for p, q in zip(new[0], old[0], strict=True):
         if q.requires_grad:
             p.requires_grad_()
+
+
+def tell(tensors: list[Any]) -> None:
+    """Say that tensors have been written in place, where PyTorch can be told; else autograd does not see it."""
+    tell = getattr(sys.modules["torch"].autograd.graph, "increment_version", None)
+    if tell is not None:
+        try:
+            tell(tensors)
+        except RuntimeError:  # one was of inference mode
+            with _inference_mode(sys.modules["torch"]):
+                tell(tensors)
 
 
 def _kernels_for(inputs: StepInputs) -> Any:

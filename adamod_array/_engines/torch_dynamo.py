@@ -83,7 +83,7 @@ def _columns_of(method_type: type[Method], state: Any) -> tuple[Any, list[int], 
         params, spec = _pytree.tree_flatten(state.params)
         slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
         return [params, *slots], [*range(len(params))], spec
-    if leaves.leaf_indices is None:
+    if leaves.leaf_indices is None or leaves.placings is not None:
         return None
     order, spec = _pytree.tree_flatten(leaves.leaf_indices)
     if not all(isinstance(i, int) for i in order):

@@ -60,8 +60,8 @@ class Held:
         names = _tree.paths(leaves.spec, "")
         roots = ("params", *leaves.method.slots)
         arrays: dict[str, Any] = {}
-        for root, xs in zip(roots, leaves.columns, strict=True):
-            for name, x in zip(names, xs, strict=True):
+        for k, root in enumerate(roots):
+            for name, x in zip(names, leaves.arrays(k), strict=True):
                 if x is None:
                     continue
                 if root + name in arrays:
@@ -103,8 +103,9 @@ class Template:
         """
         if isinstance(like, State):
             leaves = current_leaves(like)
-            slots = dict(zip(leaves.method.slots, leaves.slots, strict=True))
-            return Template(leaves.spec, leaves.params, slots, first(leaves.method), leaves.namespace)
+            params, *columns = [leaves.arrays(k) for k in range(len(leaves.columns))]
+            slots = dict(zip(leaves.method.slots, columns, strict=True))
+            return Template(leaves.spec, params, slots, first(leaves.method), leaves.namespace)
         params, spec = _tree.flatten(like)
         namespace = _check.params(params, functools.partial(_tree.path, spec, "like"), "like")
         for i, x in enumerate(params):

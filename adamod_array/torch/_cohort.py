@@ -7,6 +7,7 @@ step. One kernel call serves all groups.
 
 from __future__ import annotations
 
+import functools
 import operator
 import weakref
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adamod_array import _step
+from adamod_array import _dtensor, _engines, _step
 from adamod_array._coefficients import coefficients_at
 from adamod_array._hold import Hold
 from adamod_array._leaves import Leaves
@@ -64,7 +65,10 @@ class Cohort:
         self.keys = [optimizer.key_of(slot, method) for slot in method.slots]
         slots = [[state[key] for state in states] for key in self.keys]
         self.has_complex = any(p.is_complex() for p in params)
-        parameters, *columns = self._real([params, *slots])
+        self.placings = _dtensor.placings_of(params, lambda i: f"params[{i}]")
+        for slot, xs in zip(method.slots, slots, strict=True):
+            _dtensor.check_alike(self.placings, xs, functools.partial("slots[{!r}][{}]".format, slot))
+        parameters, *columns = self._real(self._local([params, *slots]))
         self.leaves = Leaves.of(method, parameters, dict(zip(method.slots, columns, strict=True))).renewed([])
         self.slots = [[weakref.ref(x) for x in xs] for xs in slots]
         counts = [float(state["step"]) for state in states]
@@ -108,12 +112,16 @@ class Cohort:
             if not _compute_alike(self.methods, scalars.methods):
                 self.leaves.plan = None
             self.methods = scalars.methods
+        gradients = self._part_of(gradients)
         if self.has_complex:
             gradients = [as_real(g if g is None else g.resolve_conj()) for g in gradients]
-        leaves = self.leaves.renewed(self._real([[*self.params], *([x() for x in xs] for xs in self.slots)]))
+        arrays = [[*self.params], *([x() for x in xs] for xs in self.slots)]
+        leaves = self.leaves.renewed(self._real(self._local(arrays)))
         # a hold of this step alone: whoever has the parameters may use them, as with any optimizer of PyTorch's
         leaves, _ = _step.advanced(leaves, {Hold(): None}, None, gradients, gradients, scalars, True)
         self.leaves = leaves.renewed([])
+        if self.placings is not None:
+            _engines.tell_autograd([xs[i] for i in stepped for xs in arrays if self.placings[i] is not None])
         self._count(stepped, taken)
 
     def _count(self, stepped: list[int], taken: Any) -> None:
@@ -127,6 +135,18 @@ class Cohort:
         histories = [(each, i in now) for i, each in enumerate(self.histories)]
         known = {each: k for k, each in enumerate(dict.fromkeys(histories))}
         self.histories = [known[each] for each in histories]
+
+    def _part_of(self, gradients: list[Any]) -> list[Any]:
+        """Return the gradients, of DTensors this process's part, laid out as the parameter is."""
+        if self.placings is None:
+            return gradients
+        return [*map(_dtensor.local, _dtensor.placed(self.placings, gradients, "grads[{}]".format))]
+
+    def _local(self, columns: list[list[Any]]) -> list[list[Any]]:
+        """Return columns with local tensors in the place of DTensors."""
+        if self.placings is None:
+            return columns
+        return [[_dtensor.local(x, is_param=k == 0) for x in xs] for k, xs in enumerate(columns)]
 
     def _real(self, columns: list[list[Any]]) -> list[list[Any]]:
         if not self.has_complex:

@@ -228,7 +228,7 @@ LEAVES = [
     ),
     Mutant(
         "arrays that users get are not remembered",
-        "_hold.hand_out(arrays, holds, self.tokens)",
+        "_hold.hand_out(self.columns[k], holds, self.tokens)",
         "pass",
         numpy("hold", "states_of_the_same_arrays"),
     ),
@@ -468,6 +468,45 @@ NAMESPACE = [
         "    if _is_initializing(module):\n        return None\n",
         "",
         numpy("import", "half_imported"),
+    ),
+]
+
+DTENSOR = [
+    Mutant(
+        "a Partial parameter is taken",
+        "any(placement.is_partial() for placement in p.placements)",
+        "False",
+        torch("dtensor", "steps and errors_name_the_leaf"),
+    ),
+    Mutant(
+        "sums that are gradients are not taken",
+        "and is_dtensor(g) and not placing.is_shared_with(g)",
+        "and is_dtensor(g) and placing is None",
+        Check("tests/scale/test_dtensor.py", "tensor_parallel and 2"),
+    ),
+    Mutant(
+        "a slot laid over processes in another way is taken",
+        "if placing is not None and not placing.is_shared_with(x):",
+        "if placing is not None and x is None:",
+        torch("dtensor", "errors_name_the_leaf"),
+    ),
+    Mutant(
+        "a gradient of another shape is taken",
+        "if g.shape != placing.shape:",
+        "if g.shape == ():",
+        Check("tests/scale/test_dtensor.py", "errors_name_the_leaf and 2"),  # the first process sees no difference
+    ),
+    Mutant(
+        "a derivative stops at the local tensor",
+        "x.requires_grad and torch.is_grad_enabled() and not (is_param and x.is_leaf)",
+        "x is None",
+        torch("dtensor", "differentiated"),
+    ),
+    Mutant(
+        "a fresh parameter requires no gradient",
+        "return x if tracked else x.requires_grad_(requires_grad)",
+        "return x",
+        torch("dtensor", "versions"),
     ),
 ]
 
@@ -1359,6 +1398,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/scipy.py": SCIPY,
     f"{PACKAGE}/optax/_state.py": OPTAX_STATE,
     f"{PACKAGE}/optax/_transformation.py": OPTAX_TRANSFORMATION,
+    f"{PACKAGE}/_dtensor.py": DTENSOR,
     f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,
