@@ -115,7 +115,7 @@ def test_torch_pytree(backend: Backend) -> None:
 
     state = some_steps(backend)
     flat, spec = _pytree.tree_flatten(state)
-    assert len(flat) == 13
+    assert len(flat) == 14
     assert_same(backend, _pytree.tree_unflatten(flat, spec), state)
     doubled = _pytree.tree_map(lambda x: x * 2, state)
     assert isinstance(doubled, State)
