@@ -98,7 +98,7 @@ def test_jax_tree_util(backend: Backend) -> None:
 
     state = some_steps(backend, lr=1e-3 * schedules.untuned_linear(0.999), weight_decay={"b": 0.0, "layers": 0.1})
     flat, spec = jax.tree.flatten(state)
-    assert len(flat) == 13
+    assert len(flat) == 14
     assert_same(backend, jax.tree.unflatten(spec, flat), state)
     keyed = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
     assert keyed[0] == ".params['b']"
