@@ -230,7 +230,7 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
     The library's program, and the user's.
     """
     x = jnp.zeros(100_000, "float32")
-    scalars = ([method.coefficients(3.0, host_math)], [(1e-3, None)], [[constants(method)]])
+    scalars = ([method.coefficients(3.0, host_math)], [(1e-3, None)], [[constants(method)]], ())
     arrays = ([x], [[x] for _ in range(1 + len(method.slots))])
     lines = (((False, False), trace(method)),)
     programs = [xla.jitted(lines, True, True).lower(np.uint32(0), ((0,), (0,)), *scalars, *arrays)]
