@@ -216,7 +216,6 @@ def kernels(session: nox.Session) -> None:
         "jax_kernel",
         "jax_plan",
         "jax_read",
-        "norm",
         "step",
         "where",
     )
