@@ -21,6 +21,7 @@ from adamod_array import (
     adam_step,
     adamod_init,
     adamod_step,
+    all_finite,
     engine,
     global_norm,
     init,
@@ -507,9 +508,10 @@ def test_the_users_default_device_changes_nothing(name: str) -> None:
         expected = adamod_step(adamod_init(p), g)
     with torch.device("meta"), engine(name):
         state = adamod_step(adamod_init(p, 1e-3 * schedules.constant(1.0), weight_decay=0.0), g)
-        norm = global_norm([p, g])
+        norm, finite = global_norm([p, g]), all_finite([p, g])
+        adamod_step(state, g, max_norm=1.0, where=all_finite)
     assert_same(state.params, expected.params)
-    assert state.slots["m"].device.type == norm.device.type == "cpu"
+    assert state.slots["m"].device.type == norm.device.type == finite.device.type == "cpu"
 
 
 def test_copies_and_files() -> None:
@@ -530,7 +532,7 @@ def test_the_state_is_a_pytree_for_torch() -> None:
 
     state = adamod_step(adamod_init({"w": torch.ones(3)}), {"w": torch.ones(3)})
     leaves, spec = _pytree.tree_flatten(state)
-    assert len(leaves) == 5
+    assert len(leaves) == 6
     again = _pytree.tree_unflatten(leaves, spec)
     assert isinstance(again, State)
     assert (again.step, again.method, again.lr) == (1, state.method, state.lr)

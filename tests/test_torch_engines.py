@@ -13,9 +13,23 @@ import numpy as np
 import optree
 import pytest
 
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, adam_step, engine, init, schedules, step
+from adamod_array import (
+    Adam,
+    AdaMod,
+    Method,
+    Momentum,
+    RAdam,
+    State,
+    adam_step,
+    clip_by_global_norm,
+    engine,
+    init,
+    schedules,
+    step,
+)
 from adamod_array._engines import torch_lists, torch_program
 from adamod_array._program.trace import trace
+from adamod_array._scalars import Options
 from tests.compare import assert_close
 from tests.trees import METHODS, values
 
@@ -460,7 +474,7 @@ def test_what_dynamo_traces_is_a_step_as_it_stands(method: Method, dtype: str, d
     for k in range(4):
         grads = tree(dtype, seed=10 * k)
         grads["w"][1] = None
-        new = dynamo.step(Method, actual, grads, (None, None), donate)
+        new = dynamo.step(Method, actual, grads, Options(), donate, clip_by_global_norm)
         assert new is not None
         assert ("donated to step" in repr(actual)) == donate
         with engine("eager"):
@@ -473,12 +487,14 @@ def test_what_dynamo_leaves_to_a_step_outside() -> None:
     state = init(Momentum(), {"w": w})
     made = State({"w": w}, {"m": {"w": w}}, 0, Momentum(), {"w": 0.1})  # rates that are still a tree
     leaf = init(Momentum(), {"w": torch.ones(3, requires_grad=True)})
-    grads, none = {"w": w}, (None, None)
+    grads, none, clip = {"w": w}, Options(), clip_by_global_norm
     for arguments in [
         (Method, "a state", grads, none),
         (Adam, state, grads, none),
-        (Method, state, grads, ("a rate", None)),
-        (Method, state, grads, (None, {"w": 0.5})),
+        (Method, state, grads, Options("a rate")),
+        (Method, state, grads, Options(where=1.0)),
+        (Method, state, grads, Options(max_norm=-1.0)),
+        (Method, state, grads, Options(weight_decay={"w": 0.5})),
         (Method, State({"w": w}, {"m": {"w": w}}, 0, {"w": Momentum()}), grads, none),
         (Method, made, grads, none),
         (Method, state, {"w": [w]}, none),
@@ -488,9 +504,9 @@ def test_what_dynamo_leaves_to_a_step_outside() -> None:
         (Method, init(Momentum(), {"w": np.ones(3)}), grads, none),
         (Method, leaf, grads, none),
     ]:
-        assert dynamo.step(*arguments, donate=False) is None
-    assert dynamo.step(Method, leaf, grads, none, donate=True) is not None
-    assert dynamo.step(Method, leaf, grads, none, donate=True) is None  # spent
+        assert dynamo.step(*arguments, donate=False, clip=clip) is None
+    assert dynamo.step(Method, leaf, grads, none, donate=True, clip=clip) is not None
+    assert dynamo.step(Method, leaf, grads, none, donate=True, clip=clip) is None  # spent
 
 
 @pytest.mark.parametrize("kind", [float, torch.tensor])

@@ -166,7 +166,8 @@ def ask(question: Any, arrays: list[Array]) -> tuple[Any, ...]:
     if found is None or not question.is_enough(found):
         return question.of_arrays(arrays)  # type: ignore[no-any-return]
     numbers = question.of_kernel(np, found)
-    return tuple([x[()] if namespace.name == "numpy" else namespace.xp.asarray(x) for x in numbers])
+    # PyTorch's current device may be any
+    return tuple([x[()] if namespace.name == "numpy" else namespace.xp.asarray(x, device="cpu") for x in numbers])
 
 
 def at_once(question: Any, arrays: list[Array]) -> Any:
