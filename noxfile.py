@@ -175,8 +175,8 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
 
 @nox.session(python=PYTHON)
 def coverage(session: nox.Session) -> None:
-    """Report the lines that the tests of all backends reached together; below 95 % it fails."""
-    found = [path for name in (*BACKENDS, "exact") if (path := coverage_file(name)).exists()]
+    """Report the lines that the tests of all backends, and those beside peers, reached together; below 95 % it fails."""
+    found = [path for name in (*BACKENDS, "exact", "peers") if (path := coverage_file(name)).exists()]
     if not found:
         session.error("no coverage to report: run nox -s tests first")
     session.install(*(package for package in group("test") if Requirement(package).name == "coverage"))
@@ -246,7 +246,8 @@ def cuda_compile(session: nox.Session) -> None:
 def peers(session: nox.Session) -> None:
     """Compare with the optimizers of PyTorch, optax, the authors and others, in float64; save states by their hosts."""
     run = frameworks(session, *requirements("torch", "jax"), *group("test"), *group("peers"))
-    run("pytest", "tests/peers", *PARALLEL, *session.posargs)
+    env = {"COVERAGE_FILE": str(coverage_file("peers"))}
+    run("pytest", "tests/peers", *PARALLEL, *COVER, *session.posargs, env=env)
     for backend in ("numpy", "jax"):  # the blocks that need these packages
         run("pytest", "tests/test_docs.py", "-k", "block_runs and checkpoints", "--backend", backend)
 
@@ -401,9 +402,9 @@ nox.options.sessions = [
     "types",
     *(f"tests({name})" for name in BACKENDS),
     "agree_exact",
+    "peers",
     "coverage",
     "agree",
-    "peers",
     "torch_suite",
     "scale(torch)",
     "docs",
