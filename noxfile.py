@@ -175,7 +175,7 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
 
 @nox.session(python=PYTHON)
 def coverage(session: nox.Session) -> None:
-    """Report the lines that the tests of all backends, and those beside peers, reached together; below 95 % it fails."""
+    """Report the lines that the tests of all backends and those beside peers reached; below 95 % it fails."""
     found = [path for name in (*BACKENDS, "exact", "peers") if (path := coverage_file(name)).exists()]
     if not found:
         session.error("no coverage to report: run nox -s tests first")
