@@ -565,6 +565,17 @@ RATE = [
 ]
 
 NORM = [
+    Mutant("the narrower dtype", "real = max(", "real = min(", numpy("norm", "widest_dtype")),
+    Mutant("a limit of zero", "not limit > 0", "limit < 0", numpy("norm", "limits_that_are_not_positive")),
+    Mutant(
+        "a factor rounded to 16 bits",
+        "first) * second, g.dtype",
+        "first) * cast(kind, second, g.dtype), g.dtype",
+        numpy("norm", "bits_of_ordinary"),
+    ),
+]
+
+REDUCTIONS = [
     Mutant(
         "large numbers not scaled", "xp.full_like(size, powers.scale)", "xp.ones_like(size)", numpy("norm", "overflow")
     ),
@@ -586,14 +597,6 @@ NORM = [
         "(namespace.xp.real(g), namespace.xp.imag(g))",
         "(namespace.xp.real(g),)",
         numpy("norm", "exact_norm"),
-    ),
-    Mutant("the narrower dtype", "real = max(", "real = min(", numpy("norm", "widest_dtype")),
-    Mutant("a limit of zero", "not limit > 0", "limit < 0", numpy("norm", "limits_that_are_not_positive")),
-    Mutant(
-        "a factor rounded to 16 bits",
-        "first) * second, g.dtype",
-        "first) * cast(kind, second, g.dtype), g.dtype",
-        numpy("norm", "bits_of_ordinary"),
     ),
     Mutant("arrays without elements", "    if 0 in x.shape:", "    if False:", numpy("norm", "empty_arrays")),
 ]
@@ -1407,6 +1410,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/torch/_sorted.py": TORCH_SORTED,
     f"{PACKAGE}/torch/_use.py": TORCH_USE,
     f"{PACKAGE}/_norm.py": NORM,
+    f"{PACKAGE}/_reductions.py": REDUCTIONS,
     f"{PACKAGE}/_coefficients.py": COEFFICIENTS,
     f"{PACKAGE}/_modes.py": MODES,
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
