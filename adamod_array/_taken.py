@@ -81,9 +81,12 @@ def resolved(options: Options, grads: Tree, gradients: list[Any], leaves: Leaves
 
 
 def counts_after(step: Any, skipped: Any, ok: Any) -> tuple[Any, Any]:
-    """Return the counts of steps that were taken and of those that were not, after one that is taken where ``ok``."""
-    if isinstance(ok, bool):
-        return (next_step(step), skipped) if ok else (step, next_step(skipped))
+    """Return the counts of steps that were taken and of those that were not, after one that is taken where ``ok``.
+
+    ``ok`` is False, or an array.
+    """
+    if ok is False:
+        return step, next_step(skipped)
     namespace = namespace_of(ok)
     assert namespace is not None
     if namespace.name == "jax":

@@ -75,6 +75,12 @@ def assert_goes_on_as(backend: Backend, loaded: State, state: State) -> None:
     assert_equal(backend, *(step(x, odd_tree(backend, "float32", 4)) for x in (loaded, state)))
 
 
+def succeed(program: str, folder: Path) -> None:
+    """Run a program in a process of its own, in that folder."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_saved_is_loaded(backend: Backend, tmp_path: Path, dtype: str) -> None:
     names = ["adam-amsgrad", "diffmod"] if backend.name == "dask" else METHODS  # whose graphs take seconds
     for method in (METHODS[name] for name in names):
@@ -387,8 +393,7 @@ def test_no_framework_is_imported_and_no_library_needed(tmp_path: Path) -> None:
         "    else: raise AssertionError\n"
         "assert not {'torch', 'jax', 'cupy', 'ml_dtypes'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(program, tmp_path)
 
 
 # frameworks
@@ -436,8 +441,7 @@ def test_bfloat16_of_pytorch_without_ml_dtypes(tmp_path: Path) -> None:
         "save(state, 'run')\n"
         "for y in (load('run', x), convert(state, x)): assert torch.equal(y.params, x), y\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(program, tmp_path)
 
 
 @pytest.mark.only("jax")

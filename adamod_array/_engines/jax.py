@@ -30,7 +30,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         spent = set(map(id, inputs.written))
         copy = functools.partial(inputs.namespace.xp.array, copy=True)
         inputs.grads = [copy(g) if id(g) in spent else g for g in inputs.grads]
-    kernels = _kernels("xla_ffi")
+    kernels = _kernels("xla_ffi", KERNEL)
     if kernels is not None:
         try:
             known, plan = inputs.plan, kernels.plan_of(inputs, donate)
@@ -56,7 +56,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
 
 
 def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
-    kernels = _kernels("xla_ffi")
+    kernels = _kernels("xla_ffi", KERNEL)
     if kernels is not None:
         try:
             if kernels.takes_traced(inputs):
@@ -70,7 +70,7 @@ def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
 def ask(question: Any, arrays: list[Any]) -> Any:
     """Return the answer to a question about gradients; of known arrays, by one program."""
     with full_width(arrays):
-        kernels = _kernels("xla_read") if READ not in passed_over else None
+        kernels = _kernels("xla_read", READ)
         if kernels is not None:
             try:
                 if kernels.takes(arrays):
@@ -123,14 +123,17 @@ def _outside_programs() -> Any:
     return contextlib.nullcontext()
 
 
-def _kernels(name: str) -> Any:
-    """Return a module of kernels that XLA calls, where they are in force and can be built, else None."""
-    if not CALLS_KERNELS or KERNEL in passed_over or not compiled():
+def _kernels(name: str, what: str) -> Any:
+    """Return a module of kernels that XLA calls, where they are in force and can be built, else None.
+
+    ``what`` they do is passed over where the module cannot be imported.
+    """
+    if not CALLS_KERNELS or {KERNEL, what} & passed_over.keys() or not compiled():
         return None
     try:
         return late(f"adamod_array._engines.{name}")
     except Exception as error:  # whatever a compiler raises that is installed and does not work
-        pass_over(KERNEL, error.__cause__ or error)
+        pass_over(what, error.__cause__ or error)
         return None
 
 

@@ -752,8 +752,8 @@ TORCH_SCALER = [
 TAKEN = [
     Mutant(
         "steps that are not taken count",
-        "else (step, next_step(skipped))",
-        "else (step + 1, skipped)",
+        "return step, next_step(skipped)",
+        "return step + 1, skipped",
         numpy("where", "every_dtype"),
     ),
     Mutant(
