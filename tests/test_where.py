@@ -248,6 +248,21 @@ def test_gaps_and_every_order_of_axes(backend: Backend) -> None:
         assert float(global_norm([backend.array(bad)])) == np.float32(np.sqrt(4.0 * (bad.size + 3)))
 
 
+@pytest.mark.only("numpy", "torch", "jax")
+def test_every_part_of_a_block_is_read(backend: Backend) -> None:
+    """A kernel reads some parts of a block side by side, and what is left of the last block alone."""
+    for dtype in ("float16", "float32", "float64"):
+        host = np.zeros(2 * 8192 + 100, dtype)
+        for place in (*range(0, host.size, 512), *range(511, host.size, 512), host.size - 1):
+            host[:] = 0
+            host[place] = np.inf
+            assert not bool(all_finite([backend.array(host, dtype)])), (dtype, place)
+            host[place] = 3.0
+            assert (
+                bool(all_finite([backend.array(host, dtype)])) and float(global_norm([backend.array(host, dtype)])) == 3
+            )
+
+
 @pytest.mark.only("numpy")
 def test_scalars_of_numpy(backend: Backend) -> None:
     """What a function of NumPy's returns of 0-d arrays is read by the same kernels, which stay in force."""

@@ -59,39 +59,58 @@ def by_dtype(arrays: Sequence[Any]) -> Iterator[tuple[Any, int, str, list[Any]]]
 def _read(what: str, framework: str, arrays: list[Any]) -> Iterator[Any]:
     """Return one number for each block of the arrays of each dtype."""
     for bound, parts, storage, some in by_dtype(arrays):
-        sizes, leaf_of, start_of = blocks(tuple([parts * math.prod(x.shape) for x in some]))
-        threads = int(sizes.sum()) > SERIAL and not pool.forks and has_threads()
+        sizes = tuple([parts * math.prod(x.shape) for x in some])
+        where = blocks(sizes)
+        threads = sum(sizes) > SERIAL and not pool.forks and has_threads()
         with lock:
-            kernel = compiled_read(source(what, storage), storage, threads)
-        out = np.empty(leaf_of.size, np.float64)
+            kernel = compiled_read(what, storage, threads)
+        out = np.empty(where[1].size, np.float64)
         if threads:
             with pool.lock:
-                kernel(addresses_of(framework, some), sizes, leaf_of, start_of, bound, out)
+                kernel(addresses_of(framework, some), *where, bound, out)
         else:
-            kernel(addresses_of(framework, some), sizes, leaf_of, start_of, bound, out)
+            kernel(addresses_of(framework, some), *where, bound, out)
         yield out
 
 
 @functools.cache
-def compiled_read(text: str, storage: str, threads: bool) -> Any:
+def compiled_read(what: str, storage: str, threads: bool) -> Any:
     """Return the compiled loop for one dtype; a sum may be taken in any order, which lets it use whole vectors."""
     vector, number = numba.types.int64[::1], getattr(numba.types, COMPUTE_DTYPE[storage])
     signature = numba.types.void(vector, vector, vector, vector, number, numba.types.float64[::1])
-    return compiled_loop(text, signature, threads, fastmath={"reassoc"})
+    return compiled_loop(source(what, storage), signature, threads, fastmath={"reassoc"})
 
 
+STREAMS = 8
+"""Parts of a block that are read side by side: a processor waits less for one line where it asks for several."""
+_PIECE, _AHEAD = 8, 32
+"""Lines of each part read before the next ones are asked for, and how far ahead those are."""
+
+
+@functools.cache
 def source(what: str, storage: str) -> str:
     """Return the loop as a Python module."""
     begin, add = _LOOPS[what]
-    n = LINE // SIZE[storage]
+    size = SIZE[storage]
+    n, part = LINE // size, BLOCK // STREAMS
+    at = [f"i + {k * part}" for k in range(STREAMS)]
     return _SOURCE.format(
-        storage=storage, block=BLOCK, begin=begin, add=add, size=SIZE[storage], line=n, piece=16 * n, ahead=32 * n
+        storage=storage,
+        block=BLOCK,
+        begin=begin,
+        part=part,
+        piece=_PIECE * n,
+        ahead=_AHEAD * n,
+        line=n,
+        fetches="; ".join(f"fetch(at + ({i}) * {size})" for i in at),
+        adds="; ".join(add.format(f"load(at, {i})") for i in at),
+        add=add.format("load(at, i)"),
     )
 
 
 _LOOPS = {
-    "squares": ("found = 0.0", "found += np.float64(x) * np.float64(x)"),
-    "outside": ("found = False", "found |= not (abs(x) < bound)"),
+    "squares": ("found = 0.0", "x = np.float64({}); found += x * x"),
+    "outside": ("found = False", "found |= not (abs({}) < bound)"),
 }
 _SOURCE = """\
 import numpy as np
@@ -103,13 +122,20 @@ load, fetch = memory({storage!r}, 0, 1)[0], prefetch(False)
 
 def kernel(addresses, sizes, leaf_of, start_of, bound, out):
     for b in prange(leaf_of.size):
-        at, stop = addresses[leaf_of[b]], min(start_of[b] + {block}, sizes[leaf_of[b]])
+        at, first = addresses[leaf_of[b]], start_of[b]
+        stop = min(first + {block}, sizes[leaf_of[b]])
         {begin}
-        for start in range(start_of[b], stop, {piece}):
-            for i in range(start + {ahead}, start + {ahead} + {piece}, {line}):
-                fetch(at + i * {size})
-            for i in range(start, min(start + {piece}, stop)):
-                x = load(at, i)
+        if stop - first == {block}:
+            for start in range(first, first + {part}, {piece}):
+                next = start + {ahead}
+                if next >= first + {part}:  # the same part of the next block
+                    next += {block} - {part}
+                for i in range(next, next + {piece}, {line}):
+                    {fetches}
+                for i in range(start, start + {piece}):
+                    {adds}
+        else:
+            for i in range(first, stop):
                 {add}
         out[b] = found
 """

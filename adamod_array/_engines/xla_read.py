@@ -58,16 +58,16 @@ def _total(what: str, arrays: Sequence[Any]) -> Any:
     result = jax.ShapeDtypeStruct((), np.float64)
     total = 0.0
     for bound, parts, storage, some in by_dtype(arrays):
-        text = source(what, storage)
         for start in range(0, len(some), LEAVES):
             leaves = some[start : start + LEAVES]
             threads = parts * sum(x.size for x in leaves) > SERIAL and may_nest()
-            total = total + jax.ffi.ffi_call(_target(text, storage, bound, parts, threads), result)(*leaves)
+            total = total + jax.ffi.ffi_call(_target(what, storage, bound, parts, threads), result)(*leaves)
     return total
 
 
 @functools.cache
-def _target(text: str, storage: str, bound: Any, parts: int, threads: bool) -> str:
+def _target(what: str, storage: str, bound: Any, parts: int, threads: bool) -> str:
     """Register a loop with XLA; returns the name it has there."""
+    text = source(what, storage)
     name = f"{digest(text)}_{parts}{'' if threads else '_serial'}"
-    return registered(name, lambda: reader_of(compiled_read(text, storage, threads), f"{name} {text}", bound, parts))
+    return registered(name, lambda: reader_of(compiled_read(what, storage, threads), f"{name} {text}", bound, parts))

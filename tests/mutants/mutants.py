@@ -786,9 +786,12 @@ TAKEN = [
 
 NUMBA_READ = [
     Mutant("a sum without its last block", "found = 0.0", "found = -1.0", numpy("norm", "formula")),
-    Mutant("a bound that lets infinity pass", "not (abs(x) < bound)", "abs(x) > 2 * bound", numpy("where", "squares")),
-    Mutant("NaN within the bound", "not (abs(x) < bound)", "abs(x) >= bound", numpy("where", "squares")),
+    Mutant(
+        "a bound that lets infinity pass", "not (abs({}) < bound)", "abs({}) > 2 * bound", numpy("where", "squares")
+    ),
+    Mutant("NaN within the bound", "not (abs({}) < bound)", "abs({}) >= bound", numpy("where", "squares")),
     Mutant("half of complex numbers", "parts = 2 if storage != name else 1", "parts = 1", numpy("where", "squares")),
+    Mutant("the last part of a block", "range(STREAMS)]", "range(STREAMS - 1)]", numpy("where", "every_part")),
     Mutant("gaps read", "is_dense(x.shape, x.stride()))", "True)", torch("where", "gaps")),
 ]
 
