@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any, cast
 
+import numpy as np
 import optree
 
 from adamod_array import schedules
 from adamod_array._method import Method
 from adamod_array._methods import Methods
-from adamod_array._namespace import know
+from adamod_array._namespace import is_tracer, know
 from adamod_array._on_import import on_import
 from adamod_array._rate import PerLeaf, is_settled
 from adamod_array._state import CHILDREN, STATIC, State
@@ -36,6 +38,10 @@ def _static(state: State) -> tuple[Any, ...]:
     return state.method, state.lr, state.weight_decay
 
 
+def _int32(count: int, _: Any) -> Any:
+    return np.int32(count)
+
+
 def _unflatten(static: Any, children: Any) -> State:
     return State.unchecked(*children, *static)
 
@@ -53,11 +59,28 @@ with contextlib.suppress(AttributeError):  # the name of everybody's namespace i
 def _with_jax(jax: Any) -> None:
     keys = [jax.tree_util.GetAttrKey(name) for name in CHILDREN]
 
+    def children(state: State) -> tuple[Any, ...]:
+        """Return the children, with counts of Python's where a mesh has the parameters: one program does every step."""
+        known = state.__dict__["_known"]
+        sharding = known and next((x.sharding for x in known[0].params if is_on_mesh(x)), None)
+        if sharding is None:
+            return _children(state)
+        whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+        return tuple(
+            [
+                jax.make_array_from_callback((), whole, functools.partial(_int32, x)) if type(x) is int else x
+                for x in _children(state)
+            ]
+        )
+
+    def is_on_mesh(x: Any) -> bool:
+        return isinstance(x, jax.Array) and not is_tracer(x) and isinstance(x.sharding, jax.sharding.NamedSharding)
+
     def with_keys(state: State) -> Any:
-        return [*zip(keys, _children(state), strict=True)], _static(state)
+        return [*zip(keys, children(state), strict=True)], _static(state)
 
     def flatten(state: State) -> Any:
-        return _children(state), _static(state)
+        return children(state), _static(state)
 
     jax.tree_util.register_pytree_with_keys(State, with_keys, _unflatten, flatten)
 

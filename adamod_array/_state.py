@@ -233,7 +233,10 @@ class _Summary:
     """dtype[shape] in place of an array's numbers."""
 
     def __init__(self, x: Any) -> None:
-        self.text = f"{dtype_name(x)}{list(x.shape)}" if namespace_of(x) else type(x).__name__
+        has_shape = namespace_of(x) is not None or {"shape", "dtype"} <= {
+            *dir(x)
+        }  # which jax.ShapeDtypeStruct has, too
+        self.text = f"{dtype_name(x)}{list(x.shape)}" if has_shape else type(x).__name__
 
     def __repr__(self) -> str:
         return self.text

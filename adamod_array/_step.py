@@ -30,6 +30,7 @@ from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
 from adamod_array._scalars import NOTHING, Options, Scalars
+from adamod_array._shapes import are_shapes, state_of_shapes
 from adamod_array._state import State
 from adamod_array._taken import counts_after, resolved
 from adamod_array._tree import P, Tree
@@ -48,6 +49,8 @@ def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> 
         float16, bfloat16, float32, float64, complex64 or complex128 arrays of any shape, all of
         one framework, on any devices, in dicts, lists, tuples, namedtuples, or any container known
         to optree or JAX. Kept as they are, not copied; None marks what is not to be optimized.
+        Of ``jax.ShapeDtypeStruct`` the state is one of shapes, dtypes and shardings: what a program is
+        compiled for, or a checkpoint restored to, before there is any array.
     lr : float, schedule, or a tree prefix of them
         The learning rate; a schedule is called with t = 1 for the first step.
     weight_decay : float or a tree prefix of floats
@@ -71,6 +74,9 @@ def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> 
     (0, array([0., 0., 0.]))
     """
     given, spec = _tree.flatten(params)
+    if are_shapes(given):
+        of_arrays = functools.partial(init, method, lr=lr, weight_decay=weight_decay)
+        return state_of_shapes(given, spec, of_arrays)
     method = methods_of(method, spec, given, "; the order is init(method, params)")
     for each in {*method} if isinstance(method, Methods) else (method,):
         trace(each)  # a rule that no kernel could follow is an error now, and everywhere

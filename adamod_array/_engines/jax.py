@@ -59,9 +59,8 @@ def _run_traced(inputs: StepInputs, opaque: Any) -> Columns:
     kernels = _kernels("xla_ffi", KERNEL)
     if kernels is not None:
         try:
-            if kernels.takes_traced(inputs):
-                result: Columns = kernels.run_traced(inputs, opaque, _by_xla)
-                return result
+            result: Columns = kernels.run_traced(inputs, opaque, _by_xla)
+            return result
         except kernels.UnavailableError as error:
             pass_over(KERNEL, error.__cause__ or error)
     return _by_xla(inputs, opaque)

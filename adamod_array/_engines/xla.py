@@ -74,10 +74,19 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
             kind = decay is not None, p.dtype.kind == "c"
             own = method_index[k]
             scalars = arguments(lr, decay, (*c[own], *constants_of[kind][own]), common)
-            new.append(steps[kind](number, scalars, g, p, *slots))  # traced once for all leaves of one shape
+            new.append(steps[kind](number, scalars, resharded(g, p), p, *slots))  # traced once for all leaves of one shape
         return [[arrays[k] for arrays in new] for k in range(len(columns))]
 
     return jax.jit(step, static_argnums=1, donate_argnums=7 if donate else ())
+
+
+def resharded(g: Any, p: Any) -> Any:
+    """Return a gradient sharded as its parameter is, where types say how; elsewhere XLA sees to it."""
+    jax = sys.modules["jax"]
+    there = jax.typeof(p).sharding
+    if there.mesh.empty or there == jax.typeof(g).sharding:
+        return g
+    return jax.reshard(g, there) if jax.sharding.AxisType.Explicit in there.mesh.axis_types else g
 
 
 def on_one_cpu() -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numba
 
-from adamod_array._engines.xla import KEPT, on_one_cpu
+from adamod_array._engines.xla import KEPT
 from adamod_array._namespace import full_width
 
 
@@ -29,18 +29,6 @@ def building() -> Iterator[None]:
             if isinstance(error, UnavailableError)
             else UnavailableError(f"{type(error).__name__}: {error}".partition("\n")[0])
         ) from error
-
-
-def are_whole(arrays: Iterable[Any]) -> bool:
-    """Return whether none is spread over a mesh: XLA would gather the parts."""
-    with building():
-        typeof = sys.modules["jax"].typeof  # which says how
-        return all(typeof(x).sharding.mesh.empty for x in arrays)
-
-
-def may_call(arrays: Sequence[Any]) -> bool:
-    """Return whether the program under way may call kernels: it is for one CPU device, and knows every size."""
-    return on_one_cpu() and all(isinstance(n, int) for x in arrays for n in x.shape)
 
 
 def registered(name: str, handler: Callable[[], Any]) -> str:

@@ -20,10 +20,11 @@ import numpy as np
 from adamod_array._engines import Columns, StepInputs, put
 from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
 from adamod_array._engines.xla_call import UnavailableError as UnavailableError
-from adamod_array._engines.xla_call import are_whole, building, in_program, may_call, may_nest, registered
+from adamod_array._engines.xla_call import building, in_program, may_nest, registered
 from adamod_array._engines.xla_ffi_handler import handler_of
+from adamod_array._engines.xla_mesh import Place, as_varying, place_in_program, place_of, varying
 from adamod_array._engines.xla_plan import XlaPlan
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, is_tracer
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, has_tracers
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
 
@@ -36,24 +37,20 @@ Storage = tuple[str, str]
 
 
 def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
-    """Return how the step is taken, if every leaf lies on one CPU device, is known, and a kernel takes its storage."""
+    """Return how the step is taken, if every leaf lies on CPUs, is known, and a kernel takes its storage."""
     key, plan = XlaPlan.key_of(inputs.scalars, donate), inputs.plan
     if plan is not None and key is not None and plan.key == key:
         return plan  # type: ignore[no-any-return]
-    leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    if not all(_fits(*leaf) and _is_here(*leaf) for leaf in leaves):
+    place = None
+    if _fit(inputs) and not has_tracers([*inputs.grads, *inputs.written]):
+        place = place_of(zip(*inputs.columns, inputs.grads, strict=True))
+    if place is None:
         return XlaPlan(key=key)
     decay = inputs.scalars.has_decay
     with building():
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
-    program, constants = _jitted(kernels, donate, key is not None), inputs.scalars.constants()
+    program, constants = _jitted(kernels, donate, key is not None, place), inputs.scalars.constants()
     return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
-
-
-def takes_traced(inputs: StepInputs) -> bool:
-    """Return whether a program of the user's may call the kernel: it is for one CPU device, and knows every size."""
-    leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    return may_call(inputs.params) and all(_fits(*leaf) for leaf in leaves)
 
 
 def _storages(inputs: StepInputs) -> tuple[Storage, ...]:
@@ -64,19 +61,18 @@ def _storage(p: Any, g: Any) -> Storage:
     return dtype_name(p), dtype_name(g)
 
 
-def _fits(g: Any, p: Any, *slots: Any) -> bool:
-    return storage_of(p, g, slots) is not None and are_whole((p, g, *slots))
-
-
-def _is_here(*arrays: Any) -> bool:
-    if any(map(is_tracer, arrays)):
-        return False
-    devices = set().union(*(x.devices() for x in arrays))
-    return len(devices) == 1 and devices.pop().platform == "cpu"
+def _fit(inputs: StepInputs) -> bool:
+    leaves = zip(inputs.grads, *inputs.columns, strict=True)
+    return all(storage_of(p, g, slots) is not None for g, p, *slots in leaves)
 
 
 def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) -> Columns:
     """Take the step as a part of the user's program; where that may call no kernel, by ``by_xla(inputs, opaque)``."""
+    place = (
+        place_in_program(inputs.params, [*inputs.grads, *inputs.written], inputs.scalars.all) if _fit(inputs) else None
+    )
+    if place is None:
+        return by_xla(inputs, opaque)
     jax = sys.modules["jax"]
     scalars = inputs.scalars
     numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
@@ -98,7 +94,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
         tables = _tables(kernels, inputs.scalars.rows(decay, inputs.scalars.constants()))
         index = np.asarray(inputs.scalars.rate_index, np.int32)
-        return _step(kernels, tables, index, inputs.grads, inputs.columns)
+        return place.program(functools.partial(_step, kernels))(tables, index, inputs.grads, inputs.columns)
 
     result: Columns = in_program(kernel, xla)(*arrays)
     return result
@@ -120,21 +116,25 @@ class _Kernel:
     outputs: int
     in_place: bool
     """XLA copies first what is read once more."""
-    serial: str
-    """Its source for one thread."""
-    threaded: str
+    small: str
+    """Its source for few numbers."""
+    large: str
+    """That for many, which threads may share."""
 
-    def call(self, scalars: Any, rows: Any, grads: Any, old: Any) -> list[Any]:
-        """Return the new arrays of each leaf, as a part of a program."""
+    def call(self, scalars: Any, rows: Any, grads: Any, old: Any, alone: bool) -> list[Any]:
+        """Return the new arrays of each leaf, as a part of a program; ``alone`` on its machine, it may wake threads."""
         jax = sys.modules["jax"]
         inputs = [x for g, arrays in zip(grads, old, strict=True) for x in (g, *arrays)]
         written = [i for i in range(len(inputs)) if i % (1 + self.outputs)]
         aliases = {2 + i: k for k, i in enumerate(written)} if self.in_place else None
         results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for arrays in old for x in arrays]
+        if axes := varying(inputs[0]):
+            results = [jax.typeof(x) for arrays in old for x in arrays]
+            scalars, rows = (as_varying(x, axes) for x in (scalars, rows))
         with building():
-            threads = sum(p.size for p, *_ in old) > SERIAL and may_nest()
-            text = self.threaded if threads else self.serial
-            target = _target(text, self.compute, self.outputs, self.in_place, threads)
+            large = sum(p.size for p, *_ in old) > SERIAL
+            text = self.large if large else self.small
+            target = _target(text, self.compute, self.outputs, self.in_place, large and alone and may_nest())
             new = iter(jax.ffi.ffi_call(target, results, input_output_aliases=aliases)(scalars, rows, *inputs))
         return [list(itertools.islice(new, self.outputs)) for _ in old]
 
@@ -143,11 +143,12 @@ Kernels = tuple[tuple[Storage, _Kernel], ...]
 
 
 @functools.lru_cache(maxsize=256)
-def _jitted(kernels: Kernels, donate: bool, known: bool) -> Any:
+def _jitted(kernels: Kernels, donate: bool, known: bool, place: Place) -> Any:
     """Return a jitted step that is given tables of scalars or, where some are JAX's arrays, rows of them."""
+    take = place.program(functools.partial(_step, kernels))
 
     def step(scalars: Any, rate_index: Any, grads: Any, columns: Columns) -> Columns:
-        return _step(kernels, scalars if known else _tables(kernels, scalars), rate_index, grads, columns)
+        return take(scalars if known else _tables(kernels, scalars), rate_index, grads, columns)
 
     return sys.modules["jax"].jit(step, donate_argnums=3 if donate else ())
 
@@ -157,8 +158,8 @@ def _kernels(program: Program, storages: tuple[Storage, ...], *, in_place: bool)
     """Return a kernel for each storage."""
     kernels = []
     for storage in storages:
-        serial, threaded = (source(program, *storage, donate=in_place, threads=each) for each in (False, True))
-        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, serial, threaded)))
+        small, large = (source(program, *storage, donate=in_place, threads=each) for each in (False, True))
+        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, small, large)))
     return tuple(kernels)
 
 
@@ -166,7 +167,7 @@ def _computes(kernels: Kernels) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kernel.compute for _, kernel in kernels))
 
 
-def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: Columns) -> Columns:
+def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: Columns, alone: bool) -> Columns:
     """Step every leaf, a few of one storage in one call."""
     table = dict(zip(_computes(kernels), tables, strict=True))
     leaf_indices: list[int] = []
@@ -177,7 +178,7 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
             some = leaves[start : start + LEAVES]
             rows = rate_index if len(some) == len(grads) else rate_index[np.asarray(some)]
             old = [[xs[i] for xs in columns] for i in some]
-            new += kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old)
+            new += kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old, alone)
             leaf_indices += some
     return put([[arrays[k] for arrays in new] for k in range(len(columns))], leaf_indices, columns)
 

@@ -12,16 +12,21 @@ import numpy as np
 from adamod_array._engines.numba_compile import SERIAL, digest
 from adamod_array._engines.numba_read import by_dtype, compiled_read, is_loaded, source
 from adamod_array._engines.xla_call import UnavailableError as UnavailableError
-from adamod_array._engines.xla_call import are_whole, in_program, may_call, may_nest, registered
+from adamod_array._engines.xla_call import in_program, may_nest, registered
 from adamod_array._engines.xla_ffi_handler import reader_of
+from adamod_array._engines.xla_mesh import ALONE, place_in_program, place_of
+from adamod_array._namespace import has_tracers
 
 LEAVES = 1024
 """At most so many of a call: see :data:`xla_ffi.LEAVES`; here each is one operand."""
 
 
 def takes(arrays: Sequence[Any]) -> bool:
-    """Return whether kernels may read the arrays, in a program of the library's or of the user's."""
-    return may_call(arrays) and all(map(is_loaded, arrays)) and are_whole(arrays)
+    """Return whether kernels may read the arrays, all on one CPU, in a program of the library's or of the user's."""
+    if not all(map(is_loaded, arrays)):
+        return False
+    known = not has_tracers(arrays)
+    return (place_of([(x,) for x in arrays]) if known else place_in_program(arrays, arrays, ())) == ALONE
 
 
 def ask(question: Any, arrays: Sequence[Any]) -> Any:
