@@ -123,8 +123,6 @@ WITHOUT: dict[str, Callable[[State, Any], Any]] = {
     "shard_map": lambda s, g: jax.shard_map(
         lambda g: step(s, g).params, mesh=MESH, in_specs=SPEC("x"), out_specs=SPEC("x")
     )(g),
-    "mesh": lambda s, g: step(jax.tree.map(on_mesh, s), on_mesh(g)),
-    "pmap": lambda s, g: jax.pmap(lambda g: step(s, g).params)(g[None]),
     "complex": lambda s, g: step(init(s.method, s.params * 1j), g * 1j),
 }
 
@@ -142,8 +140,18 @@ def test_what_knows_nothing_of_kernels_gets_the_rule(way: Callable[[State, Any],
         assert_close(a, e)
 
 
+def test_parts_that_devices_have_are_stepped_by_the_kernel() -> None:
+    """Inside of pmap; of more devices than one: ``tests/scale``."""
+    grads = jnp.asarray([1.0, -2.0, 0.5])
+    state = init(AdaMod(), grads)
+    mapped = jax.pmap(lambda g: step(state, g).params)
+    assert kernels(mapped, grads[None]) == 1
+    assert_close(mapped(grads[None])[0], step(state, grads).params)
+
+
 def test_types_that_name_a_mesh_are_kept() -> None:
     params = on_mesh(jnp.ones(4))
+    assert kernels(step, init(Adam(), params), params) == 1
     for take in (step, jax.jit(step)):
         new = take(init(Adam(), params), params)
         for x in (new.params, new.slots["v"]):

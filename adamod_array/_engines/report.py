@@ -25,8 +25,8 @@ def serving(name: str, module: Any) -> tuple[str, str]:
     engine, why = {
         ("numpy", True): ("numba", "one pass over memory"),
         ("numpy", False): ("eager", "in blocks that fit the cache"),
-        ("jax", True): ("numba", "one pass over memory, called by XLA"),
-        ("jax", False): ("jit", "one compiled call for the whole tree"),
+        ("jax", True): ("numba", "one pass over memory, called by XLA; meshes: each device's parts, in the same way"),
+        ("jax", False): ("jit", "one compiled call for the whole tree, or for each device's parts"),
     }[name, kernels]
     return engine, "; ".join([why, *reasons])
 

@@ -74,7 +74,9 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
             kind = decay is not None, p.dtype.kind == "c"
             own = method_index[k]
             scalars = arguments(lr, decay, (*c[own], *constants_of[kind][own]), common)
-            new.append(steps[kind](number, scalars, resharded(g, p), p, *slots))  # traced once for all leaves of one shape
+            new.append(
+                steps[kind](number, scalars, resharded(g, p), p, *slots)
+            )  # traced once for all leaves of one shape
         return [[arrays[k] for arrays in new] for k in range(len(columns))]
 
     return jax.jit(step, static_argnums=1, donate_argnums=7 if donate else ())
