@@ -1,0 +1,54 @@
+"""Processes that share a port on this machine, started and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def started(world: int, module: str, *arguments: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Give the processes ``python -m MODULE RANK WORLD PORT *arguments`` of all ranks, none of which outlives it."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    command, pipe = [sys.executable, "-W", "error", "-m", module], subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                _ended(
+                    subprocess.Popen(
+                        [*command, str(rank), str(world), port, *arguments],
+                        cwd=ROOT,
+                        stdout=pipe,
+                        stderr=pipe,
+                        text=True,
+                    )
+                )
+            )
+            for rank in range(world)
+        ]
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def printed(world: int, module: str, *arguments: str, seconds: float = 240) -> list[str]:
+    """Return what each process prints; fail with its errors where it does not end well in that time."""
+    with started(world, module, *arguments) as processes:
+        results = [process.communicate(timeout=seconds) for process in processes]
+        for process, (_, errors) in zip(processes, results, strict=True):
+            assert process.returncode == 0, errors
+    return [text for text, _ in results]
