@@ -28,5 +28,6 @@ def check_pickled(arrays: Sequence[Any]) -> None:
             raise TypeError(
                 f"{package} would pickle this State in one process, and lose what the others hold of its DTensors: give"
                 " it {'params': state.params, 'slots': state.slots, 'step': state.step, 'skipped': state.skipped},"
-                " of which it follows dicts and lists, not tuples; load into such a dict of a new state, then new.replace(**loaded)"
+                " of which it follows dicts and lists, not tuples; load into such a dict of a new state, then"
+                " new.replace(**loaded)"
             )
