@@ -12,6 +12,7 @@ from adamod_array import _hold
 from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
 from adamod_array._namespace import dtype_name, namespace_of
+from adamod_array._pickled import check_pickled
 from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
 from adamod_array._tree import P, Tree
 
@@ -211,6 +212,7 @@ class State(Generic[P]):
     def __getstate__(self) -> dict[str, Any]:
         spent = self._spent()
         fields = {name: getattr(self, name) for name in (*CHILDREN, *STATIC)}
+        check_pickled(optree.tree_leaves((fields["params"], fields["slots"])))
         return fields | ({} if spent is None else {"_spent_by": spent})
 
     def __setstate__(self, fields: dict[str, Any]) -> None:

@@ -74,6 +74,8 @@ def _columns_of(method_type: type[Method], state: Any) -> tuple[Any, list[int], 
     if not all(isinstance(each, method_type) for each in (method if isinstance(method, tuple) else (method,))):
         return None
     leaves, holds = state._known or (None, {})
+    if leaves is not None and (leaves.leaf_indices is None or leaves.placings is not None):
+        return None
     if any(hold.claim is not None for hold in holds):
         return None
     if leaves is None:
@@ -83,8 +85,6 @@ def _columns_of(method_type: type[Method], state: Any) -> tuple[Any, list[int], 
         params, spec = _pytree.tree_flatten(state.params)
         slots = [spec.flatten_up_to(state.slots[name]) for name in method.slots]
         return [params, *slots], [*range(len(params))], spec
-    if leaves.leaf_indices is None or leaves.placings is not None:
-        return None
     order, spec = _pytree.tree_flatten(leaves.leaf_indices)
     if not all(isinstance(i, int) for i in order):
         return None  # a container that optree knows and PyTorch does not
@@ -262,6 +262,8 @@ def _is_limit(x: Any) -> bool:
 def _fits(p: Any, g: Any) -> bool:
     if p is None or g is None:
         return g is None
+    if hasattr(p, "placements") or hasattr(g, "placements"):
+        return False  # DTensors, whose operations may end in other placements than the parameter's
     return isinstance(p, torch.Tensor) and isinstance(g, torch.Tensor) and g.shape == p.shape and g.device == p.device
 
 

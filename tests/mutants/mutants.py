@@ -300,6 +300,12 @@ HOLD = [
 
 STATE = [
     Mutant(
+        "torch.distributed.checkpoint pickles DTensors in one process",
+        '        check_pickled(optree.tree_leaves((fields["params"], fields["slots"])))\n',
+        "",
+        torch("dtensor", "state_as_a_value"),
+    ),
+    Mutant(
         "a step count not checked by replace",
         "fields |= {name: step_count(fields[name], name) for name in COUNTS}\n        for",
         "for",
@@ -468,6 +474,15 @@ NAMESPACE = [
         "    if _is_initializing(module):\n        return None\n",
         "",
         numpy("import", "half_imported"),
+    ),
+]
+
+TORCH_DYNAMO = [
+    Mutant(
+        "DTensors are stepped in a graph",
+        'if hasattr(p, "placements") or hasattr(g, "placements"):',
+        "if False:",
+        torch("dtensor", "step_inside_of_torch_compile"),
     ),
 ]
 
@@ -1405,6 +1420,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/optax/_state.py": OPTAX_STATE,
     f"{PACKAGE}/optax/_transformation.py": OPTAX_TRANSFORMATION,
     f"{PACKAGE}/_dtensor.py": DTENSOR,
+    f"{PACKAGE}/_engines/torch_dynamo.py": TORCH_DYNAMO,
     f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,

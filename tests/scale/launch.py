@@ -1,9 +1,8 @@
-"""Processes on this machine that find one another on loopback, each of which prints what its cases came to."""
+"""Processes that share a port on this machine, started and ended."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
@@ -14,30 +13,42 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def processes(module: str, world: int, *arguments: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start ``python -m MODULE RANK WORLD PORT ...`` for each rank; end those that still run."""
+def started(world: int, module: str, *arguments: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Give the processes ``python -m MODULE RANK WORLD PORT *arguments`` of all ranks, none of which outlives it."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = str(server.getsockname()[1])
     command, pipe = [sys.executable, "-W", "error", "-m", module], subprocess.PIPE
-    started = [
-        subprocess.Popen(
-            [*command, str(rank), str(world), port, *arguments], cwd=ROOT, stdout=pipe, stderr=pipe, text=True
-        )
-        for rank in range(world)
-    ]
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                _ended(
+                    subprocess.Popen(
+                        [*command, str(rank), str(world), port, *arguments],
+                        cwd=ROOT,
+                        stdout=pipe,
+                        stderr=pipe,
+                        text=True,
+                    )
+                )
+            )
+            for rank in range(world)
+        ]
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
     try:
-        yield started
+        yield process
     finally:
-        for process in started:
-            process.kill()
-            process.communicate()
+        process.kill()
+        process.communicate()
 
 
-def results(module: str, world: int, seconds: float, *arguments: str) -> list[dict[str, str]]:
-    """Return the error of each case, or nothing, of each process."""
-    with processes(module, world, *arguments) as started:
-        printed = [process.communicate(timeout=seconds) for process in started]
-    for out, errors in printed:
-        assert out, errors
-    return [json.loads(out.splitlines()[-1]) for out, _ in printed]
+def printed(world: int, module: str, *arguments: str, seconds: float = 240) -> list[str]:
+    """Return what each process prints; fail with its errors where it does not end well in that time."""
+    with started(world, module, *arguments) as processes:
+        results = [process.communicate(timeout=seconds) for process in processes]
+        for process, (_, errors) in zip(processes, results, strict=True):
+            assert process.returncode == 0, errors
+    return [text for text, _ in results]

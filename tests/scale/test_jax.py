@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.scale.jax.names import CASES
-from tests.scale.launch import ROOT, processes, results
+from tests.scale.launch import ROOT, printed, started
 
 SECONDS = 400
 """Until processes that wait for one another are ended."""
@@ -26,7 +27,8 @@ def taken(world: int, folder: str) -> list[dict[str, str]]:
     """Return what the cases came to in each process; one goes on with what two have saved."""
     if world == 1:
         taken(2, folder)
-    return results("tests.scale.jax.ranks", world, SECONDS, folder)
+    texts = printed(world, "tests.scale.jax.ranks", folder, seconds=SECONDS)
+    return [json.loads(text.splitlines()[-1]) for text in texts]
 
 
 @pytest.mark.parametrize("world", [2, 1])
@@ -38,7 +40,7 @@ def test_meshes(name: str, world: int, folder: str) -> None:
 
 def test_one_process_of_two_is_killed(tmp_path: Path) -> None:
     """The other ends, by an error of JAX's, in bounded time; what was saved last goes on in one process."""
-    with processes("tests.scale.jax.killed", 2, str(tmp_path)) as (first, second):
+    with started(2, "tests.scale.jax.killed", str(tmp_path)) as (first, second):
         assert second.wait(timeout=120) < 0
         _, errors = first.communicate(timeout=120)  # JAX's heartbeats stop after 10 seconds
     assert first.returncode != 0 and "adamod_array" not in errors.splitlines()[-1], errors
