@@ -260,11 +260,12 @@ def torch_suite(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", tags=["cpu"])
-@nox.parametrize("backend", [nox.param("torch", id="torch")])
+@nox.parametrize("backend", [nox.param(name, id=name) for name in ("torch", "dask")])
 def scale(session: nox.Session, backend: str) -> None:
-    """Step arrays that 2 and 4 processes on this machine share: PyTorch's DTensors."""
-    run = frameworks(session, *requirements(backend), *group("test"))
-    run("pytest", "tests/scale", *session.posargs)
+    """Step arrays that several processes on this machine share: PyTorch's DTensors, Dask's chunks on its workers."""
+    run = frameworks(session, *requirements(backend), *group("test"), *group("scale"))
+    own = sorted(ROOT.glob(f"tests/scale/test_{backend}*.py"))
+    run("pytest", *(map(str, own) if own else ["tests/scale"]), "--backend", backend, *session.posargs)
 
 
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
@@ -407,6 +408,7 @@ nox.options.sessions = [
     "agree",
     "torch_suite",
     "scale(torch)",
+    "scale(dask)",
     "docs",
     "build",
     "reproduce_quick",

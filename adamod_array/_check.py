@@ -123,8 +123,8 @@ def _blocks(p: Any, x: Any, path: Callable[[], str]) -> None:
         _unknown((*ours, *theirs)) and len(ours) != len(theirs) for ours, theirs in zip(p.chunks, x.chunks, strict=True)
     ):
         raise ValueError(
-            f"{path()} must have the blocks of its parameter, {p.numblocks}, whose sizes are unknown; got {x.numblocks}:"
-            " call compute_chunk_sizes() on both"
+            f"{path()} must have the blocks of its parameter, {p.numblocks}, where sizes are unknown; got"
+            f" {x.numblocks}: call compute_chunk_sizes() on both"
         )
 
 

@@ -9,11 +9,11 @@ Examples
 >>> from adamod_array import adamod_init, adamod_step
 >>> from adamod_array.dask import persist
 >>> target = da.ones(6, chunks=2)
->>> state = persist(adamod_init(da.zeros(6, chunks=2), lr=0.5))
+>>> state = persist(adamod_init(da.zeros(6, chunks=2), lr=0.5, beta3=0.5))
 >>> for _ in range(100):
 ...     state = persist(adamod_step(state, state.params - target))
->>> state.params.compute().round(2)
-array([1., 1., 1., 1., 1., 1.])
+>>> state.step, state.params.compute().round()
+(100, array([1., 1., 1., 1., 1., 1.]))
 """
 
 from __future__ import annotations

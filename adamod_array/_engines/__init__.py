@@ -104,9 +104,9 @@ def _run(inputs: StepInputs, donate: bool) -> Columns:
     name = inputs.namespace.name
     if name == "torch":
         engine = _module("torch")  # which chooses further, once autograd is served
-    elif name in ("jax", "cupy") and _choice.get() != "eager":
-        engine = _module(name)
-    elif name == "dask" and _choice.get() in ("auto", "numba"):
+    elif (name in ("jax", "cupy") and _choice.get() != "eager") or (
+        name == "dask" and _choice.get() in ("auto", "numba")
+    ):
         engine = _module(name)
     else:
         engine = (compiled() if name == "numpy" else None) or _module("eager")

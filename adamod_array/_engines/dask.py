@@ -36,7 +36,7 @@ class Stepped:
 
     def __sizeof__(self) -> int:
         """Return the bytes of the arrays, by which Dask places and spills chunks."""
-        return object.__sizeof__(self) + sum(x.nbytes for x in self.arrays)
+        return int(object.__sizeof__(self) + sum(x.nbytes for x in self.arrays))
 
 
 def read(stepped: Stepped, k: int) -> Any:
@@ -121,9 +121,7 @@ def _read_out_of(stepped: Any, old: Sequence[Any]) -> list[Any]:
     """Return the arrays of one leaf, read out of its stepped chunks; each has the dtype and chunks of the old one."""
     axes = tuple(range(stepped.ndim))
     return [
-        da.blockwise(
-            read, axes, stepped, axes, k, None, name=name, align_arrays=False, dtype=x.dtype, meta=x._meta
-        )
+        da.blockwise(read, axes, stepped, axes, k, None, name=name, align_arrays=False, dtype=x.dtype, meta=x._meta)
         for k, (name, x) in enumerate(zip(_names(stepped.name, len(old)), old, strict=True))
     ]
 
