@@ -10,11 +10,14 @@ from pathlib import Path
 from tests.backend import NAMES, describe
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction")]
+FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction", "scale")]
 PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
 PEERS = {"adamod", "equinox", "flax", "joblib", "optax", "orbax", "pytorch_optimizer", "scipy", "sklearn"}
 """What only the session ``peers`` has; its tests run the blocks that import them."""
+
+WORKERS = {"dask", "distributed"}
+"""The parts of a name that only the session ``scale`` has; its tests run the blocks that import it."""
 
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 

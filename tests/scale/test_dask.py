@@ -15,6 +15,8 @@ import pytest
 
 from adamod_array import AdaMod, State, init, step
 from tests.backend import Backend
+from tests.blocks import PAGES, WORKERS, Block, blocks
+from tests.test_docs import run
 from tests.trees import METHODS, assert_same, values
 
 pytestmark = [pytest.mark.only("dask"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -195,3 +197,11 @@ def test_what_is_no_state_of_dask_is_refused() -> None:
     with pytest.raises(TypeError, match="numpy arrays, not Dask's"):
         persist(init(AdaMod(), np.zeros(2)))
     assert persist(init(AdaMod(), {})).params == {}
+
+
+BLOCKS = [x for page in PAGES for x in blocks(page) if x.language == "python" and x.imports >= WORKERS]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[x.name for x in BLOCKS])
+def test_block_runs(block: Block) -> None:
+    run(block, block.text)
