@@ -300,7 +300,7 @@ def docs(session: nox.Session) -> None:
     ``tests``, each on the backend that it imports.
     """
     packages = [*group("test"), *group("docs"), *group("peers")]
-    run = frameworks(session, *requirements("numpy", "torch", "jax"), *packages)
+    run = frameworks(session, *requirements("numpy", "torch", "jax", "dask"), *packages)
     # a kernel's file needs its compiler, which may not be here
     run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", *PARALLEL, "adamod_array")
     out = ROOT / "docs" / "_build" / "html"
