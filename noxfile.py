@@ -260,11 +260,12 @@ def torch_suite(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", tags=["cpu"])
-@nox.parametrize("backend", [nox.param("torch", id="torch")])
+@nox.parametrize("backend", [nox.param(name, id=name) for name in ("torch", "jax", "dask")])
 def scale(session: nox.Session, backend: str) -> None:
-    """Step arrays that 2 and 4 processes on this machine share: PyTorch's DTensors."""
-    run = frameworks(session, *requirements(backend), *group("test"))
-    run("pytest", "tests/scale", *session.posargs)
+    """Step arrays that devices and processes on this machine share: DTensors, JAX's on meshes, Dask's chunks."""
+    run = frameworks(session, *requirements("numpy", backend), *group("test"), *group("scale"))
+    own = sorted(map(str, ROOT.glob(f"tests/scale/test_{backend}*.py")))
+    run("pytest", *own, "--backend", backend, *session.posargs)
 
 
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
@@ -299,7 +300,7 @@ def docs(session: nox.Session) -> None:
     ``tests``, each on the backend that it imports.
     """
     packages = [*group("test"), *group("docs"), *group("peers")]
-    run = frameworks(session, *requirements("numpy", "torch", "jax"), *packages)
+    run = frameworks(session, *requirements("numpy", "torch", "jax", "dask"), *packages)
     # a kernel's file needs its compiler, which may not be here
     run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", *PARALLEL, "adamod_array")
     out = ROOT / "docs" / "_build" / "html"
@@ -407,6 +408,8 @@ nox.options.sessions = [
     "agree",
     "torch_suite",
     "scale(torch)",
+    "scale(jax)",
+    "scale(dask)",
     "docs",
     "build",
     "reproduce_quick",

@@ -101,6 +101,8 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
     _alive(namespace, x, path)
     if x.shape != p.shape and not _unknown(p.shape):
         raise ValueError(f"{path()} must have its parameter's shape {tuple(p.shape)}, got {tuple(x.shape)}")
+    if namespace.name == "dask":
+        _blocks(p, x, path)
     if x.dtype != p.dtype:
         name = dtype_name(x)
         if name not in COMPUTE_DTYPE:
@@ -113,6 +115,17 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
     here, there = namespace.device(p), namespace.device(x)
     if here != there and None not in (here, there) and not (namespace.name == "jax" and _moves(p, x)):
         raise ValueError(f"{path()} must be on its parameter's device {here}, got {there}")
+
+
+def _blocks(p: Any, x: Any, path: Callable[[], str]) -> None:
+    """Check that Dask's chunks can be laid as the parameter's: where sizes are unknown, they are matched by number."""
+    if x.ndim != p.ndim or any(
+        _unknown((*ours, *theirs)) and len(ours) != len(theirs) for ours, theirs in zip(p.chunks, x.chunks, strict=True)
+    ):
+        raise ValueError(
+            f"{path()} must have the blocks of its parameter, {p.numblocks}, where sizes are unknown; got"
+            f" {x.numblocks}: call compute_chunk_sizes() on both"
+        )
 
 
 def _moves(*arrays: Any) -> bool:

@@ -16,6 +16,9 @@ PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page 
 PEERS = {"adamod", "equinox", "flax", "joblib", "optax", "orbax", "pytorch_optimizer", "scipy", "sklearn"}
 """What only the session ``peers`` has; its tests run the blocks that import them."""
 
+WORKERS = {"dask", "distributed"}
+"""The parts of a name that only the session ``scale`` has; its tests run the blocks that import it."""
+
 _FENCE = re.compile(r"^(?P<ticks>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 
 

@@ -15,10 +15,14 @@ from pathlib import Path
 import pytest
 
 import adamod_array
-from tests.blocks import PAGES, PEERS, ROOT, Block, blocks
+from tests.blocks import PAGES, PEERS, ROOT, WORKERS, Block, blocks
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python" and not block.imports & PEERS]
+PYTHON = [
+    block
+    for block in BLOCKS
+    if block.language == "python" and not block.imports & PEERS and not block.imports >= WORKERS
+]
 
 
 def run(block: Block, text: str) -> None:

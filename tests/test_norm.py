@@ -272,7 +272,7 @@ def test_bits_of_ordinary_numbers_are_those_of_the_formula(backend: Backend, rea
         grads = [backend.array(size * values(33, seed=1), real_dtype), backend.array(size * values(2, 3), real_dtype)]
         wide = [kind.xp.astype(g, kind.dtype(dtype)) for g in grads]
         norm = kind.xp.sqrt(kind.xp.sum(wide[0] * wide[0]) + kind.xp.sum(wide[1] * wide[1]))
-        if backend.engine == "numba":
+        if backend.engine == "numba" and backend.name != "dask":  # whose norm is Dask's own operations
             squares = sum(np.sum(backend.numpy(x).astype(np.longdouble) ** 2) for x in wide)
             norm = global_norm(grads)
             assert_close(backend.numpy(norm), np.sqrt(squares).astype(dtype), ulp=0 if dtype == "float32" else 3)

@@ -104,7 +104,9 @@ def _run(inputs: StepInputs, donate: bool) -> Columns:
     name = inputs.namespace.name
     if name == "torch":
         engine = _module("torch")  # which chooses further, once autograd is served
-    elif name in ("jax", "cupy") and _choice.get() != "eager":
+    elif (name in ("jax", "cupy") and _choice.get() != "eager") or (
+        name == "dask" and _choice.get() in ("auto", "numba")
+    ):
         engine = _module(name)
     else:
         engine = (compiled() if name == "numpy" else None) or _module("eager")
@@ -124,6 +126,12 @@ def step_in_graph(
 def serving(name: str, framework: Any) -> tuple[str, str]:
     """Return the engine that ``auto`` takes for a framework, and why no faster one."""
     found: tuple[str, str] = _module("report").serving(name, framework)
+    return found
+
+
+def persisted(leaves: Sequence[Sequence[Any]], persist: Callable[..., Any]) -> list[Sequence[Any]]:
+    """Return Dask's arrays, all columns of each leaf, computed by one call of ``persist``."""
+    found: list[Sequence[Any]] = _module("dask").persisted(leaves, persist)
     return found
 
 

@@ -170,7 +170,7 @@ def _broadcast(namespace: Namespace, x: Any, dtype: str, p: Any) -> Any:
         there = {"device": namespace.device(p)} if namespace.name in ("torch", "array_api_strict") else {}
         # CuPy's asarray would lose the sign of -0.0
         return namespace.xp.full(p.shape, number, dtype=namespace.dtype(real), **there)
-    if x.shape == p.shape:
+    if x.shape == p.shape or (x.ndim == p.ndim and any(n != n for n in p.shape)):  # NaN where Dask knows no size
         return x
     return namespace.copy(namespace.xp.broadcast_to(x.to(p.device) if namespace.name == "torch" else x, p.shape))
 

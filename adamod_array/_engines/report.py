@@ -11,6 +11,9 @@ def serving(name: str, module: Any) -> tuple[str, str]:
     """Return the engine that auto takes for a framework, and why no faster one."""
     if name == "cupy":
         return "cupy", "; ".join(["one launch a leaf", *_reasons("cupy", "CuPy")])
+    if name == "dask":
+        engine, why = serving("numpy", module)
+        return engine, f"one task a chunk, by NumPy's engine: {why}"
     if name not in ("numpy", "torch", "jax"):
         return "eager", "the rule as written; the framework may fuse it"
     on_cpu = name != "jax" or (module.default_backend() == "cpu" and jax.CALLS_KERNELS)

@@ -16,7 +16,7 @@ from tests.backend import Backend, describe, is_here, numpy_dtype
 from tests.oracle import METHODS
 
 SIZE, EVERY = 257, 50  # whole vectors and a remainder; the bits are compared every so many steps
-STEPS = {"Dask": 100, "CuPy, eager": 100}
+STEPS = {"Dask, Numba": 100, "Dask": 100, "CuPy, eager": 100}
 """A lazy step costs ten milliseconds, twenty launches on the CPU one; the arithmetic of Dask is NumPy's own."""
 
 CONTENDERS = {
@@ -27,6 +27,7 @@ CONTENDERS = {
     "JAX, jitted by the user": ("jax", "user's numba"),
     "JAX, jitted by the user, without the kernel": ("jax", "user's jit"),
     "array-api-strict": ("strict", "eager"),
+    "Dask, Numba": ("dask", "numba"),
     "Dask": ("dask", "eager"),
     "CuPy": ("cupy", "cupy"),
     "CuPy, eager": ("cupy", "eager"),

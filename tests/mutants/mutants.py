@@ -497,7 +497,7 @@ DTENSOR = [
         "sums that are gradients are not taken",
         "and is_dtensor(g) and not placing.is_shared_with(g)",
         "and is_dtensor(g) and placing is None",
-        Check("tests/scale/test_dtensor.py", "tensor_parallel and 2"),
+        Check("tests/scale/test_torch_dtensors.py", "tensor_parallel and 2"),
     ),
     Mutant(
         "a slot laid over processes in another way is taken",
@@ -509,7 +509,7 @@ DTENSOR = [
         "a gradient of another shape is taken",
         "if g.shape != placing.shape:",
         "if g.shape == ():",
-        Check("tests/scale/test_dtensor.py", "errors_name_the_leaf and 2"),  # the first process sees no difference
+        Check("tests/scale/test_torch_dtensors.py", "errors_name_the_leaf and 2"),  # the first process sees no difference
     ),
     Mutant(
         "a derivative stops at the local tensor",
