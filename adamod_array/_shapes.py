@@ -40,7 +40,8 @@ def state_of_shapes(params: Sequence[Any], spec: Any, init: Callable[[Any], Stat
     of_jax = jax.sharding
     meshes = [each.mesh for each in shardings if isinstance(each, of_jax.NamedSharding)]
     whole = of_jax.NamedSharding(meshes[0], of_jax.PartitionSpec()) if meshes else None
-    count = jax.ShapeDtypeStruct((), "int32", sharding=whole)
+    # as JAX takes an int, and as a state on a mesh has it
+    count = jax.ShapeDtypeStruct((), "int32" if meshes else jax.numpy.result_type(int), sharding=whole)
 
     def placed(column: Sequence[Any]) -> Any:
         pairs = zip(column, shardings, strict=True)

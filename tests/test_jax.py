@@ -524,6 +524,41 @@ def test_a_pickled_state_is_a_pytree_where_it_is_loaded() -> None:
     )
 
 
+def test_a_state_before_there_are_arrays() -> None:
+    """Of shapes ``init`` makes a state of shapes, with the dtypes and errors of one of arrays; on meshes: tests/scale."""
+    shapes = {
+        "w": jax.ShapeDtypeStruct((2, 3), jnp.bfloat16),
+        "z": jax.ShapeDtypeStruct((3,), jnp.complex64),
+        "n": None,
+    }
+    state = adamod_init(shapes, lr={"w": 0.1, "z": 0.2, "n": 0.3})
+    assert {name: (x["w"].dtype, x["z"].dtype, x["n"]) for name, x in state.slots.items()} == {
+        "m": (jnp.float32, jnp.complex64, None),
+        "v": (jnp.float32, jnp.float32, None),
+        "s": (jnp.float32, jnp.float32, None),
+    }
+    assert (
+        state.params is not shapes and state.params == shapes and state.step.dtype == state.skipped.dtype == jnp.int32
+    )
+    assert "'w': bfloat16[2, 3]" in repr(state)
+    params = {"w": jnp.ones((2, 3), jnp.bfloat16), "z": jnp.ones(3, jnp.complex64), "n": None}
+    made = jax.eval_shape(lambda p: adamod_init(p, lr={"w": 0.1, "z": 0.2, "n": 0.3}), params)
+    for ours, theirs in ((state.params, made.params), (state.slots, made.slots)):
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), ours) == jax.tree.map(lambda x: (x.shape, x.dtype), theirs)
+    program = jax.jit(adamod_step).lower(state, shapes).compile()
+    actual, expected = (take(adamod_init(params, lr=state.lr), params) for take in (program, jax.jit(adamod_step)))
+    for x, y in zip(jax.tree.leaves(actual.params), jax.tree.leaves(expected.params), strict=True):
+        assert (x == y).all()
+    for bad, message in (
+        ({"a": shape((3,), jnp.int32)}, r"params\['a'\] must have one of the dtypes"),
+        ({"a": shape((3,), jnp.float32), "b": 1.0}, r"params\['b'\] must be an array, got float"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            adamod_init(bad)
+    with pytest.raises(ValueError, match="lr"):
+        adamod_init(shapes, lr=-1.0)
+
+
 def test_sharded_parameters_stay_sharded() -> None:
     """On four host devices: slots are made where the parameters are, and results stay there, jitted or not."""
     python(

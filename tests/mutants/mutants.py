@@ -509,7 +509,8 @@ DTENSOR = [
         "a gradient of another shape is taken",
         "if g.shape != placing.shape:",
         "if g.shape == ():",
-        Check("tests/scale/test_torch_dtensors.py", "errors_name_the_leaf and 2"),  # the first process sees no difference
+        # the first process sees no difference
+        Check("tests/scale/test_torch_dtensors.py", "errors_name_the_leaf and 2"),
     ),
     Mutant(
         "a derivative stops at the local tensor",

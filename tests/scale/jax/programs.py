@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.sharding import AxisType, NamedSharding
 
-from adamod_array import AdaMod, adam_init, adamod_init, adamod_step, init, schedules, step
+from adamod_array import AdaMod, adamod_init, adamod_step, init, schedules, step
 from tests.scale.jax.meshes import LAYOUTS, assert_same, mesh_of, numbers, placed, put
 from tests.scale.jax.steps import alone
 from tests.trees import METHODS
@@ -58,11 +56,3 @@ def case_states_of_shapes(_: Path) -> None:
         assert_same(program(made, grads).params["w"], one_step.params["w"], kind)
         described = jax.eval_shape(adamod_step, state, shapes)
         assert described.slots["s"]["w"].shape == (16, 8) and described.step.dtype == jnp.int32
-    plain = adam_init({"w": jax.ShapeDtypeStruct((3,), jnp.bfloat16), "none": None})
-    assert plain.slots["m"]["w"].dtype == jnp.float32 and plain.slots["m"]["none"] is None
-    assert "'w': bfloat16[3]" in repr(plain)
-    with pytest.raises(TypeError, match=r"params\['a'\] must have one of the dtypes"):
-        adam_init({"a": jax.ShapeDtypeStruct((3,), jnp.int32)})
-    mixed: Any = {"a": jax.ShapeDtypeStruct((3,), jnp.float32), "b": 1.0}
-    with pytest.raises(TypeError, match=r"params\['b'\] must be an array, got float"):
-        adam_init(mixed)
