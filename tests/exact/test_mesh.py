@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamod_array import Adam, AdaMod, init, step
+from adamod_array import Adam, AdaMod, _engines, init, step
 from tests.backend import is_here
 from tests.trees import values
 
@@ -34,3 +34,4 @@ def test_a_mesh_of_one_device() -> None:
                     for name in ("w", "b"):
                         assert np.asarray(column[name]).tobytes() == np.asarray(wanted[name]).tobytes(), (method, kind)
                         assert column[name].sharding.is_equivalent_to(ours[name], column[name].ndim)
+    assert not _engines.passed_over

@@ -47,6 +47,11 @@ def jax(file: str, select: str) -> Check:
     return Check(f"tests/test_{file}.py", select, ("--backend", "jax"))
 
 
+def mesh() -> Check:
+    """Steps on a mesh of one device."""
+    return Check("tests/exact/test_mesh.py", "mesh")
+
+
 def scipy(select: str) -> Check:
     """Tests of methods for SciPy."""
     return Check("tests/peers/test_scipy.py", select)
@@ -1403,7 +1408,25 @@ CHECKPOINT_MATCH = [
     ),
 ]
 
+XLA = [
+    Mutant("gradients that lie as they did", "return jax.reshard(g, there) if", "return g if", mesh()),
+]
+
+XLA_MESH = [
+    Mutant("gradients for parameters", "*columns, grads = ([*x[i", "grads, *columns = ([*x[i", mesh()),
+    Mutant("the results of a leaf as a column", "new[k * leaves : (k + 1) * leaves]", "new[k::width]", mesh()),
+]
+
+SHAPES = [
+    Mutant(
+        "what is neither shape nor array", "[p if x is None else x for p, x", "[x for p, x", jax("jax", "state_before")
+    ),
+]
+
 MUTANTS: Mutants = {
+    f"{PACKAGE}/_shapes.py": SHAPES,
+    f"{ENGINES}/xla.py": XLA,
+    f"{ENGINES}/xla_mesh.py": XLA_MESH,
     f"{PACKAGE}/checkpoint/_file.py": CHECKPOINT_FILE,
     f"{PACKAGE}/checkpoint/_match.py": CHECKPOINT_MATCH,
     f"{PACKAGE}/_step.py": STEP,
