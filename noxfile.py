@@ -265,7 +265,13 @@ def scale(session: nox.Session, backend: str) -> None:
     """Step arrays that several processes on this machine share: PyTorch's DTensors, Dask's chunks on its workers."""
     run = frameworks(session, *requirements(backend), *group("test"), *group("scale"))
     own = sorted(ROOT.glob(f"tests/scale/test_{backend}*.py"))
-    run("pytest", *(map(str, own) if own else ["tests/scale"]), "--backend", backend, *session.posargs)
+    bounded = (
+        "-o",
+        "faulthandler_timeout=300",
+        "-o",
+        "faulthandler_exit_on_timeout=true",
+    )  # processes may wait for ever
+    run("pytest", *(map(str, own) if own else ["tests/scale"]), *bounded, "--backend", backend, *session.posargs)
 
 
 @nox.session(python=PYTHON, default=False, tags=["cpu"])
