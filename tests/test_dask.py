@@ -154,6 +154,15 @@ def test_blocks_of_unknown_size(backend: Backend) -> None:
             step(state, {"w": chosen(4, 1)}).params["w"].compute()
 
 
+def test_one_axis_of_unknown_size(backend: Backend) -> None:
+    """The others are rechunked."""
+    da, host = backend.xp, values(6, 5)
+    keep = np.asarray([True, False, True, True, False, True])
+    whole = [da.from_array(host, chunks=(2, columns))[da.from_array(keep, chunks=2)] for columns in (2, 5)]
+    new = step(init(AdaMod(), whole[0]), whole[1])
+    assert_same(HOST, new.params.compute(), step(init(AdaMod(), host[keep]), host[keep]).params)
+
+
 def test_persisted(backend: Backend) -> None:
     """The same numbers in the same chunks, leaves without arrays and without a gradient; pickled, persisted again."""
     from adamod_array.dask import persist

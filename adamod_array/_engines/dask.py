@@ -20,7 +20,7 @@ from adamod_array import _check
 from adamod_array._engines import Columns, StepInputs, eager, put
 from adamod_array._engines import run as run_chunk
 from adamod_array._method import Method
-from adamod_array._namespace import namespace_of
+from adamod_array._namespace import is_complex, namespace_of
 from adamod_array._program.trace import trace
 from adamod_array._scalars import NOTHING, Scalars
 
@@ -99,7 +99,8 @@ def _step(inputs: StepInputs, leaf: int) -> list[Any]:
     for x, indices in (*((x, ()) for x in lazy), *((x, axes) for x in arrays)):
         operands += [x, indices]
     decay = function.numbers[1] is not None or 1 in function.lazy
-    program = trace(function.method, decay=decay, common=function.common)  # a class of this name may have another rule
+    program = trace(function.method, decay=decay, complex_parameter=is_complex(p), common=function.common)
+    # a class of this name may come to have another rule
     token = tokenize(function, program, [x.name for x in (*lazy, *arrays)])
     meta = np.empty((0,) * p.ndim, object)
     stepped = da.blockwise(
