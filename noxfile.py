@@ -265,7 +265,12 @@ def scale(session: nox.Session, backend: str) -> None:
     """Step arrays that devices and processes on this machine share: DTensors, JAX's on meshes, Dask's chunks."""
     run = frameworks(session, *requirements("numpy", backend), *group("test"), *group("scale"))
     own = sorted(map(str, ROOT.glob(f"tests/scale/test_{backend}*.py")))
-    bounded = ("-o", "faulthandler_timeout=600", "-o", "faulthandler_exit_on_timeout=true")  # processes may wait for ever
+    bounded = (
+        "-o",
+        "faulthandler_timeout=600",
+        "-o",
+        "faulthandler_exit_on_timeout=true",
+    )  # processes may wait for ever
     run("pytest", *own, *bounded, "--backend", backend, *session.posargs)
 
 
