@@ -66,12 +66,8 @@ def _with_jax(jax: Any) -> None:
         if sharding is None:
             return _children(state)
         whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-        return tuple(
-            [
-                jax.make_array_from_callback((), whole, functools.partial(_int32, x)) if type(x) is int else x
-                for x in _children(state)
-            ]
-        )
+        make = functools.partial(jax.make_array_from_callback, (), whole)  # in every process, unasked
+        return tuple([make(functools.partial(_int32, x)) if type(x) is int else x for x in _children(state)])
 
     def is_on_mesh(x: Any) -> bool:
         return isinstance(x, jax.Array) and not is_tracer(x) and isinstance(x.sharding, jax.sharding.NamedSharding)

@@ -235,9 +235,7 @@ class _Summary:
     """dtype[shape] in place of an array's numbers."""
 
     def __init__(self, x: Any) -> None:
-        has_shape = namespace_of(x) is not None or {"shape", "dtype"} <= {
-            *dir(x)
-        }  # which jax.ShapeDtypeStruct has, too
+        has_shape = namespace_of(x) is not None or (hasattr(x, "shape") and hasattr(x, "dtype"))  # without an array
         self.text = f"{dtype_name(x)}{list(x.shape)}" if has_shape else type(x).__name__
 
     def __repr__(self) -> str:

@@ -68,13 +68,10 @@ def _fit(inputs: StepInputs) -> bool:
 
 def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) -> Columns:
     """Take the step as a part of the user's program; where that may call no kernel, by ``by_xla(inputs, opaque)``."""
-    place = (
-        place_in_program(inputs.params, [*inputs.grads, *inputs.written], inputs.scalars.all) if _fit(inputs) else None
-    )
+    jax, scalars, arrays = sys.modules["jax"], inputs.scalars, [*inputs.grads, *inputs.written]
+    place = place_in_program(inputs.params, arrays, scalars.all) if _fit(inputs) else None
     if place is None:
         return by_xla(inputs, opaque)
-    jax = sys.modules["jax"]
-    scalars = inputs.scalars
     numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
     arrays, tree = jax.tree.flatten((opaque, *numbers, inputs.grads, inputs.columns))
     decay = scalars.has_decay

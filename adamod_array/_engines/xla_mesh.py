@@ -23,23 +23,23 @@ Step = Callable[..., Columns]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the arrays of a step lie, for all that their program can know.
-
-    Without specs, on one device, or each a device's part of an array (``parts``).
-    """
+    """Where the arrays of a step lie, for all that their program can know: on one device, if nothing else is said."""
 
     mesh: Any = None
     specs: tuple[Any, ...] | None = None
-    """How the mesh shards each parameter; with a mesh and without them, XLA decides."""
-    parts: bool = False
+    """How each parameter is sharded over the mesh."""
+    are_parts: bool = False
+    """Whether each array is what one device has of a larger one, inside of ``shard_map``."""
+    by_xla: bool = False
+    """Whether XLA decides how they are sharded, once it compiles the program."""
 
     def program(self, step: Step) -> Step:
         """Return a function of tables, rows, gradients and columns in which each device takes the step of its parts."""
         if self.specs is not None:
             return self._by_specs(step)
-        if self.mesh is not None:
+        if self.by_xla:
             return _by_xla(step)
-        return lambda *x: step(*x, not self.parts)
+        return lambda *x: step(*x, not self.are_parts)
 
     def _by_specs(self, step: Step) -> Step:
         jax = sys.modules["jax"]
@@ -88,22 +88,23 @@ def place_in_program(params: Sequence[Any], arrays: Sequence[Any], numbers: Iter
     jax = sys.modules["jax"]
     if jax.default_backend() != "cpu" or not all(isinstance(n, int) for p in params for n in p.shape):
         return None
+    numbers, axis = [*numbers], jax.sharding.AxisType
     with building():
         meshes = {mesh for x in arrays if not (mesh := jax.typeof(x).sharding.mesh).empty}
-        meshes |= _meshes_around(next(filter(is_tracer, (*arrays, *numbers)), None))
-        if not meshes:  # a program for one of several devices does without the partition
-            return ALONE if jax.device_count() == 1 else Place(mesh=())
-        mesh = meshes.pop()
-        kinds, axis = {*mesh.axis_types}, jax.sharding.AxisType
-        if meshes or len(kinds) > 1:
+        kinds = {kind for mesh in meshes for kind in mesh.axis_types}
+        if len(meshes) > 1 or len(kinds) > 1:
             return None
         if axis.Manual in kinds:
             axes, *others = {*map(varying, arrays)}
-            return Place(parts=True) if not others and all(axes >= varying(x) for x in numbers) else None
-        if axis.Auto in kinds:
-            return Place(mesh)
+            return Place(are_parts=True) if not others and all(axes >= varying(x) for x in numbers) else None
+        if not meshes and jax.device_count() == 1:
+            return ALONE
+        if len(meshes | _meshes_around(next(filter(is_tracer, (*arrays, *numbers)), None))) > 1:
+            return None
+        if axis.Explicit not in kinds:  # of a program for one device, nothing is partitioned
+            return Place(by_xla=True)
         specs = tuple([jax.typeof(p).sharding.spec for p in params])
-        return None if any(map(_is_sum, specs)) else Place(mesh, specs)
+        return None if any(map(_is_sum, specs)) else Place(meshes.pop(), specs)
 
 
 def _meshes_around(tracer: Any) -> set[Any]:
