@@ -85,8 +85,11 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
 def resharded(g: Any, p: Any) -> Any:
     """Return a gradient sharded as its parameter is, where types say how; elsewhere XLA sees to it."""
     jax = sys.modules["jax"]
-    there = jax.typeof(p).sharding
-    if there.mesh.empty or there == jax.typeof(g).sharding:
+    typeof = getattr(jax, "typeof", None)
+    if typeof is None:  # of a JAX whose types do not say
+        return g
+    there = typeof(p).sharding
+    if there.mesh.empty or there == typeof(g).sharding:
         return g
     return jax.reshard(g, there) if jax.sharding.AxisType.Explicit in there.mesh.axis_types else g
 
