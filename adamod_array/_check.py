@@ -99,7 +99,7 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
     if theirs.name != namespace.name:
         raise TypeError(f"{path()} must be a {namespace.name} array like its parameter, got {_describe(x)}")
     _alive(namespace, x, path)
-    if x.shape != p.shape and not _unknown(p.shape):
+    if x.shape != p.shape and not has_unknown_sizes(p.shape):
         raise ValueError(f"{path()} must have its parameter's shape {tuple(p.shape)}, got {tuple(x.shape)}")
     if namespace.name == "dask":
         _blocks(p, x, path)
@@ -119,13 +119,15 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
 
 def _blocks(p: Any, x: Any, path: Callable[[], str]) -> None:
     """Check that Dask's chunks can be laid as the parameter's: where sizes are unknown, they are matched by number."""
-    if x.ndim != p.ndim or any(
-        _unknown((*ours, *theirs)) and len(ours) != len(theirs) for ours, theirs in zip(p.chunks, x.chunks, strict=True)
+    if x.ndim == p.ndim and all(
+        len(ours) == len(theirs) or not has_unknown_sizes((*ours, *theirs))
+        for ours, theirs in zip(p.chunks, x.chunks, strict=True)
     ):
-        raise ValueError(
-            f"{path()} must have the blocks of its parameter, {p.numblocks}, where sizes are unknown; got"
-            f" {x.numblocks}: call compute_chunk_sizes() on both"
-        )
+        return
+    raise ValueError(
+        f"{path()} must have the blocks of its parameter, {p.numblocks}, where sizes are unknown; got"
+        f" {x.numblocks}: call compute_chunk_sizes() on both"
+    )
 
 
 def _moves(*arrays: Any) -> bool:
@@ -133,6 +135,6 @@ def _moves(*arrays: Any) -> bool:
     return not all(x.committed for x in arrays)
 
 
-def _unknown(shape: Any) -> bool:
+def has_unknown_sizes(shape: Any) -> bool:
     """Return whether a shape is not known yet: Dask's then holds NaN."""
     return any(math.isnan(n) for n in shape)

@@ -32,7 +32,7 @@ def test_names_are_of_what_is_computed(backend: Backend) -> None:
         def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *slots: Any) -> tuple[Any, ...]:
             return (p, *slots)
 
-    def Renamed() -> Any:  # noqa: N802
+    def other_rule() -> Any:
         class Idle(Momentum):
             def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *slots: Any) -> tuple[Any, ...]:
                 return (p + g, *slots)
@@ -46,7 +46,7 @@ def test_names_are_of_what_is_computed(backend: Backend) -> None:
         step(init(AdaMod(beta3=0.5), x), g),
         step(state.replace(step=1), g),
         step(init(Idle(), x), g),
-        step(init(Renamed(), x), g),
+        step(init(other_rule(), x), g),
     ]
     names = [new.params.name for new in (step(state, g), *others)]
     assert names[0] == step(state, g).params.name

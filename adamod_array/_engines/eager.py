@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array._aliasing import WRITABLE, overlapping
+from adamod_array._check import has_unknown_sizes
 from adamod_array._engines import Columns, StepInputs
 from adamod_array._method import Method, apply_rule, chosen
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
@@ -170,7 +171,7 @@ def _broadcast(namespace: Namespace, x: Any, dtype: str, p: Any) -> Any:
         there = {"device": namespace.device(p)} if namespace.name in ("torch", "array_api_strict") else {}
         # CuPy's asarray would lose the sign of -0.0
         return namespace.xp.full(p.shape, number, dtype=namespace.dtype(real), **there)
-    if x.shape == p.shape or (x.ndim == p.ndim and any(n != n for n in p.shape)):  # NaN where Dask knows no size
+    if x.shape == p.shape or (x.ndim == p.ndim and has_unknown_sizes(p.shape)):
         return x
     return namespace.copy(namespace.xp.broadcast_to(x.to(p.device) if namespace.name == "torch" else x, p.shape))
 

@@ -125,7 +125,7 @@ def _meshes_around(tracer: Any) -> set[Any]:
 def varying(x: Any) -> frozenset[Any]:
     """Return the manual axes of a mesh along which devices have different numbers in an array."""
     kind = sys.modules["jax"].typeof(x)
-    found = getattr(kind, "vma", None) if hasattr(kind, "vma") else getattr(kind, "manual_axis_type", None)
+    found = getattr(kind, "vma", getattr(kind, "manual_axis_type", None))  # before JAX 0.10, and since
     return frozenset(getattr(found, "varying", found) or ())
 
 

@@ -1444,7 +1444,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/optax/_state.py": OPTAX_STATE,
     f"{PACKAGE}/optax/_transformation.py": OPTAX_TRANSFORMATION,
     f"{PACKAGE}/_dtensor.py": DTENSOR,
-    f"{PACKAGE}/_engines/torch_dynamo.py": TORCH_DYNAMO,
+    f"{ENGINES}/torch_dynamo.py": TORCH_DYNAMO,
     f"{PACKAGE}/torch/_checkpoint.py": TORCH_CHECKPOINT,
     f"{PACKAGE}/torch/_cohort.py": TORCH_COHORT,
     f"{PACKAGE}/torch/_optimizer.py": TORCH_OPTIMIZER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -52,3 +53,14 @@ def printed(world: int, module: str, *arguments: str, seconds: float = 240) -> l
         for process, (_, errors) in zip(processes, results, strict=True):
             assert process.returncode == 0, errors
     return [text for text, _ in results]
+
+
+def outcomes(world: int, module: str, *arguments: str, seconds: float = 240) -> list[dict[str, str]]:
+    """Return the error of each case, or nothing, in each process."""
+    return [json.loads(text.splitlines()[-1]) for text in printed(world, module, *arguments, seconds=seconds)]
+
+
+def assert_passed(name: str, processes: list[dict[str, str]]) -> None:
+    """Fail with the errors of a case, or where a process did not come to it."""
+    errors = [found.get(name, "not reached") for found in processes]
+    assert not any(errors), "\n".join(errors)

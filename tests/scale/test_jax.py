@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.scale.jax.names import CASES
-from tests.scale.launch import ROOT, printed, started
+from tests.scale.launch import ROOT, assert_passed, outcomes, started
 
 SECONDS = 400
 """Until processes that wait for one another are ended."""
@@ -27,15 +26,13 @@ def taken(world: int, folder: str) -> list[dict[str, str]]:
     """Return what the cases came to in each process; one goes on with what two have saved."""
     if world == 1:
         taken(2, folder)
-    texts = printed(world, "tests.scale.jax.ranks", folder, seconds=SECONDS)
-    return [json.loads(text.splitlines()[-1]) for text in texts]
+    return outcomes(world, "tests.scale.jax.ranks", folder, seconds=SECONDS)
 
 
 @pytest.mark.parametrize("world", [2, 1])
 @pytest.mark.parametrize("name", [name for _, name in CASES])
 def test_meshes(name: str, world: int, folder: str) -> None:
-    errors = [each.get(name, "not reached") for each in taken(world, folder)]
-    assert not any(errors), "\n".join(errors)
+    assert_passed(name, taken(world, folder))
 
 
 def test_one_process_of_two_is_killed(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 import pytest
-from jax.sharding import NamedSharding
 
 from adamod_array import AdaMod, State, adamod_init, step
 from adamod_array.checkpoint import load, save
-from tests.scale.jax.meshes import LAYOUTS, assert_state, mesh_of, numbers, placed
+from tests.scale.jax.meshes import assert_state, mesh_of, numbers, placed, shapes
 from tests.scale.jax.steps import alone
 
 HALF, STEPS = 5, 10
@@ -22,11 +21,7 @@ GRADIENTS = [numbers(t) for t in range(STEPS)]
 def shapes_of(layout: str) -> tuple[Any, State]:
     """A mesh, and the state of what will lie on it."""
     mesh = mesh_of(layout)
-    sharded = {
-        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, LAYOUTS[layout][1][name]))
-        for name, x in numbers(0).items()
-    }
-    return mesh, adamod_init(sharded, lr=0.1)
+    return mesh, adamod_init(shapes(layout, mesh), lr=0.1)
 
 
 def trained(state: State, layout: str, mesh: Any, start: int, stop: int) -> State:

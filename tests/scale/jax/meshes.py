@@ -32,6 +32,15 @@ def placed(tree: dict[str, Any], layout: str, mesh: Any) -> dict[str, Any]:
     return {name: put(x, NamedSharding(mesh, specs[name])) for name, x in tree.items()}
 
 
+def shapes(layout: str, mesh: Any) -> dict[str, Any]:
+    """What is known of such arrays before they are there."""
+    specs = LAYOUTS[layout][1]
+    return {
+        name: jax.ShapeDtypeStruct(shape, np.float32, sharding=NamedSharding(mesh, specs[name]))
+        for name, shape in SHAPES.items()
+    }
+
+
 def put(x: Any, sharding: Any) -> Any:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 
 from adamod_array import AdaMod, adamod_init, adamod_step, init, schedules, step
-from tests.scale.jax.meshes import LAYOUTS, assert_same, mesh_of, numbers, placed, put
+from tests.scale.jax.meshes import LAYOUTS, assert_same, mesh_of, numbers, placed, put, shapes
 from tests.scale.jax.steps import alone
 from tests.trees import METHODS
 
@@ -39,20 +39,16 @@ def case_states_of_shapes(_: Path) -> None:
     make = functools.partial(adamod_init, lr=lr)
     one_step = alone(AdaMod(), [numbers(0)], jax.jit(adamod_step), lr=lr)
     for kind in (AxisType.Auto, AxisType.Explicit):
-        mesh, specs = mesh_of("2-d", kind), LAYOUTS["2-d"][1]
-        values = placed(numbers(100), "2-d", mesh)
-        shapes = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, specs[name]))
-            for name, x in values.items()
-        }
-        state = make(shapes)
+        mesh = mesh_of("2-d", kind)
+        values, like = placed(numbers(100), "2-d", mesh), shapes("2-d", mesh)
+        state = make(like)
         shardings = jax.tree.map(lambda x: x.sharding, state)
         placings = jax.tree.leaves(shardings)
         assert placings == [x.sharding for x in jax.tree.leaves(make(values))], kind
         made = jax.jit(make, out_shardings=shardings)(values)
         assert [x.sharding for x in jax.tree.leaves(made)] == placings and int(made.step) == 0
         grads = placed(numbers(0), "2-d", mesh)
-        program = jax.jit(adamod_step).lower(state, shapes).compile()
+        program = jax.jit(adamod_step).lower(state, like).compile()
         assert_same(program(made, grads).params["w"], one_step.params["w"], kind)
-        described = jax.eval_shape(adamod_step, state, shapes)
+        described = jax.eval_shape(adamod_step, state, like)
         assert described.slots["s"]["w"].shape == (16, 8) and described.step.dtype == jnp.int32

@@ -1,18 +1,16 @@
 """One process of a mesh of 8 devices: ``python -m tests.scale.jax.ranks RANK WORLD PORT FOLDER``.
 
-Takes every case, since to start costs seconds, and prints what each came to: nothing, or its error.
+Takes every case, since to start costs seconds.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import sys
-import traceback
 from pathlib import Path
 
 from tests.scale.jax.names import CASES
+from tests.scale.names import print_outcomes
 
 
 def main(rank: int, world: int, port: str, folder: str) -> None:
@@ -22,16 +20,7 @@ def main(rank: int, world: int, port: str, folder: str) -> None:
 
     if world > 1:
         jax.distributed.initialize(f"127.0.0.1:{port}", world, rank, initialization_timeout=60)
-    found: dict[str, str] = {}
-    for file, name in CASES:
-        try:
-            getattr(importlib.import_module(f"tests.scale.jax.{file}"), name)(Path(folder))
-            found[name] = ""
-        except BaseException:
-            found[name] = traceback.format_exc()
-            break  # the other would wait for this process
-    sys.stdout.write("\n" + json.dumps(found))
-    sys.stdout.flush()
+    print_outcomes("tests.scale.jax", CASES, Path(folder))
     if world > 1:
         jax.distributed.shutdown()
 
