@@ -11,7 +11,7 @@
 
 from adamod_array import _registration as _registration
 from adamod_array import diagnostics, schedules
-from adamod_array._engines import engine
+from adamod_array._engines import engine, release_memory
 from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
 from adamod_array._math import host_math
 from adamod_array._method import Method
@@ -74,6 +74,7 @@ __all__ = [
     "momentum_step",
     "radam_init",
     "radam_step",
+    "release_memory",
     "schedules",
     "show",
     "step",

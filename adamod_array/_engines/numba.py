@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_
 from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
 from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.plan import Plan
+from adamod_array._engines.recycled import empty_like
+from adamod_array._engines.recycled import pool as recycled
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._method import Method
@@ -114,10 +115,11 @@ class NumbaPlan(Plan):
             self.methods, self.constants = scalars.methods, scalars.constants()
         rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
+        recycled.age()
         if self.key[0]:
             copies = self._copies(namespace, grads, columns, addresses)
         else:
-            columns = [[_empty_like(x) for x in xs] for xs in columns]
+            columns = [[empty_like(x) for x in xs] for xs in columns]
             addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))
         table = addresses.reshape(-1, len(grads))
         tables = [table if x.leaves is None else np.ascontiguousarray(table[:, x.leaves]) for x in self.groups]
@@ -246,10 +248,6 @@ def _group(
         (sizes, row_of, leaf_of, start_of),
         threads,
     )
-
-
-def _empty_like(x: Any) -> Any:
-    return np.empty_like(x, subok=False) if isinstance(x, np.ndarray) else sys.modules["torch"].empty_like(x)
 
 
 def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:

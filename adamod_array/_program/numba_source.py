@@ -36,18 +36,20 @@ class _Numba(Renderer):
 def source(program: Program, storage: str, gradient_storage: str, *, donate: bool, threads: bool) -> str:
     """Return the kernel as a Python module.
 
-    Arrays that are worth threads are too large for the caches, and are asked for ahead of time.
+    Arrays that are worth threads are too large for the caches, and are asked for ahead of time. New ones are then
+    written past the caches, by way of a buffer for each, where all of a leaf's begin with a cache line.
     """
     compute = COMPUTE_DTYPE[storage]
     arrays = [name for name, _ in program.arrays]
     dtypes = dict.fromkeys(arrays, compute) | {"g": gradient_storage, "p": storage}
     written = ["p", *arrays[2:]]
     columns = arrays if donate else [*arrays, *(f"{name}_new" for name in written)]
+    streams = threads and not donate
     write = _Numba()
     body = [f"{x.result} = {write.expression(x)}" for x in program.operations]
+    where = "at_{0}, i" if donate else "to_{0}, i - start" if streams else "at_{0}_new, i"
     stores = [
-        f"store_{name}(at_{name if donate else name + '_new'}, i, {write.name(x)})"
-        for name, x in zip(written, program.outputs, strict=True)
+        f"store_{name}({where.format(name)}, {write.name(x)})" for name, x in zip(written, program.outputs, strict=True)
     ]
     head = [
         "import numpy as np",
@@ -64,6 +66,11 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         else:
             head.append(f"{load if column == name else store} = {at}[{int(column != name)}]")
     n = LINE // SIZE[compute]
+    size = {name: SIZE[dtypes[name]] for name in written}
+    before, after = _streamed(size, _PIECE * n) if streams else ([], [])
+    if streams:
+        head.append("from adamod_array._engines.numba_stream import fence, stream")
+        head += [f"buffer_{x}, flush_{x}, copy_{x} = stream({_PIECE * n * size[x]})" for x in written]
     ahead = [
         f"for i in range(start + {_AHEAD * n}, start + {(_AHEAD + _PIECE) * n}, {n}):",
         *(f"    {'fetch_g' if name == 'g' else 'fetch'}(at_{name} + i * {SIZE[dtypes[name]]})" for name in arrays),
@@ -75,6 +82,7 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         *(f"    at_{column} = addresses[{j}, leaf]" for j, column in enumerate(columns)),
         *(f"    {name} = row[{j}]" for j, name in enumerate(program.scalars)),
         f"    stop = min(start_of[b] + {BLOCK}, sizes[leaf])",
+        *(f"    {statement}" for statement in before),
         f"    for start in range(start_of[b], stop, {_PIECE * n if threads else BLOCK}):",
         *(f"        {statement}" for statement in (ahead if threads else [])),
         f"        for i in range(start, min(start + {_PIECE * n}, stop)):"
@@ -82,6 +90,22 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         else "        for i in range(start, stop):",
         *(f"            {name} = load_{name}(at_{name}, i)" for name in arrays),
         *(f"            {statement}" for statement in [*body, *stores]),
+        *(f"        {statement}" for statement in after),
+        *(["    fence()"] if streams else []),
     ]
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
     return "\n".join([*head, "", "", *kernel, ""])
+
+
+def _streamed(size: dict[str, int], piece: int) -> tuple[list[str], list[str]]:
+    """Return what a block does before its pieces of so many elements, and after each; of elements of these sizes."""
+    before = [f"to_{x} = buffer_{x}()" for x in size]
+    before.append(f"is_aligned = ({' | '.join(f'at_{x}_new' for x in size)}) % {LINE} == 0")
+    after = [
+        f"if is_aligned and start + {piece} <= stop:",
+        *(f"    flush_{x}(to_{x}, at_{x}_new + start * {n})" for x, n in size.items()),
+        "else:",
+        f"    count = min({piece}, stop - start)",
+        *(f"    copy_{x}(to_{x}, at_{x}_new + start * {n}, count * {n})" for x, n in size.items()),
+    ]
+    return before, after
