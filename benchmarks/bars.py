@@ -60,7 +60,8 @@ class Bar:
 
 
 NUMBA, ALONE, TORCH, JAX = "NumPy + Numba, donated", "NumPy alone, donated", "PyTorch, donated", "JAX, donated"
-FRESH, USERS = "NumPy + Numba, fresh", "JAX, in the user's jit, donated"
+FRESH, TORCH_FRESH = "NumPy + Numba, fresh", "PyTorch, fresh"
+USERS = "JAX, in the user's jit, donated"
 LIMIT, NAIVE = "limit: a loop that only adds", "naive NumPy"
 FUSED, FOREACH, OPTAX = "torch Adam, fused", "torch Adam, foreach", "optax adam, jitted, donated"
 PLAIN = "PyTorch, plain tensors, donated"
@@ -85,6 +86,11 @@ SPEED = (
     Bar("NumPy + Numba Adam: times as fast as naive NumPy", "Adam", NUMBA, NAIVE, 5),
     Bar("NumPy alone, AdaMod: times as fast as naive NumPy", "AdaMod", ALONE, NAIVE, 2),
     Bar("NumPy alone, Adam: times as fast as naive NumPy", "Adam", ALONE, NAIVE, 2),
+    *(
+        Bar(f"{fresh} {method}: time of a donated step", method, donated, fresh, 1.5, at_most=True)
+        for method in ("AdaMod", "Adam")
+        for donated, fresh in ((NUMBA, FRESH), (TORCH, TORCH_FRESH))
+    ),
     Bar("PyTorch Adam: times as fast as torch Adam, fused", "Adam", TORCH, FUSED, 1),
     Bar("PyTorch AdaMod: times as fast as pytorch_optimizer's", "AdaMod", TORCH, "pytorch_optimizer AdaMod", 3),
     Bar("PyTorch AdaMod: times as fast as the authors'", "AdaMod", TORCH, "the authors' AdaMod", 5),
@@ -110,7 +116,9 @@ SPEED = (
     ),
 )
 
-MEMORY_BARS = [f"{method} | {name}" for method in ("AdaMod", "Adam") for name in (NUMBA, ALONE, TORCH, JAX, FRESH)]
+MEMORY_BARS = [
+    f"{method} | {name}" for method in ("AdaMod", "Adam") for name in (NUMBA, ALONE, TORCH, JAX, FRESH, TORCH_FRESH)
+]
 DONATED_MEMORY = 0.02
 FRESH_MEMORY = 1.005
 """The new state and, of each array, the page that it does not fill."""
@@ -125,6 +133,6 @@ def verdicts(times: Times, memory: Mapping[str, float], large: str) -> Iterator[
     for key in MEMORY_BARS:
         if (share := memory.get(key)) is not None:
             method, _, name = key.partition(" | ")
-            most = FRESH_MEMORY if name == FRESH else DONATED_MEMORY
+            most = FRESH_MEMORY if name in (FRESH, TORCH_FRESH) else DONATED_MEMORY
             text = f"{name}, {method}: peak memory beyond the state"
             yield text, f"at most {most:.0%}", f"{share:.1%}", share <= most

@@ -111,6 +111,7 @@ ALL: list[Contender] = [
     *map(ours("numpy", "NumPy + Numba, fresh", donate=False), METHODS[:2]),
     *map(ours("numpy", "NumPy alone, donated", engine="eager"), METHODS[:2]),
     *map(ours("torch", "PyTorch, donated"), METHODS),
+    *map(ours("torch", "PyTorch, fresh", donate=False), METHODS[:2]),
     *map(ours("jax", "JAX, donated"), METHODS),
     *map(ours_in_users_jit, METHODS),
     naive(AdaMod(), naive_adamod),

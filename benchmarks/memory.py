@@ -12,6 +12,7 @@ import gc
 import json
 from pathlib import Path
 
+import adamod_array
 from benchmarks.contender import ARRAYS, start
 from benchmarks.contenders import find
 from benchmarks.problem import Problem
@@ -32,6 +33,7 @@ def main() -> None:
     contender, problem = find(arguments.key), arguments.problem
     small, run = start(contender, Problem("1x1000")), start(contender, problem)
     gc.collect()
+    adamod_array.release_memory()
     ctypes.CDLL(None).malloc_trim(0)  # what the warm-up freed is not there to be used again unseen
     small.step(small.backward())  # but what the framework needs of it anyway: JAX takes 25 MB, whatever the size
     before = resident("VmRSS")

@@ -18,12 +18,10 @@ import numba
 import numpy as np
 
 from adamod_array._aliasing import overlapping
-from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over, put
+from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over, put, recycled
 from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
 from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.plan import Plan
-from adamod_array._engines.recycled import empty_like
-from adamod_array._engines.recycled import pool as recycled
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._method import Method
@@ -115,11 +113,11 @@ class NumbaPlan(Plan):
             self.methods, self.constants = scalars.methods, scalars.constants()
         rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
-        recycled.age()
+        recycled.pool.age()
         if self.key[0]:
             copies = self._copies(namespace, grads, columns, addresses)
         else:
-            columns = [[empty_like(x) for x in xs] for xs in columns]
+            columns = [[recycled.empty_like(x) for x in xs] for xs in columns]
             addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))
         table = addresses.reshape(-1, len(grads))
         tables = [table if x.leaves is None else np.ascontiguousarray(table[:, x.leaves]) for x in self.groups]

@@ -116,7 +116,7 @@ class Pool:
     def age(self) -> None:
         """Count a step, and give back what many steps have not asked for."""
         self.steps += 1
-        if self.idle_bytes:
+        if self.idle:
             self._alone(self._clear_old)
 
     def release(self) -> int:
@@ -159,6 +159,7 @@ class Pool:
         for some in self.idle.values():
             while some and some[0].since < self.steps - PATIENCE:
                 self.idle_bytes -= some.pop(0).nbytes
+        self.idle = {size: some for size, some in self.idle.items() if some}
 
     def _clear(self) -> int:
         self._sort_in()
@@ -173,7 +174,7 @@ class Pool:
 
 
 pool = Pool()
-IS_ON = os.environ.get("ADAMOD_ARRAY_RECYCLE", "1") not in ("", "0")
+IS_ON = os.environ.get("ADAMOD_ARRAY_RECYCLE") != "0"
 
 
 def empty_like(x: Any) -> Any:
