@@ -117,7 +117,9 @@ class NumbaPlan(Plan):
         if self.key[0]:
             copies = self._copies(namespace, grads, columns, addresses)
         else:
-            columns = [[recycled.empty_like(x) for x in xs] for xs in columns]
+            is_large = self.nbytes[self.count :].sum() >= recycled.LARGE
+            make = recycled.empty_like if is_large else recycled.plain_like
+            columns = [[make(x) for x in xs] for xs in columns]
             addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))
         table = addresses.reshape(-1, len(grads))
         tables = [table if x.leaves is None else np.ascontiguousarray(table[:, x.leaves]) for x in self.groups]

@@ -8,12 +8,12 @@ when the loan goes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,8 +21,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 T = TypeVar("T")
-SMALL = 1 << 18
-"""Bytes of an array that is left to NumPy or PyTorch, whose own allocators find its memory again."""
+SMALL = {True: 1 << 16, False: 1 << 19}
+"""Bytes of an array, or else a tensor, that is left to its framework, whose allocator may find its memory again."""
+LARGE = 1 << 20
+"""Bytes of results of a step from which on it pays."""
 _PAGE, _HUGE = mmap.PAGESIZE, 1 << 21
 PATIENCE = 16
 """Steps after which memory that nobody asked for is given back."""
@@ -33,7 +35,7 @@ _QUICK = 5e-6
 class _Memory:
     """A mapping of this process alone, aligned to pages; it ends with this object."""
 
-    __slots__ = ("__weakref__", "_map", "_offered", "address", "nbytes", "since")
+    __slots__ = ("_map", "_offered", "address", "nbytes", "since")
 
     def __init__(self, nbytes: int) -> None:
         private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -61,17 +63,17 @@ class _Memory:
 class _Loan:
     """Stands for the memory of an array while anything can see it."""
 
-    __slots__ = ("__array_interface__", "__weakref__", "_pool", "memory")
+    __slots__ = ("__array_interface__", "_memory", "_pool")
 
     def __init__(self, pool: Pool, memory: _Memory, nbytes: int) -> None:
-        self._pool, self.memory = pool, memory
-        place = {"data": (memory.address, False), "shape": (nbytes,), "typestr": "|u1"}
-        self.__array_interface__ = {"version": 3} | place
+        self._pool, self._memory = pool, memory
+        place = memory.address, False
+        self.__array_interface__ = {"version": 3, "data": place, "shape": (nbytes,), "typestr": "|u1"}
 
     def __del__(self) -> None:
         if hasattr(self, "__array_interface__"):
             del self.__array_interface__  # should a finalizer of a user's bring it back
-            self._pool.take_back(self.memory)
+            self._pool.take_back(self._memory)
 
 
 class Pool:
@@ -84,7 +86,8 @@ class Pool:
         self.idle: dict[int, list[_Memory]] = {}
         """By size, and of each the longest idle first."""
         self.idle_bytes = self.lent_bytes = self.steps = 0
-        self._loans: weakref.WeakSet[_Loan] = weakref.WeakSet()
+        self._lent: dict[int, int] = {}
+        """Bytes by the identity of a memory."""
         self._returned: deque[_Memory] = deque()
         self._renew()
         if hasattr(os, "register_at_fork"):
@@ -96,7 +99,7 @@ class Pool:
     def lend(self, nbytes: int) -> Any:
         """Return an array of bytes that begins with a page, with whatever is in it; None where there is none."""
         size = -(-nbytes // _PAGE) * _PAGE
-        memory = self._alone(lambda: self._found(size))
+        memory = self._alone(self._found, size)
         if memory is None:
             try:
                 memory = _Memory(size)
@@ -104,7 +107,7 @@ class Pool:
                 self.release()
                 return None
         loan = _Loan(self, memory, nbytes)
-        self._loans.add(loan)
+        self._lent[id(memory)] = size  # after the loan, which takes it out of there wherever it ends
         self.lent_bytes += size
         return np.asarray(loan)
 
@@ -123,14 +126,14 @@ class Pool:
         """Give all idle memory back to the system; return how many bytes."""
         return self._alone(self._clear) or 0
 
-    def _alone(self, do: Callable[[], T]) -> T | None:
+    def _alone(self, do: Callable[..., T], *what: Any) -> T | None:
         """Do something that no other thread does meanwhile; nothing in the middle of another thing done so."""
         with self._lock:
             if self._is_at_work:
                 return None
             self._is_at_work = True
             try:
-                return do()
+                return do(*what)
             finally:
                 self._is_at_work = False
 
@@ -146,7 +149,7 @@ class Pool:
         """Keep what was returned, and give back what has been idle for longest, until no more is idle than is lent."""
         while self._returned:
             memory = self._returned.popleft()
-            self.lent_bytes -= memory.nbytes
+            self.lent_bytes -= self._lent.pop(id(memory), 0)
             memory.offer()
             memory.since = self.steps
             self.idle.setdefault(memory.nbytes, []).append(memory)
@@ -170,7 +173,7 @@ class Pool:
     def _count(self) -> None:
         """Add up what is there: an interrupt may have come between a change and its account."""
         self.idle_bytes = sum(size * len(some) for size, some in self.idle.items())
-        self.lent_bytes = sum(loan.memory.nbytes for loan in self._loans)
+        self.lent_bytes = sum(self._lent.copy().values())
 
 
 pool = Pool()
@@ -178,13 +181,28 @@ IS_ON = os.environ.get("ADAMOD_ARRAY_RECYCLE") != "0"
 
 
 def empty_like(x: Any) -> Any:
-    """Return an array or a tensor on the CPU like one that has no gaps, in memory that begins with a page if large."""
+    """Return an array or a tensor on the CPU like one without gaps, of which there are enough to use memory again."""
     is_array = isinstance(x, np.ndarray)
-    root = pool.lend(x.nbytes) if IS_ON and x.nbytes >= SMALL else None
+    root = pool.lend(x.nbytes) if IS_ON and x.nbytes >= SMALL[is_array] else None
     if root is None:
-        return np.empty_like(x, subok=False) if is_array else sys.modules["torch"].empty_like(x)
+        return plain_like(x)
     if is_array:
         return np.ndarray(x.shape, x.dtype, root, order="C" if x.flags.c_contiguous else "F")
     torch = sys.modules["torch"]
-    # no view, which autograd would follow: ``data``
-    return torch.frombuffer(root, dtype=x.dtype).as_strided(x.shape, x.stride()).data
+    if (dtype := _in_numpy(x.dtype)) is not None and x.is_contiguous():
+        return torch.from_numpy(np.ndarray(x.shape, dtype, root))
+    return torch.frombuffer(root, dtype=x.dtype).as_strided(x.shape, x.stride()).data  # no view, for autograd
+
+
+def plain_like(x: Any) -> Any:
+    """Return an array or a tensor like another, in memory of the framework's."""
+    return np.empty_like(x, subok=False) if isinstance(x, np.ndarray) else sys.modules["torch"].empty_like(x)
+
+
+@functools.cache
+def _in_numpy(dtype: Any) -> Any:
+    """Return what NumPy calls a tensor's dtype; None of bfloat16, or where PyTorch was built without NumPy."""
+    try:
+        return sys.modules["torch"].empty(0, dtype=dtype, device="cpu").numpy().dtype
+    except (RuntimeError, TypeError):
+        return None
