@@ -37,11 +37,11 @@ def pool_of_the_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 def large(backend: Backend, seed: int) -> dict[str, Any]:
     """Arrays that are stepped in threads, of several dtypes and layouts, beside a small one."""
     rng = np.random.default_rng(seed)
-    across = backend.array(rng.standard_normal((301, 257)))
+    across = backend.array(rng.standard_normal((601, 257)))
     return {
         "a": backend.array(rng.standard_normal(140_001)),
         "across": across.T,
-        "half": backend.array(rng.standard_normal((300, 500)), "bfloat16" if backend.name == "torch" else "float16"),
+        "half": backend.array(rng.standard_normal((600, 500)), "bfloat16" if backend.name == "torch" else "float16"),
         "double": backend.array(rng.standard_normal(70_000), "float64"),
         "small": backend.array(rng.standard_normal(10)),
     }

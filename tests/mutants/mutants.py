@@ -1047,6 +1047,18 @@ RENDER = [
 
 NUMBA_SOURCE = [
     Mutant(
+        "a last piece that is not whole left where it was",
+        "copy_{x}(to_{x}, at_{x}_new + start * {n}, count * {n})",
+        "copy_{x}(to_{x}, at_{x}_new + start * {n}, (count - 1) * {n})",
+        numpy("memory_pool", "have_the_bits and numba"),
+    ),
+    Mutant(
+        "pieces stored to where the first one belongs",
+        "flush_{x}(to_{x}, at_{x}_new + start * {n})",
+        "flush_{x}(to_{x}, at_{x}_new)",
+        numpy("memory_pool", "have_the_bits and numba"),
+    ),
+    Mutant(
         "the other branch of where",
         '"{1} if {0} else {2}"',
         '"{2} if {0} else {1}"',
@@ -1423,6 +1435,57 @@ SHAPES = [
     ),
 ]
 
+RECYCLED = [
+    Mutant(
+        "memory that is lent twice",
+        "        return some.pop()",
+        "        return some[-1]",
+        numpy("memory_pool", "nothing_that_is_seen and numba"),
+    ),
+    Mutant(
+        "an array that does not keep its loan",
+        "        return np.asarray(loan)",
+        '        return np.asarray(type("Memory", (), {"__array_interface__": loan.__array_interface__})())',
+        numpy("memory_pool", "nothing_that_is_seen and numba"),
+    ),
+    Mutant(
+        "memory that a child shares",
+        "mmap.MAP_PRIVATE | mmap",
+        "mmap.MAP_SHARED | mmap",
+        numpy("memory_pool", "a_child_writes"),
+    ),
+    Mutant(
+        "more idle than is lent",
+        "while self.idle_bytes > self.lent_bytes and",
+        "while False and",
+        numpy("memory_pool", "what_is_kept and numba"),
+    ),
+    Mutant(
+        "idle memory that stays for ever",
+        "some[0].since < self.steps - PATIENCE",
+        "some[0].since < 0",
+        numpy("memory_pool", "what_is_kept and numba"),
+    ),
+    Mutant(
+        "an account that is never put right",
+        "        self._count()\n        for some in",
+        "        for some in",
+        numpy("memory_pool", "an_interrupt_leaves and numba"),
+    ),
+    Mutant(
+        "work in the middle of other work",
+        "            if self._is_at_work:",
+        "            if False:",
+        numpy("memory_pool", "in_the_middle"),
+    ),
+    Mutant(
+        "tensors that are views",
+        "x.stride()).data",
+        "x.stride())",
+        torch("memory_pool", "tensors_are_ordinary and numba"),
+    ),
+]
+
 MUTANTS: Mutants = {
     f"{PACKAGE}/_shapes.py": SHAPES,
     f"{ENGINES}/xla.py": XLA,
@@ -1459,6 +1522,7 @@ MUTANTS: Mutants = {
     f"{PACKAGE}/_on_import.py": ON_IMPORT,
     f"{ENGINES}/numba.py": NUMBA,
     f"{ENGINES}/numba_memory.py": NUMBA_MEMORY,
+    f"{ENGINES}/recycled.py": RECYCLED,
     f"{ENGINES}/numba_read.py": NUMBA_READ,
     f"{ENGINES}/signatures.py": SIGNATURES,
     f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
