@@ -226,7 +226,7 @@ class Scalars:
         return found
 
     def constants(self, domains: Iterable[bool] = (False,)) -> Constants:
-        """Return the constants of each method, for real parameters and, where ``domains`` has True, for complex ones."""
+        """Return the constants of each method, for the domains of parameters: True of complex ones."""
         return {
             each: tuple([constants(method, complex_parameter=each, common=self.names) for method in self.methods])
             for each in domains

@@ -38,7 +38,7 @@ DIGESTS = {
     "momentum": ("5c668b6f9f924f4c", "ee97ca6a94f7a78b", "3ab8406a6a31d281", "055caffb8d34302d"),
     "momentum-nesterov": ("d1e7b7a48fadb9ca", "fe4e9200022128c3", "9f11c879d4211e6e", "e65984d7badeceb1"),
 }
-"""By method: of the 80 sources for Numba and the 24 with complex parameters, of the 24 for CUDA and the 6 with these."""
+"""By method: of the 80 sources for Numba, the 24 with complex parameters, the 24 for CUDA, the 6 with these."""
 
 
 def for_numba(method: Method, *, complex_parameter: bool) -> Iterator[str]:

@@ -32,6 +32,7 @@ LEAVES = 176
 """At most so many of a call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2 are one. The time that XLA
 takes to compile a call grows with the square of its operands."""
 
+
 def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     """Return how the step is taken, if every leaf lies on CPUs, is known, and a kernel takes its storage."""
     key, plan = XlaPlan.key_of(inputs.scalars, donate), inputs.plan

@@ -54,20 +54,20 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
     write = _Numba()
     body = [f"{x.result} = {write.expression(x)}" for x in of_reals.operations]
     places = [(part, f"at_{name if donate else name + '_new'}") for name in written for part in parts[name]]
-    stores = [
-        f"store_{part}({at}, i, {write.name(x)})" for (part, at), x in zip(places, of_reals.outputs, strict=True)
-    ]
+    stores = [f"store_{part}({at}, i, {write.name(x)})" for (part, at), x in zip(places, of_reals.outputs, strict=True)]
     loads = [f"{part} = load_{part}(at_{name}, i)" for name in arrays for part in parts[name]]
+    names = "maximum, memory, minimum, prefetch" if program.is_real else "hypot, maximum, memory, minimum, prefetch"
     head = [
         "import numpy as np",
         "from numba import prange",
-        f"from adamod_array._engines.numba_memory import {'' if program.is_real else 'hypot, '}maximum, memory, minimum,"
-        " prefetch",
+        f"from adamod_array._engines.numba_memory import {names}",
         f"fetch_g, fetch = prefetch(False), prefetch({donate})",
     ]
     if not program.is_real:
         head.append(f"zero, one = np.{compute}(0), np.{compute}(1)")
-        loads += [f"{name}_im = zero" for name, domain in program.arrays if domain == "complex" and len(parts[name]) < 2]
+        loads += [
+            f"{name}_im = zero" for name, domain in program.arrays if domain == "complex" and len(parts[name]) < 2
+        ]
     for j, column in enumerate(columns):
         name = column.removesuffix("_new")
         number = REAL_DTYPE.get(dtypes[name], dtypes[name])

@@ -34,7 +34,7 @@ CONTENDERS = {
 }
 KERNELS = ("NumPy, Numba", "PyTorch, Numba", "JAX, Numba", "JAX, jitted by the library", "CuPy")
 DTYPES = {"CuPy": ["float16", "bfloat16", "complex64"], "CuPy, eager": ["float16", "bfloat16"]}
-DTYPES = dict.fromkeys(KERNELS, ["complex64"]) | DTYPES
+DTYPES = {name: ["complex64"] for name in KERNELS} | DTYPES
 """Beside float32 and float64, for 200 steps; those of Numba's kernels are held in test_kernels.py."""
 CASES = [
     (contender, name, dtype)
