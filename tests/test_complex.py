@@ -136,7 +136,7 @@ def test_no_number_is_too_odd(backend: Backend, dtype: str) -> None:
     pairs = np.asarray([complex(a, b) for a in odd for b in odd]).astype(dtype)
     pairs.real, pairs.imag = np.repeat(odd, len(odd)), np.tile(odd, len(odd))
     params, grads = {"a": pairs, "b": pairs[::-1].copy()}, [{"a": np.roll(pairs, k), "b": pairs} for k in (1, 9, 20)]
-    for method in (AdaMod(), Adam(amsgrad=True), Momentum(nesterov=True)):
+    for method in (AdaMod(), Adam(amsgrad=True), Momentum(nesterov=True), Sums()):
         state = stepped(backend, method, params, grads)
         expected = stepped(EAGER, method, params, grads)
         assert is_by_kernel(backend, state)
@@ -159,6 +159,16 @@ def test_a_norm_and_a_step_that_is_not_taken(backend: Backend, dtype: str) -> No
             assert_bits(backend, state, wanted)
         for leaf, p in wanted.params.items():  # the norm's sum has an order of its own; updates are at most 0.1
             assert_close(backend.numpy(state.params[leaf]), p, ulp=4, atol=8 * float(np.finfo(dtype).eps) * 0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums(Method):
+    """Real numbers added to complex ones: there are zeros of two signs."""
+
+    slots = ("a", "b", "c")
+
+    def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, a: Any, b: Any, k: Any) -> tuple[Any, ...]:
+        return g + lr, lr - g, g - lr, xp.abs(g) + g
 
 
 @dataclasses.dataclass(frozen=True)
