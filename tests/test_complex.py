@@ -374,6 +374,8 @@ def test_programs_of_the_user(method: Method, dtype: str) -> None:
     assert text.count("adamod_array_") >= 2  # for complex and for real leaves
     for each in given:
         state, expected = jitted(state, each), step(expected, each)
+    # rates that are arrays, of which the library's own program makes its tables
+    state, expected = step(state, given[0], lr=jax.numpy.asarray(0.5)), step(expected, given[0], lr=0.5)
     assert bits(backend, (state.params, state.slots)) == bits(backend, (expected.params, expected.slots))
 
 
