@@ -238,12 +238,12 @@ def test_what_goes_in_the_middle_of_another_thing_is_kept_for_later(pool: recycl
 @pytest.mark.only("numpy", "torch")
 def test_results_have_the_bits_of_donated_steps(backend: Backend) -> None:
     """Past the caches or not: with a last piece that is not whole, in memory of whatever alignment."""
-    for dtype in ("float32", "float64", "float16", *(["bfloat16"] if backend.name == "torch" else [])):
+    for dtype in backend.table["dtypes"]:
         for n in (1 << 18, (1 << 18) + 1, 150_063, 300_031, 131_072 + 8_192):
             rng = np.random.default_rng(n)
+            unit = 1 + 0.5j if "complex" in dtype else 1.0
             params, grads = (
-                [backend.array(rng.standard_normal(n), dtype), backend.array(rng.standard_normal(70), dtype)]
-                for _ in range(2)
+                [backend.array(unit * rng.standard_normal(size), dtype) for size in (n, 70)] for _ in range(2)
             )
             state = adamod_init(params, lr=0.1, weight_decay=0.1)
             expected = adamod_step(copy.deepcopy(state), grads, donate=True)
