@@ -93,6 +93,8 @@ def span(namespace: Namespace, x: Any) -> tuple[int, int] | None:
         return None
     if namespace.name == "torch" and x.is_contiguous():
         return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
+    if namespace.name == "cupy" and x.flags.forc:
+        return x.data.ptr, x.data.ptr + x.nbytes
     low, high = np.lib.array_utils.byte_bounds(_view(namespace, x))
     return low, high
 

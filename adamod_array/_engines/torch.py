@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array import _engines
-from adamod_array._engines import Columns, StepInputs, compiled, eager, torch_lists
+from adamod_array._engines import Columns, StepInputs, compiled, eager, torch_cuda, torch_lists
 from adamod_array._scalars import Scalars
 
 _LISTS = ("cpu", "cuda", "xpu", "mps")
@@ -73,6 +73,8 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
             inputs.plan = plan.inner
             if kernels is not None:
                 new = kernels.run(inputs, donate)
+            elif plan.engine == "cupy":
+                new = torch_cuda.run(inputs, donate)
             else:
                 new = torch_lists.run(inputs, donate, fuse=plan.engine == "compile")
             inputs.plan = TorchPlan(plan.choice, plan.engine, with_autograd, inputs.plan)
@@ -132,6 +134,8 @@ def _engine(inputs: StepInputs, choice: str) -> str:
     ``torch.compile`` is a choice, and never taken unasked: it takes seconds to a minute at the first step.
     """
     devices = {p.device.type for p in inputs.params}
+    if choice in ("auto", "cupy") and torch_cuda.serves(inputs.params):
+        return "cupy"
     if choice not in ("auto", "compile", "foreach") or not devices <= {*_LISTS}:
         return "eager"
     return "compile" if choice == "compile" and not all(map(torch_lists.missing_compiler, devices)) else "foreach"

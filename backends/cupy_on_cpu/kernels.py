@@ -13,6 +13,12 @@ from cupy_on_cpu.record import Launch
 LAUNCHER = "cupy_on_cpu_launch_"
 """What the name of a kernel's host function starts with; see include/cupy_on_cpu/launch.h."""
 
+PARAMETERS = "cupy_on_cpu_parameters_"
+"""And that of the function that tells how many bytes each of its parameters has."""
+
+_MAX_PARAMETERS = 4096
+"""More than any kernel has: CUDA gives all of them together so many bytes."""
+
 _signature = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint))
 """Keeps the GIL: kernels have static variables (``threadIdx``, shared memory)."""
 
@@ -22,6 +28,8 @@ class Kernel(NamedTuple):
 
     name: str
     launcher: ctypes._FuncPointer
+    parameters: tuple[int, ...]
+    """Bytes of each."""
 
 
 _modules: dict[int, ctypes.CDLL] = {}
@@ -42,8 +50,16 @@ def _find(module: int, name: str) -> int:
         raise driver_error(NOT_FOUND) from None
     address = ctypes.cast(launcher, ctypes.c_void_p).value
     assert address is not None
-    _kernels[address] = Kernel(name, _signature(address))
+    sizes = (ctypes.c_uint * _MAX_PARAMETERS)()
+    count = getattr(_modules[module], PARAMETERS + name)(sizes)
+    _kernels[address] = Kernel(name, _signature(address), tuple(sizes[:count]))
     return address
+
+
+def _arguments(parameters: int, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
+    """The bytes that are passed by value: ``parameters`` is the address of as many pointers to them."""
+    pointers = (ctypes.c_void_p * len(sizes)).from_address(parameters) if sizes else ()
+    return tuple(ctypes.string_at(pointer, size) for pointer, size in zip(pointers, sizes, strict=True))
 
 
 def _fits(size: tuple[int, ...], limits: tuple[int, ...]) -> bool:
@@ -66,14 +82,17 @@ def _launch(
     kernel, grid, block = _kernels[function], (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
     threads = block_x * block_y * block_z
     if (
-        not _fits(grid, devices.MAX_GRID)
+        sum(kernel.parameters) > devices.MAX_PARAMETER_BYTES
+        or not _fits(grid, devices.MAX_GRID)
         or not _fits(block, devices.MAX_BLOCK)
         or threads > devices.MAX_THREADS_PER_BLOCK
         or shared > devices.SHARED_MEMORY_PER_BLOCK
     ):
         raise driver_error(INVALID_VALUE)
     streams.check_current(stream)
-    record.launch(Launch(kernel.name, devices.current(), stream, grid, block))
+    if record.is_open():
+        arguments = _arguments(parameters, kernel.parameters)
+        record.launch(Launch(kernel.name, devices.current(), stream, grid, block, arguments))
     kernel.launcher(parameters, (ctypes.c_uint * 6)(*grid, *block))
 
 
