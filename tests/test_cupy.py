@@ -26,34 +26,6 @@ donating = pytest.mark.parametrize("donate", [False, True], ids=["kept", "donate
 KERNEL, OF_A_LEAF = "adamod_array_tree", "adamod_array_step"
 
 
-@pytest.fixture
-def cupy() -> Any:
-    import cupy
-
-    return cupy
-
-
-@pytest.fixture
-def recording() -> Any:
-    if not stands_in("cupy"):
-        pytest.skip("launches and copies are counted by cupy_on_cpu, and this is a GPU")
-    import cupy_on_cpu
-
-    return cupy_on_cpu.recording
-
-
-@pytest.fixture
-def two_devices(cupy: Any) -> None:
-    if cupy.cuda.runtime.getDeviceCount() < 2:
-        pytest.skip("there is one device here")
-
-
-@pytest.fixture
-def on_cupy() -> Backend:
-    """CuPy's own engine; a test that takes this one is not about the eager rule."""
-    return Backend("cupy", "cuda:0", "cupy")
-
-
 def crossing(seen: Any) -> list[Any]:
     """The copies between host and device."""
     return [each for each in seen.transfers if "host" in each.kind]

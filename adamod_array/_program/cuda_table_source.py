@@ -97,13 +97,13 @@ def source(program: Program, storage: str, gradient_storage: str, form: Form) ->
             "",
             *_arguments(form),
             "",
-            _PACK.replace("WIDTH", str(width)),
+            "template <class T, int N> struct alignas(16) Pack { T at[N]; };",
             "",
             f"__device__ __forceinline__ void step({', '.join([*ins, *outs])}) {{",
             *(f"  {line}" for line in statements(program, storage, stored)),
             "}",
             "",
-            *_kernel(arrays, program.scalars, form, width),
+            *_kernel(program, form, width),
             "",
         ]
     )
@@ -111,11 +111,6 @@ def source(program: Program, storage: str, gradient_storage: str, form: Form) ->
 
 def _size(dtype: str) -> int:
     return SIZE[dtype] if dtype in SIZE else {"complex64": 8, "complex128": 16}[dtype]
-
-
-_PACK = """\
-template <class T> struct alignas(16) Pack { T at[WIDTH]; };"""
-"""What a thread loads and stores at once, in instructions of 16 bytes."""
 
 
 def _arguments(form: Form) -> list[str]:
@@ -139,8 +134,9 @@ _FIND_LEAF = f"""\
     const long long stop = size - start < {BLOCK} ? size : start + {BLOCK};"""
 
 
-def _kernel(arrays: list[str], scalars: tuple[str, ...], form: Form, width: int) -> list[str]:
-    """Return the kernel: whole packs where all arrays of a leaf are aligned to 16 bytes, the rest one by one."""
+def _kernel(program: Program, form: Form, width: int) -> list[str]:
+    """Return the kernel: packs of elements where all arrays of a leaf are aligned to 16 bytes, the rest one by one."""
+    arrays, scalars = [name for name, _ in program.arrays], program.scalars
     written = arrays[1:]
     at = {"g": "table.gradients[leaf]"} | {name: f"table.old[{k} * count + leaf]" for k, name in enumerate(written)}
     to = {name: f"table.fresh[{k} * count + leaf]" for k, name in enumerate(written)}
@@ -156,11 +152,14 @@ def _kernel(arrays: list[str], scalars: tuple[str, ...], form: Form, width: int)
         f"const bool is_aligned = (({every}) & 15) == 0;",
         f"const long long whole = is_aligned ? stop - (stop - start) % {width} : start;",
         f"for (long long i = start / {width} + threadIdx.x; i < whole / {width}; i += blockDim.x) {{",
-        *(f"  const Pack<{x}_type> {x} = reinterpret_cast<const Pack<{x}_type> *>(at_{x})[i];" for x in arrays),
-        *(f"  Pack<{x}_type> new_{x};" for x in written),
+        *(
+            f"  const Pack<{x}_type, {width}> {x} = reinterpret_cast<const Pack<{x}_type, {width}> *>(at_{x})[i];"
+            for x in arrays
+        ),
+        *(f"  Pack<{x}_type, {width}> new_{x};" for x in written),
         "#pragma unroll",
         f"  for (int k = 0; k < {width}; k++) step({packs});",
-        *(f"  reinterpret_cast<Pack<{x}_type> *>(to_{x})[i] = new_{x};" for x in written),
+        *(line for x, domain in program.arrays[1:] for line in _store(x, domain, width)),
         "}",
         f"for (long long i = whole + threadIdx.x; i < stop; i += blockDim.x) step({elements});",
     ]
@@ -174,6 +173,19 @@ def _kernel(arrays: list[str], scalars: tuple[str, ...], form: Form, width: int)
         *(line if line.startswith("#") else f"    {line}" for line in leaf),
         "  }",
         "}",
+    ]
+
+
+def _store(x: str, domain: str, width: int) -> list[str]:
+    """Return what writes a pack; of complex numbers as real ones, which are stored 16 bytes at a time."""
+    if domain != "complex":
+        return [f"  reinterpret_cast<Pack<{x}_type, {width}> *>(to_{x})[i] = new_{x};"]
+    return [
+        f"  Pack<number, {2 * width}> parts_{x};",
+        "#pragma unroll",
+        f"  for (int k = 0; k < {width}; k++)",
+        f"    parts_{x}.at[2 * k] = new_{x}.at[k].real(), parts_{x}.at[2 * k + 1] = new_{x}.at[k].imag();",
+        f"  reinterpret_cast<Pack<number, {2 * width}> *>(to_{x})[i] = parts_{x};",
     ]
 
 
