@@ -82,6 +82,18 @@ def test_the_bits_are_those_of_every_other_way(
     assert bits(on_cupy, trained(on_cupy, method, dtype, donate=False)) == found
 
 
+def test_infinite_complex_parameters(on_cupy: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leaf without decay is not multiplied by 1, which would spoil the other half of a number."""
+    found = []
+    for _ in range(2):
+        params = [on_cupy.array([np.inf + 1j, 2 - 1j], "complex64") for _ in range(2)]
+        state = init(METHODS["adam"], params, weight_decay=[0.0, 0.1])
+        found.append(bits(on_cupy, arrays(step(state, [on_cupy.array([1.0, 1.0], "complex64")] * 2))))
+        assert np.isfinite(on_cupy.numpy(state.params[0]).imag).all()
+        monkeypatch.setitem(passed_over, cuda_table.NAME, "to see what takes its place")
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("rows", [1, 2, 16, 17, 32, 33])
 def test_leaves_have_scalars_of_their_own(on_cupy: Backend, recording: Any, rows: int) -> None:
     """In one launch for up to 32 rows; some have decay, and some a rate that is on the device."""

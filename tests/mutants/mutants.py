@@ -816,6 +816,10 @@ NUMBA_READ = [
     Mutant("gaps read", "is_dense(x.shape, x.stride()))", "True)", torch("where", "gaps")),
 ]
 
+DENSE = [
+    Mutant("gaps in tensors", " and is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
+]
+
 TORCH_SORTED = [
     Mutant(
         "a late parameter forgotten",
@@ -962,7 +966,6 @@ NUMBA = [
         "flags.c_contiguous or flags.f_contiguous",
         numpy("donate", "layout"),
     ),
-    Mutant("gaps in tensors", " and is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
     Mutant(
         "the first rate for all leaves",
         "[key[2][i] for i in leaves]",
@@ -1066,6 +1069,12 @@ EVALUATE = [
 ]
 
 EAGER = [
+    Mutant(
+        "gradients said to share no memory after a step that copied them",
+        "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
+        "addresses",
+        torch("donate", "overlaps_what_is_written and numba"),
+    ),
     Mutant(
         "an input that is written before it is passed on",
         "[x.copy() if aliases else x for x",
@@ -1206,14 +1215,8 @@ TORCH_LISTS = [
         torch("step", "may_change_between and numba"),
     ),
     Mutant(
-        "gradients said to share no memory after a step that copied them",
-        "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
-        "addresses",
-        torch("donate", "overlaps_what_is_written and numba"),
-    ),
-    Mutant(
         "gradients that are written not copied",
-        "grads = disjoint(inputs)",
+        "grads, plan.disjoint = disjoint_unless(plan.disjoint, addresses, inputs)",
         "grads = inputs.grads",
         torch("donate", "overlaps_what_is_written and numba"),
     ),
@@ -1469,6 +1472,7 @@ MUTANTS: Mutants = {
     f"{ENGINES}/xla_plan.py": XLA_PLAN,
     f"{ENGINES}/eager.py": EAGER,
     f"{ENGINES}/torch.py": TORCH,
+    f"{ENGINES}/dense.py": DENSE,
     f"{ENGINES}/torch_lists.py": TORCH_LISTS,
     f"{ENGINES}/torch_program.py": TORCH_PROGRAM,
     f"{PROGRAM}/program.py": PROGRAM_DATA,
