@@ -301,6 +301,39 @@ def test_with_the_count_on_the_device_steps_are_the_same_calls(
     assert_same(on_cupy, arrays(state), arrays(plain))
 
 
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_graph_takes_steps(on_cupy: Backend, cupy: Any, count: int) -> None:
+    """Each launch of it is a step of the gradients and the count that are there, with the bits of any other."""
+    start, pool = many(on_cupy, count), cupy.cuda.MemoryPool()
+    plain = init(METHODS["adamod"], [x.copy() for x in start], lr=0.01, weight_decay=0.1)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        grads = many(on_cupy, count, 100)
+        state = init(METHODS["adamod"], start, lr=0.01, weight_decay=0.1)
+        for _ in range(2):
+            state = step(state, grads, where=all_finite, donate=True)
+        counts = state.step, state.skipped
+        with cupy.cuda.using_allocator(pool.malloc):  # what the graph writes is nobody else's
+            stream.begin_capture()
+            grads = [x.copy() for x in grads]  # at addresses that no table has yet
+            new = step(state, grads, where=all_finite, donate=True)
+            cupy.copyto(counts[0], new.step)
+            cupy.copyto(counts[1], new.skipped)
+            graph = stream.end_capture()
+        before = bits(on_cupy, new.params)
+        stream.synchronize()
+        for _ in range(3):
+            graph.launch(stream)
+        stream.synchronize()
+        state = new.replace(step=counts[0], skipped=counts[1])
+        assert bits(on_cupy, state.params) != before
+    for _ in range(5):
+        plain = step(plain, many(on_cupy, count, 100))
+    assert (int(state.step), int(state.skipped)) == (5, 0)
+    assert_same(on_cupy, arrays(state), arrays(plain))
+    assert cuda_table._of_graphs or count <= FEW
+
+
 def _is_device_memory(address: int) -> bool:
     memory = importlib.import_module("cupy_on_cpu.memory")
     return memory.block_at(int(address)) is not None

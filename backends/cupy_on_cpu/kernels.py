@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
-from cupy_on_cpu import devices, record, streams
+from cupy_on_cpu import devices, graphs, record, streams
 from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_VALUE, NOT_FOUND, driver_error
 from cupy_on_cpu.record import Launch
@@ -90,10 +90,22 @@ def _launch(
     ):
         raise driver_error(INVALID_VALUE)
     streams.check_current(stream)
-    if record.is_open():
-        arguments = _arguments(parameters, kernel.parameters)
-        record.launch(Launch(kernel.name, devices.current(), stream, grid, block, arguments))
+    launch = Launch(kernel.name, devices.current(), stream, grid, block)
+    if record.is_open() or graphs.is_captured(stream):
+        launch = launch._replace(arguments=_arguments(parameters, kernel.parameters))
+    if graphs.is_captured(stream):
+        graphs.queue(stream, lambda where: _run(kernel, launch._replace(stream=where)))
+        return
+    record.launch(launch)
     kernel.launcher(parameters, (ctypes.c_uint * 6)(*grid, *block))
+
+
+def _run(kernel: Kernel, launch: Launch) -> None:
+    """Launch a kernel with the arguments that it was captured with."""
+    record.launch(launch)
+    kept = [ctypes.create_string_buffer(each, len(each)) for each in launch.arguments]
+    pointers = (ctypes.c_void_p * len(kept))(*map(ctypes.addressof, kept))
+    kernel.launcher(ctypes.addressof(pointers), (ctypes.c_uint * 6)(*launch.grid, *launch.block))
 
 
 DRIVER: Functions = {
