@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from adamod_array import Method, State, all_finite, engine, init, step
-from adamod_array._engines import cuda_table, passed_over
+from adamod_array._engines import cuda_launch, passed_over
 from adamod_array._program.cuda_table_source import BLOCK, FEW, KERNEL, SENDER
 from tests.backend import Backend
 from tests.test_cupy import arrays
@@ -78,7 +78,7 @@ def test_the_bits_are_those_of_every_other_way(
     assert bits(on_cupy, trained(on_cupy, method, dtype, donate=True)) == found
     if "complex" not in dtype and "g_last" not in method.slots:
         assert bits(NUMPY, trained(NUMPY, method, dtype, donate=False)) == found
-    monkeypatch.setitem(passed_over, cuda_table.NAME, "to see what takes its place")
+    monkeypatch.setitem(passed_over, cuda_launch.NAME, "to see what takes its place")
     assert bits(on_cupy, trained(on_cupy, method, dtype, donate=False)) == found
 
 
@@ -90,7 +90,7 @@ def test_infinite_complex_parameters(on_cupy: Backend, monkeypatch: pytest.Monke
         state = init(METHODS["adam"], params, weight_decay=[0.0, 0.1])
         found.append(bits(on_cupy, arrays(step(state, [on_cupy.array([1.0, 1.0], "complex64")] * 2))))
         assert np.isfinite(on_cupy.numpy(state.params[0]).imag).all()
-        monkeypatch.setitem(passed_over, cuda_table.NAME, "to see what takes its place")
+        monkeypatch.setitem(passed_over, cuda_launch.NAME, "to see what takes its place")
     assert found[0] == found[1]
 
 
@@ -193,6 +193,15 @@ def test_a_gradient_that_is_another_parameter(on_cupy: Backend) -> None:
         for _ in range(3):
             state = step(state, state.params[::-1], donate=donate)
         found.append(bits(on_cupy, arrays(state)))
+    assert found[0] == found[1]
+
+
+def test_any_number_of_leaves(on_cupy: Backend) -> None:
+    """More words than one launch sends."""
+    found = []
+    for on in (on_cupy, NUMPY):
+        state = init(METHODS["adam"], many(on, 600), lr=0.1)
+        found.append(bits(on, arrays(step(state, many(on, 600, 1000)))))
     assert found[0] == found[1]
 
 
@@ -331,7 +340,7 @@ def test_a_graph_takes_steps(on_cupy: Backend, cupy: Any, count: int) -> None:
         plain = step(plain, many(on_cupy, count, 100))
     assert (int(state.step), int(state.skipped)) == (5, 0)
     assert_same(on_cupy, arrays(state), arrays(plain))
-    assert cuda_table._of_graphs or count <= FEW
+    assert cuda_launch._of_graphs or count <= FEW
 
 
 def _is_device_memory(address: int) -> bool:
@@ -345,8 +354,7 @@ def _is_device_memory(address: int) -> bool:
 def test_a_kernel_that_does_not_compile_costs_speed_alone(
     on_cupy: Backend, recording: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda_table, "source", lambda *_: 'extern "C" __global__ void adamod_array_tree(nonsense) {}')
-    cuda_table._kernel.cache_clear()
+    monkeypatch.setattr(cuda_launch, "source", lambda *_: 'extern "C" __global__ void adamod_array_tree(nonsense) {}')
     state, grads = init(METHODS["adam"], many(on_cupy, 3)), many(on_cupy, 3, 100)
     try:
         with pytest.warns(RuntimeWarning, match="CuPy's kernel for all leaves, which does not work here"):
@@ -355,5 +363,4 @@ def test_a_kernel_that_does_not_compile_costs_speed_alone(
             step(new, grads, donate=True)
         assert kernels(seen) == [OF_A_LEAF] * 3
     finally:
-        cuda_table._kernel.cache_clear()
-        passed_over.pop(cuda_table.NAME, None)
+        passed_over.pop(cuda_launch.NAME, None)

@@ -261,7 +261,8 @@ def engine(name: str) -> Iterator[None]:
         ``"compile"``: PyTorch's, which takes seconds to a minute at the first step of every tree, and
         which ``"auto"`` never takes.
         ``"foreach"``: every operation once for all of PyTorch's tensors, without compiling.
-        ``"cupy"``: one launch a leaf. What a framework does not have is stepped eagerly.
+        ``"cupy"``: one launch a device and dtype, also for PyTorch's tensors on a GPU where CuPy is installed.
+        What a framework does not have is stepped eagerly.
 
     Raises
     ------

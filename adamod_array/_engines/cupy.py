@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from adamod_array._engines import Columns, StepInputs, cuda_table, eager, put
+from adamod_array._engines import Columns, StepInputs, cuda_launch, cuda_table, eager, put
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, namespace_of
 from adamod_array._program.cuda_source import Source, source, stored_dtypes
@@ -78,7 +78,7 @@ def _kernel(
 def _compiled(text: Source) -> Any:
     """Return the kernel of a source text; CuPy compiles it at the first launch and keeps it on disk."""
     return sys.modules["cupy"].ElementwiseKernel(
-        text.inputs, text.outputs, text.operation, "adamod_array_step", options=cuda_table.OPTIONS, no_return=True
+        text.inputs, text.outputs, text.operation, "adamod_array_step", options=cuda_launch.OPTIONS, no_return=True
     )
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from adamod_array._engines import Columns, StepInputs, cuda_table, pass_over, passed_over, torch_lists
+from adamod_array._engines import Columns, StepInputs, cuda_launch, cuda_table, pass_over, passed_over, torch_lists
 from adamod_array._engines.dense import are_beside
 from adamod_array._late import late
 from adamod_array._namespace import namespace_of
@@ -96,7 +96,7 @@ def missing() -> str:
     """Return why CuPy's kernels do not serve PyTorch here; nothing where they do."""
     if not _is_installed():
         return "CuPy is not installed"
-    found = [passed_over[name] for name in (NAME, cuda_table.NAME) if name in passed_over]
+    found = [passed_over[name] for name in (NAME, cuda_launch.NAME) if name in passed_over]
     if found:
         return found[0]
     try:

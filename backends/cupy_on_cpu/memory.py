@@ -122,7 +122,11 @@ def _copy(target: int, source: int, nbytes: int, stream: int | None) -> None:
 
 def _set(address: int, value: int, nbytes: int, stream: int = 0) -> None:
     _check(address, nbytes)
-    graphs.queue(stream, lambda _: ctypes.memset(address, value & 0xFF, nbytes) and None)
+
+    def fill(_: int) -> None:
+        ctypes.memset(address, value & 0xFF, nbytes)
+
+    graphs.queue(stream, fill)
 
 
 def _attributes(address: int) -> Any:

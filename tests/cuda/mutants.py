@@ -30,7 +30,7 @@ def leaves(test: str) -> Check:
     return Check("tests/test_cupy_tree.py", test, ON_CPU)
 
 
-OPTIONS, CALL = '("--fmad=false",)', "            kernel((grid,), (THREADS,), (arguments,))\n"
+OPTIONS, CALL = '("--fmad=false",)', "            self.kernel((grid,), (THREADS,), (self.arguments,))\n"
 VALUES = "{', '.join(values)}"
 STORED = f"{{C_TYPE[stored[name]]}}({VALUES})"
 OUTPUT = f'f"out_{{name}} = {STORED};"'
@@ -118,9 +118,7 @@ TABLE_OF_LEAVES = [
     Mutant("no bound on threads, and so few registers", "__launch_bounds__({THREADS}, 1)", "", compiled("adamod_many")),
 ]
 
-LAUNCHES = [
-    Mutant("multiply-adds are contracted", OPTIONS, '("--fmad=true",)', compiled("adam_float32")),
-    Mutant("fast math", OPTIONS, '("--fmad=false", "--use_fast_math")', compiled("adam_float32")),
+STEPS = [
     Mutant(
         "fresh arrays for a donated state",
         "new = mine.columns if donate else [",
@@ -131,18 +129,30 @@ LAUNCHES = [
         "results in the old arrays", "to = at[1:] if donate else", "to = at[1:] if donate or at.size else", leaves(BITS)
     ),
     Mutant(
-        "tables of any stream", "device, stream.ptr, threading", "device, 0, threading", leaves("tables_of_their_own")
-    ),
-    Mutant("tables sent at each step", "self.tables = {**dict(kept), key: table}", "pass", leaves("are_sent_once")),
-    Mutant("the first words alone", "range(0, words.size, SENT)", "range(0, 1, SENT)", leaves("150_leaves")),
-    Mutant(
         "a factor of 1 for complex leaves",
         "decays if is_complex(p) else None",
         "None",
         leaves("infinite_complex"),
     ),
     Mutant(
-        "as many blocks as there are", "grid = min(group.blocks, ", "grid = max(group.blocks, ", leaves("as_many_as")
+        "gradients that are written not copied",
+        "inputs.grads, addresses = disjoint_unless(plan.apart, _addresses(memory, inputs), inputs)",
+        "addresses = None",
+        leaves("a_gradient_that_is_another_parameter"),
+    ),
+]
+
+LAUNCHES = [
+    Mutant("multiply-adds are contracted", OPTIONS, '("--fmad=true",)', compiled("adam_float32")),
+    Mutant("fast math", OPTIONS, '("--fmad=false", "--use_fast_math")', compiled("adam_float32")),
+    Mutant("tables of any stream", "(stream.ptr, thread, words", "(0, thread, words", leaves("tables_of_their_own")),
+    Mutant("tables sent at each step", "self.tables[name] = {**", "_ = {**", leaves("are_sent_once")),
+    Mutant("the first words alone", "range(0, words.size, SENT)", "range(0, 1, SENT)", leaves("any_number_of_leaves")),
+    Mutant(
+        "more blocks than the device holds",
+        "grid = min(self.group.blocks, ",
+        "grid = max(self.group.blocks, ",
+        leaves("as_many_as"),
     ),
     Mutant(
         "always the default stream",
@@ -176,6 +186,7 @@ OF_A_LEAF = [
 MUTANTS: Mutants = {
     "adamod_array/_program/cuda_source.py": EMITTER,
     "adamod_array/_program/cuda_table_source.py": TABLE_OF_LEAVES,
-    "adamod_array/_engines/cuda_table.py": LAUNCHES,
+    "adamod_array/_engines/cuda_table.py": STEPS,
+    "adamod_array/_engines/cuda_launch.py": LAUNCHES,
     "adamod_array/_engines/cupy.py": OF_A_LEAF,
 }

@@ -156,7 +156,9 @@ extern "C" __global__ void sizes(int *x) {
 
 def test_vectors_and_structures_by_value() -> None:
     x, y, z = cp.arange(40, dtype="float32"), cp.zeros(40, "float32"), cp.zeros(20)
-    content = np.array([x.data.ptr, y.data.ptr, z.data.ptr], np.int64).tobytes() + np.float32([2, 0]).tobytes()
+    content = (
+        np.array([x.data.ptr, y.data.ptr, z.data.ptr], np.int64).tobytes() + np.asarray([2, 0], np.float32).tobytes()
+    )
     module = cp.RawModule(code=VECTORS)
     table = np.frombuffer(content, np.dtype((np.void, len(content))))
     with recording() as seen:
