@@ -72,7 +72,7 @@ def overlapping(namespace: Namespace, grads: Sequence[Any], params: Sequence[Any
 
 def _overlaps_itself(namespace: Namespace, x: Any) -> bool:
     """Return whether two indices may lead to one element: some dimension steps by less than those inside it reach."""
-    if namespace.name == "jax":
+    if namespace.name == "jax" or (namespace.name == "cupy" and x.flags.forc):
         return False
     strides, reach = (x.stride(), 1) if namespace.name == "torch" else (x.strides, x.dtype.itemsize)
     for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, x.shape, strict=True) if n > 1):

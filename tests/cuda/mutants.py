@@ -58,8 +58,8 @@ EMITTER = [
     ),
     Mutant(
         "16 bits computed in 16 bits",
-        "compute = COMPUTE_DTYPE[storage]\n    return",
-        "compute = storage\n    return",
+        "real = C_TYPE[real_dtype(storage)]",
+        "real = C_TYPE[storage]",
         exact("adam-float16"),
     ),
     Mutant(
