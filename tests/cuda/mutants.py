@@ -115,7 +115,12 @@ TABLE_OF_LEAVES = [
         "parts_{x}.at[2 * k + 1] = new_{x}.at[k].real(), parts_{x}.at[2 * k] = new_{x}.at[k].imag();",
         leaves("bits_are_those and [adam-complex64]"),
     ),
-    Mutant("no bound on threads, and so few registers", "__launch_bounds__({THREADS}, 1)", "", compiled("adamod_many")),
+    Mutant(
+        "no bound on threads, and so few registers",
+        "__launch_bounds__({THREADS}, 1)",
+        "",
+        compiled("adamod_many_bfloat16_decay"),
+    ),
 ]
 
 STEPS = [
