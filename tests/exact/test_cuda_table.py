@@ -98,6 +98,27 @@ def test_one_launch_for_all(torch: Any, recording: Any, count: int) -> None:
     assert (seen.transfers, seen.synchronizations, seen.allocations) == ([], [], [])
 
 
+@pytest.mark.parametrize("count", [3, FEW + 1])
+def test_the_current_stream_is_used(torch: Any, recording: Any, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    stream = sys.modules["cupy"].cuda.Stream(non_blocking=True)
+    monkeypatch.setattr(torch_cuda.memory, "stream", lambda device: stream.ptr)
+    with engine("cupy"), recording() as seen:
+        step(init(METHODS["adam"], [torch.ones(3)] * count), [torch.ones(3)] * count)
+    assert len(seen.launches) > 0 and {launch.stream for launch in seen.launches} == {stream.ptr}
+    assert sys.modules["cupy"].cuda.get_current_stream().ptr == 0
+
+
+def test_rates_that_are_tensors(torch: Any, recording: Any) -> None:
+    """On the CPU they are read, and go with the arguments as numbers do."""
+    found = []
+    for lr in (0.25, torch.tensor(0.25), torch.tensor(0.25, dtype=torch.float64)):
+        with engine("cupy"), recording() as seen:
+            state = step(init(METHODS["adamod"], [torch.ones(5)]), [torch.ones(5)], lr=lr, max_norm=1.0)
+        found.append(state.params[0].tolist())
+        assert [launch.kernel for launch in seen.launches] == [KERNEL]
+    assert found[0] == found[1] == found[2]
+
+
 def test_autograd_is_told(torch: Any) -> None:
     """What was written in place can no longer be differentiated through; new parameters require gradients."""
     with engine("cupy"):

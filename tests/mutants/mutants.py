@@ -42,6 +42,11 @@ def cupy(file: str, select: str) -> Check:
     return Check(f"tests/test_{file}.py", select, ("-p", "cupy_on_cpu", "--backend", "cupy"))
 
 
+def cuda(select: str) -> Check:
+    """Tests of PyTorch's tensors by CuPy's kernel, on the CPU."""
+    return Check("tests/exact/test_cuda_table.py", select, ("-p", "cupy_on_cpu"))
+
+
 def jax(file: str, select: str) -> Check:
     """Tests on JAX's arrays."""
     return Check(f"tests/test_{file}.py", select, ("--backend", "jax"))
@@ -816,6 +821,13 @@ NUMBA_READ = [
     Mutant("gaps read", "is_dense(x.shape, x.stride()))", "True)", torch("where", "gaps")),
 ]
 
+TORCH_CUDA = [
+    Mutant(
+        "the default stream", "stream = _stream(self.stream(device))", "stream = _stream(0)", cuda("current_stream")
+    ),
+    Mutant("a CuPy that fails", "        pass_over(NAME, error)\n", "        raise\n", cuda("costs_speed_alone")),
+]
+
 DENSE = [
     Mutant("gaps in tensors", " and is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
 ]
@@ -1472,6 +1484,7 @@ MUTANTS: Mutants = {
     f"{ENGINES}/xla_plan.py": XLA_PLAN,
     f"{ENGINES}/eager.py": EAGER,
     f"{ENGINES}/torch.py": TORCH,
+    f"{ENGINES}/torch_cuda.py": TORCH_CUDA,
     f"{ENGINES}/dense.py": DENSE,
     f"{ENGINES}/torch_lists.py": TORCH_LISTS,
     f"{ENGINES}/torch_program.py": TORCH_PROGRAM,
