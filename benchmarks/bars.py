@@ -65,6 +65,7 @@ LIMIT, NAIVE = "limit: a loop that only adds", "naive NumPy"
 FUSED, FOREACH, OPTAX = "torch Adam, fused", "torch Adam, foreach", "optax adam, jitted, donated"
 PLAIN = "PyTorch, plain tensors, donated"
 LEAVES, SMALL, MANY = "100x1000", "1x1000", "1000x1000"
+PAIRS = "1x20000000 complex64"
 FIRST = "first step"
 """A heat of Adam's."""
 
@@ -99,6 +100,11 @@ SPEED = (
     Bar("100 leaves, PyTorch Adam: nn.Parameter against plain tensors", "Adam", PLAIN, TORCH, 1.1, LEAVES, True),
     Bar("one small leaf, NumPy + Numba Adam: times as fast as naive", "Adam", NUMBA, NAIVE, 0.5, SMALL),
     Bar("one small leaf, NumPy + Numba AdaMod: times as fast as naive", "AdaMod", NUMBA, NAIVE, 0.5, SMALL),
+    *(
+        Bar(f"complex64, {_short(ours)} {method}: share of the limit", method, ours, LIMIT, bound, PAIRS)
+        for method in ("AdaMod", "Adam")
+        for ours, bound in ((NUMBA, 0.9), (TORCH, 0.9), (JAX, 0.85))
+    ),
     *(
         Bar(f"{model}, {_short(ours)} Adam: times as fast as {_short(peer)}", "Adam", ours, peer, 1, model)
         for model in MODELS

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from adamod_array._engines import pass_over
-from adamod_array._program.cuda_source import real_dtype
+from adamod_array._namespace import real_compute_dtype
 from adamod_array._program.cuda_table_source import FEW, KERNEL, LIMIT, SEND, SENDER, SENT, THREADS, Form, source
 from adamod_array._program.program import Program
 from adamod_array._program.trace import constants
@@ -98,7 +98,7 @@ class Group:
     @property
     def real(self) -> str:
         """Return the dtype of its scalars."""
-        return real_dtype(self.storage)
+        return real_compute_dtype(self.storage)
 
     def form(self, arrays: int, pointers: tuple[int, ...], numbers: int) -> Form:
         """Return the form of the arguments, with addresses among them where there is room."""

@@ -14,10 +14,9 @@ from adamod_array._engines import Columns, StepInputs, passed_over, put
 from adamod_array._engines.cuda_launch import NAME, ROOM, Group, Memory, NotCompiledError, prepared
 from adamod_array._engines.eager import disjoint_unless
 from adamod_array._engines.plan import Plan
-from adamod_array._namespace import dtype_name, is_complex
-from adamod_array._program.cuda_source import real_dtype, stored_dtypes
+from adamod_array._namespace import dtype_name, is_complex, real_compute_dtype
 from adamod_array._program.cuda_table_source import BLOCK, LIMIT, Form
-from adamod_array._program.lower import can_be_lowered
+from adamod_array._program.lower import can_be_lowered, stored_dtypes
 from adamod_array._program.program import Program
 from adamod_array._scalars import Scalars
 
@@ -112,11 +111,11 @@ def _plan(inputs: StepInputs, memory: Memory) -> TablePlan:
 def _is_taken(program: Program, g: Any, p: Any, slots: Sequence[Any], memory: Memory) -> bool:
     if NAME in passed_over:
         return False
-    stored = stored_dtypes(program, dtype_name(p), dtype_name(g))
+    stored = stored_dtypes(program, dtype_name(p))
     dtypes = [stored[name] for name, _ in program.arrays[2:]]
     return (
         can_be_lowered(program)
-        and _room(program, real_dtype(dtype_name(p))) > 0
+        and _room(program, real_compute_dtype(dtype_name(p))) > 0
         and [dtype_name(x) for x in slots] == dtypes
         and all(memory.is_beside(p, x) for x in (p, g, *slots))
     )
@@ -135,7 +134,7 @@ def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
     scalars, complex_parameter = mine.scalars, storage.startswith("complex")
     decay = any(map(scalars.decays, leaves))
     program = mine.program(decay=decay, complex_parameter=complex_parameter)
-    room = _room(program, real_dtype(storage))
+    room = _room(program, real_compute_dtype(storage))
     every = [*dict.fromkeys(scalars.rate_index[i] for i in leaves)]
     for first in range(0, len(every), room):
         rows = every[first : first + room]

@@ -16,8 +16,8 @@ from typing import Any
 from adamod_array._engines import Columns, StepInputs, cuda_launch, cuda_table, eager, put
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, namespace_of
-from adamod_array._program.cuda_source import Source, source, stored_dtypes
-from adamod_array._program.lower import can_be_lowered
+from adamod_array._program.cuda_source import Source, source
+from adamod_array._program.lower import can_be_lowered, stored_dtypes
 from adamod_array._program.trace import trace
 
 
@@ -67,7 +67,7 @@ def _kernel(
 ) -> tuple[Any, Any]:
     """Return the kernel of a method (None where there is none), and the dtypes of slots it takes."""
     program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"), common=common)
-    stored = stored_dtypes(program, storage, gradient_storage)
+    stored = stored_dtypes(program, storage)
     slots = [stored[name] for name, _ in program.arrays[2:]]
     if not can_be_lowered(program):
         return None, slots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter, methodcaller
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from adamod_array._engines import Columns
 from adamod_array._engines.plan import Plan
-from adamod_array._namespace import namespace_of
-from adamod_array._scalars import Scalars
+from adamod_array._namespace import REAL_DTYPE, namespace_of
+from adamod_array._scalars import Constants, Scalars
 
 _aval, _sharding = attrgetter("aval"), attrgetter("sharding")
 _is_deleted = methodcaller("is_deleted")
@@ -29,9 +29,9 @@ class XlaPlan(Plan):
     program: Callable[..., Columns] | None = None
     """None where no kernel takes these arrays."""
     computes: tuple[str, ...] = ()
-    """The dtypes of the tables of scalars; without a key, the program makes them of rows."""
-    constants: tuple[tuple[float, ...], ...] = ()
-    """Those of each method, which end its rows of scalars."""
+    """The dtypes that tables of scalars are for; without a key, the program makes the tables of rows."""
+    constants: Constants = field(default_factory=dict)
+    """Those which end the rows of scalars."""
 
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...] | None:
@@ -66,7 +66,8 @@ class XlaPlan(Plan):
         """Call the program, which gives buffers away last of all."""
         assert self.program is not None
         if self.key is None:
-            tables: Any = scalars.rows(scalars.has_decay, self.constants)
+            decay = scalars.has_decay
+            tables: Any = [scalars.rows(decay, self.constants[x in REAL_DTYPE]) for x in self.computes]
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
         index = np.asarray(scalars.rate_index, np.int32)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
-from adamod_array._program.lower import ONE, ZERO, lowered
+from adamod_array._namespace import real_compute_dtype
+from adamod_array._program.lower import ONE, ZERO, lowered, stored_dtypes
 from adamod_array._program.program import Operand, Program
 from adamod_array._program.render import Renderer
 
@@ -55,7 +55,7 @@ class _Cuda(Renderer):
 
 def source(program: Program, storage: str, gradient_storage: str) -> Source:
     """Return the kernel of a program for one dtype of parameters and one of gradients."""
-    real, stored = real_dtype(storage), stored_dtypes(program, storage, gradient_storage)
+    real, stored = real_compute_dtype(storage), stored_dtypes(program, storage) | {"g": gradient_storage}
     inputs = [f"{stored[name]} in_{name}" for name, _ in program.arrays]
     inputs += [f"{real} {name}" for name in program.scalars]
     outputs = [f"{stored[name]} out_{name}" for name, _ in program.arrays[1:]]
@@ -64,7 +64,7 @@ def source(program: Program, storage: str, gradient_storage: str) -> Source:
 
 def statements(program: Program, storage: str, stored: dict[str, str]) -> list[str]:
     """Return the step of an element, in C++: from ``in_*`` and the scalars to ``out_*``; all is read before a write."""
-    real = C_TYPE[real_dtype(storage)]
+    real = C_TYPE[real_compute_dtype(storage)]
     of_reals = lowered(program)
     write = _Cuda(of_reals, real)
     lines = []
@@ -84,18 +84,3 @@ def statements(program: Program, storage: str, stored: dict[str, str]) -> list[s
         values = [write.name(next(results)) for _ in range(2 if domain == "complex" else 1)]
         lines.append(f"out_{name} = {C_TYPE[stored[name]]}({', '.join(values)});")
     return lines
-
-
-def real_dtype(storage: str) -> str:
-    """Return the dtype of the real numbers that a step of parameters of a dtype computes with."""
-    compute = COMPUTE_DTYPE[storage]
-    return REAL_DTYPE.get(compute, compute)
-
-
-def stored_dtypes(program: Program, storage: str, gradient_storage: str) -> dict[str, str]:
-    """Return the dtype in memory of every array."""
-    slots = {
-        name: COMPUTE_DTYPE[storage] if domain == "complex" else real_dtype(storage)
-        for name, domain in program.arrays[2:]
-    }
-    return {"g": gradient_storage, "p": storage, **slots}

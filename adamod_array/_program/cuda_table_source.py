@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adamod_array._namespace import SIZE
-from adamod_array._program.cuda_source import C_TYPE, real_dtype, statements, stored_dtypes
+from adamod_array._namespace import SIZE, real_compute_dtype
+from adamod_array._program.cuda_source import C_TYPE, statements
+from adamod_array._program.lower import stored_dtypes
 from adamod_array._program.program import Program
 
 BLOCK = 8192
@@ -83,8 +84,8 @@ class Form:
 
 def source(program: Program, storage: str, gradient_storage: str, form: Form) -> str:
     """Return the kernel for one dtype of parameters and one of gradients, and one form of arguments."""
-    stored = stored_dtypes(program, storage, gradient_storage)
-    real, arrays = C_TYPE[real_dtype(storage)], [name for name, _ in program.arrays]
+    stored = stored_dtypes(program, storage) | {"g": gradient_storage}
+    real, arrays = C_TYPE[real_compute_dtype(storage)], [name for name, _ in program.arrays]
     width = 16 // min(_size(dtype) for dtype in stored.values())
     headers = dict.fromkeys(HEADERS[dtype] for dtype in stored.values() if dtype in HEADERS)
     ins = [*(f"const {name}_type &in_{name}" for name in arrays), *(f"const number {name}" for name in program.scalars)]

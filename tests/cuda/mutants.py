@@ -58,7 +58,7 @@ EMITTER = [
     ),
     Mutant(
         "16 bits computed in 16 bits",
-        "real = C_TYPE[real_dtype(storage)]",
+        "real = C_TYPE[real_compute_dtype(storage)]",
         "real = C_TYPE[storage]",
         exact("adam-float16"),
     ),
@@ -116,9 +116,9 @@ TABLE_OF_LEAVES = [
         leaves("bits_are_those and [adam-complex64]"),
     ),
     Mutant(
-        "no bound on threads, and so few registers",
+        "more blocks at once than there are registers for",
         "__launch_bounds__({THREADS}, 1)",
-        "",
+        "__launch_bounds__({THREADS}, 8)",
         compiled("adamod_many_bfloat16_decay"),
     ),
 ]
