@@ -28,9 +28,32 @@ def _items(objects: int, count: int) -> Any:  # pragma: no cover - compiled
     return found
 
 
+@compiled("boolean(int64, int64)")
+def _are_distinct(objects: int, count: int) -> bool:  # pragma: no cover - compiled
+    places = 16
+    while places < 4 * count:
+        places *= 2
+    seen, items = np.zeros(places, np.int64), peek(objects + ITEMS)
+    for i in range(count):
+        x = peek(items + 8 * i)
+        place = (x >> 4) & (places - 1)
+        while seen[place] != 0:
+            if seen[place] == x:
+                return False
+            place = (place + 1) & (places - 1)
+        seen[place] = x
+    return True
+
+
+def are_distinct(objects: list[Any]) -> bool:
+    """Return whether no object stands twice in a list."""
+    return _are_distinct(id(objects), len(objects))  # type: ignore[no-any-return]
+
+
 def _probe() -> bool:
     objects: list[Any] = [object(), [], 1.5, "x"]
-    return _items(id(objects), len(objects)).tolist() == [*map(id, objects), *map(id, map(type, objects))]
+    found = _items(id(objects), len(objects)).tolist()
+    return found == [*map(id, objects), *map(id, map(type, objects))] and not are_distinct([*objects, objects[0]])
 
 
 if not _probe():  # pragma: no cover - no such Python is known

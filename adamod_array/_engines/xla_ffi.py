@@ -24,7 +24,7 @@ from adamod_array._engines.xla_call import building, in_program, may_nest, regis
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_mesh import Place, as_varying, place_in_program, place_of, varying
 from adamod_array._engines.xla_plan import XlaPlan
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, has_tracers
+from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, has_tracers, have_wide
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
 
@@ -50,7 +50,8 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     with building():
         kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
     program, constants = _jitted(kernels, donate, key is not None, place), inputs.scalars.constants()
-    return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
+    is_narrow = not have_wide([*inputs.grads, *inputs.written])
+    return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants, is_narrow=is_narrow)
 
 
 def _storages(inputs: StepInputs) -> tuple[Storage, ...]:
