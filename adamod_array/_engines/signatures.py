@@ -43,7 +43,7 @@ def signatures_of(arrays: list[Any], count: int, nbytes: Any, *, stay: bool = Fa
         return NumpySignatures(arrays, count) if numpy_abi is not None else None
     try:
         modes = Modes(arrays[0])
-        abi = _torch_abi() if {type(x) for x in arrays} <= _plain_tensors() else None
+        abi = _torch_abi() if COMPILED_LOOK not in passed_over and {*map(type, arrays)} <= _plain_tensors() else None
         if abi is not None:
             return TorchSignatures(modes, abi, arrays, nbytes)
         return GuardedSignatures(modes, arrays, count if stay else len(arrays), nbytes)
@@ -58,8 +58,6 @@ COMPILED_LOOK = "a compiled look at PyTorch's tensors"
 @functools.cache
 def _torch_abi() -> Any:
     """Return what reads PyTorch's tensors by their structs; None where these are not as expected."""
-    if COMPILED_LOOK in passed_over:
-        return None
     try:
         return late("adamod_array._engines.torch_abi")
     except Exception as error:  # whatever a search, or a compiler, may raise
@@ -100,7 +98,7 @@ class Modes:
 
     def are_as_before(self, x: Any) -> bool:
         """Return whether they are those of the last step, and this tensor like the one there."""
-        return self._interpreters() is None and self._guard.check(x)  # type: ignore[no-any-return]
+        return self._interpreters() is None and bool(self._guard.check(x))
 
 
 def guards_of(arrays: list[Any]) -> Any:

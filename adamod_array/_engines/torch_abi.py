@@ -1,4 +1,4 @@
-"""PyTorch's tensors read by their C++ structs: where their memory is, and whether they lie as they did at the last step.
+"""PyTorch's tensors read by their C++ structs: where their memory is, and whether they lie as at the last step.
 
 As :mod:`numpy_abi` does it, but no stable ABI says where things are. They are searched for in tensors of which Python
 says them, and where a PyTorch keeps one elsewhere than all of these do, nothing is read in this way. DLPack's C API
@@ -177,16 +177,15 @@ def _probe() -> bool:
     found = match(samples, rows)
     if found is None or any(x.numel() and x.data_ptr() != k for x, k in zip(samples, found.tolist(), strict=True)):
         return False
-    for x, own, size in zip(samples, rows, nbytes, strict=True):
-        own = own[None]
+    for x, own in zip(samples, rows[:, None], strict=True):
         used = [0, 1, 2, 3, *range(6, 6 + 2 * x.ndim)]
         if any(match([x], own + (np.arange(own.size) == k)) is not None for k in used):
             return False
         storage = x.untyped_storage()
         if storage.nbytes() and match([x], signatures_of([x], storage.nbytes() + 1)) is not None:
             return False
-    lazy = torch._lazy_clone(x)
-    return match([lazy], signatures_of([lazy], size)) is None
+    lazy = torch._lazy_clone(samples[0])
+    return match([lazy], signatures_of([lazy], nbytes[0])) is None
 
 
 _WHERE = _search()
