@@ -102,17 +102,17 @@ class XlaPlan(Plan):
         if self._index[0] != scalars.rate_index:
             self._index = scalars.rate_index, np.asarray(scalars.rate_index, np.int32)
         arguments = tables, self._index[1], grads, columns
-        if known is None:
-            claim()
-            return self.program(*arguments)  # type: ignore[no-any-return]
-        if known.program is None:
-            known.program = self.program.lower(*arguments).compile()  # which JAX finds compiled
+        program = self.program
+        if known is not None:
+            if known.program is None:
+                known.program = program.lower(*arguments).compile()  # which JAX finds compiled
+            program = known.program
         claim()
         try:
-            return known.program(*arguments)  # type: ignore[no-any-return]
+            return program(*arguments)  # type: ignore[no-any-return]
         except Exception as error:
-            if all(map(_is_deleted, itertools.chain(*columns))):  # at work, for the last one was not deleted before
-                raise
+            if known is None or all(map(_is_deleted, itertools.chain(*columns))):
+                raise  # at work, for the last one was not deleted before
             self.refused += 1
             raise UnlikeError from error
 

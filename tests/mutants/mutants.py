@@ -661,12 +661,7 @@ XLA_PLAN = [
         jax("jax_plan", "errors or other_gradients"),
     ),
     Mutant("arrays of other frameworks", "{*map(type, grads)} != self.classes or ", "", jax("jax_plan", "errors")),
-    Mutant(
-        "what the compiled program refuses",
-        "            raise UnlikeError",
-        "            raise",
-        jax("jax_plan", "errors"),
-    ),
+    Mutant("what the program refuses", "raise UnlikeError from error", "raise", jax("jax_plan", "errors")),
     Mutant(
         "a state that was given away",
         "if alike and not arrays[-1].is_deleted()",
@@ -1037,12 +1032,7 @@ TORCH_ABI = [
     Mutant("the strides", " or peek(strides + 8 * j) != row[6 + ndim + j]", "", kernels("known_again")),
     Mutant("the storage's size", " or start + row[5] > peek(storage + where[_NBYTES])", "", kernels("known_again")),
     Mutant("lazy copies", "peek(storage + where[_FLAGS]) & where[_IS_LAZY]", "False", kernels("known_again")),
-    Mutant(
-        "where a view begins",
-        "peek(storage + where[_DATA]) + start",
-        "peek(storage + where[_DATA])",
-        kernels("known_again"),
-    ),
+    Mutant("where a view begins", "where[_DATA]) + start\n", "where[_DATA])\n", kernels("known_again")),
     Mutant(
         "how many there are",
         "    if len(tensors) != len(signatures):\n        return None\n",
@@ -1052,9 +1042,7 @@ TORCH_ABI = [
 ]
 
 PYTHON_ABI = [
-    Mutant(
-        "an object that stands twice", "                return False\n", "                pass\n", kernels("two_places")
-    ),
+    Mutant("an object that stands twice", "if seen[place] == x:", "if False:", kernels("two_places")),
 ]
 
 NUMPY_ABI = [
