@@ -139,8 +139,8 @@ def _sources() -> bytes:
             "numba_compile",
             "numba_memory",
             "numpy_abi",
-            "python_abi",
-            "torch_abi",
+            "numba_objects",
+            "numba_tensors",
             "xla_ffi_handler",
         )
         files = [(__package__, f"{name}.py") for name in engines]

@@ -13,7 +13,7 @@ import numpy as np
 
 from adamod_array._engines.numba_cache import compiled
 from adamod_array._engines.numba_memory import peek
-from adamod_array._engines.python_abi import CLASS, HEAD, ITEMS
+from adamod_array._engines.numba_objects import CLASS, HEAD, ITEMS
 
 _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (HEAD + 8 * i for i in (0, 1, 2, 3, 5, 6))
 """PyArrayObject_fields, a part of NumPy's stable C ABI, follows the object's head."""

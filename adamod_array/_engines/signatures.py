@@ -43,7 +43,7 @@ def signatures_of(arrays: list[Any], count: int, nbytes: Any, *, stay: bool = Fa
         return NumpySignatures(arrays, count) if numpy_abi is not None else None
     try:
         modes = Modes(arrays[0])
-        abi = _torch_abi() if COMPILED_LOOK not in passed_over and {*map(type, arrays)} <= _plain_tensors() else None
+        abi = _tensors() if COMPILED_LOOK not in passed_over and {*map(type, arrays)} <= _plain_tensors() else None
         if abi is not None:
             return TorchSignatures(modes, abi, arrays, nbytes)
         return GuardedSignatures(modes, arrays, count if stay else len(arrays), nbytes)
@@ -56,10 +56,10 @@ COMPILED_LOOK = "a compiled look at PyTorch's tensors"
 
 
 @functools.cache
-def _torch_abi() -> Any:
+def _tensors() -> Any:
     """Return what reads PyTorch's tensors by their structs; None where these are not as expected."""
     try:
-        return late("adamod_array._engines.torch_abi")
+        return late("adamod_array._engines.numba_tensors")
     except Exception as error:  # whatever a search, or a compiler, may raise
         pass_over(COMPILED_LOOK, error)
         return None

@@ -16,7 +16,7 @@ from adamod_array._namespace import namespace_of
 from adamod_array._scalars import Scalars
 
 try:
-    from adamod_array._engines.python_abi import are_distinct
+    from adamod_array._engines.numba_objects import are_distinct
 except Exception:  # whatever a compiler may raise
 
     def are_distinct(objects: list[Any]) -> bool:

@@ -198,7 +198,7 @@ def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
 def test_tensors_are_known_again_by_what_a_kernel_relies_on() -> None:
     """And nothing but a tensor of PyTorch's own is read as one."""
     torch = pytest.importorskip("torch")
-    from adamod_array._engines.torch_abi import match, signatures_of
+    from adamod_array._engines.numba_tensors import match, signatures_of
 
     x = torch.zeros(4, 6)
     known = signatures_of([x, x], [96, 96])
@@ -245,7 +245,7 @@ def test_tensors_are_known_again_by_what_a_kernel_relies_on() -> None:
 
 
 def test_one_array_in_two_places() -> None:
-    from adamod_array._engines.python_abi import are_distinct
+    from adamod_array._engines.numba_objects import are_distinct
 
     for count in (0, 1, 2, 3, 4, 5, 100, 1000):
         objects = [object() for _ in range(count)]

@@ -16,7 +16,7 @@ import numpy as np
 
 from adamod_array._engines.numba_cache import compiled
 from adamod_array._engines.numba_memory import peek
-from adamod_array._engines.python_abi import CLASS, ITEMS
+from adamod_array._engines.numba_objects import CLASS, ITEMS
 
 torch = sys.modules["torch"]
 
