@@ -669,12 +669,6 @@ XLA_PLAN = [
         jax("jax_plan", "given_away"),
     ),
     Mutant(
-        "a gradient that is given away with what is written",
-        " and (not donate or are_distinct(arrays))",
-        "",
-        jax("jax_plan", "other_gradients"),
-    ),
-    Mutant(
         "a fresh step by the program of a donated one",
         "return donate, scalars.has_decay",
         "return scalars.has_decay, scalars.has_decay",
