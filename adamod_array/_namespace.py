@@ -25,6 +25,13 @@ COMPUTE_DTYPE = {
 
 REAL_DTYPE = {"complex64": "float32", "complex128": "float64"}
 
+
+def real_compute_dtype(name: str) -> str:
+    """Return the dtype of the real numbers that parameters of a dtype are computed in."""
+    compute = COMPUTE_DTYPE[name]
+    return REAL_DTYPE.get(compute, compute)
+
+
 SQUARE_ROOT = {"float32": 2.0**64, "float64": 2.0**512}
 """The smallest number whose square, rounded, is infinite."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -35,8 +35,12 @@ class Options(NamedTuple):
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-_CODE = {"float32": "f", "float64": "d"}
-"""What Python's arrays call the compute dtypes."""
+_ROUNDED = {"float32": ("f", "float32"), "float64": ("d", "float64")}
+_ROUNDED |= {dtype: _ROUNDED[real] for dtype, real in REAL_DTYPE.items()}
+"""What Python's arrays call the reals of the compute dtypes, and NumPy."""
+
+Constants = Mapping[bool, tuple[tuple[float, ...], ...]]
+"""The constants of each method, by whether parameters are complex."""
 
 
 def arguments(lr: Any, decay: Any, coefficients: Sequence[Any], common: Sequence[Any] = ()) -> tuple[Any, ...]:
@@ -226,9 +230,12 @@ class Scalars:
             found = self._rounded[key] = tuple(map(scalar, numbers))
         return found
 
-    def constants(self) -> tuple[tuple[float, ...], ...]:
-        """Return the constants of each method, for real parameters."""
-        return tuple([constants(method, common=self.names) for method in self.methods])
+    def constants(self, domains: Iterable[bool] = (False,)) -> Constants:
+        """Return the constants of each method, for the domains of parameters: True of complex ones."""
+        return {
+            each: tuple([constants(method, complex_parameter=each, common=self.names) for method in self.methods])
+            for each in domains
+        }
 
     def rows(self, decay: bool, constants: Sequence[tuple[float, ...]]) -> list[tuple[Any, ...]]:
         """Return a kernel's arguments for each row, unrounded, in the order of :func:`arguments`, then constants.
@@ -242,11 +249,15 @@ class Scalars:
             rows.append((lr, *own, *common, *self.coefficients[k], *constants[k]))
         return rows
 
-    def table(self, decay: bool, constants: Sequence[tuple[float, ...]], dtype: str) -> np.ndarray[Any, Any]:
-        """Return :meth:`rows` as a table, rounded once; C makes what is too large for float32 infinite, in silence."""
-        rows = self.rows(decay, constants)
-        rounded = array(_CODE[dtype], itertools.chain.from_iterable(rows))
-        return np.frombuffer(rounded, dtype).reshape(len(rows), -1)
+    def table(self, decay: bool, constants: Constants, dtype: str) -> np.ndarray[Any, Any]:
+        """Return :meth:`rows` as a table for leaves that compute in ``dtype``.
+
+        Rounded once; C makes what is too large for float32 infinite, in silence.
+        """
+        rows = self.rows(decay, constants[dtype in REAL_DTYPE])
+        code, real = _ROUNDED[dtype]
+        rounded = array(code, itertools.chain.from_iterable(rows))
+        return np.frombuffer(rounded, real).reshape(len(rows), -1)
 
     def programs(self, domains: Collection[bool]) -> list[list[int]]:
         """Return the leaves grouped by Program: methods with other options may compute in another way.

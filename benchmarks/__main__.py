@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import picture, report
-from benchmarks.bars import FIRST, FIRST_STEPS, LEAVES, MANY, MEMORY_BARS
+from benchmarks.bars import FIRST, FIRST_STEPS, LEAVES, MANY, MEMORY_BARS, PAIRS
 from benchmarks.contender import ARRAYS, THREADS
 from benchmarks.contenders import ALL, heat
 from benchmarks.models import MODELS
@@ -64,7 +64,7 @@ def fits(method: str, problem: Problem) -> bool:
     pages = Path("/proc/meminfo").read_text()
     free = int(next(line.split()[1] for line in pages.splitlines() if line.startswith("MemAvailable"))) * 1024
     arrays = len(heat(method, problem)) * (ARRAYS[method] // 2 + SETS) + 8  # and temporaries
-    fit = problem.elements * 4 * arrays < free
+    fit = problem.elements * (8 if problem.is_complex else 4) * arrays < free
     if not fit:
         print(f"left out for want of memory: {method}, {problem}")
     return fit
@@ -76,6 +76,7 @@ def jobs(quick: bool, models: Sequence[str] | None, seconds: float | None) -> li
     if not models:
         problems = [f"1x{size}" for size in (QUICK_SIZES if quick else SIZES)] + [LEAVES]
         heats = [(method, Problem(name)) for method in ARRAYS for name in problems] + heats
+        heats += [] if quick else [(method, Problem(PAIRS)) for method in ("AdaMod", "Adam")]
     seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
     found: list[Job] = [
         ("interleave", method, str(seconds * (3 if problem.name == LARGE else 1)), problem.name)

@@ -65,6 +65,7 @@ LIMIT, NAIVE = "limit: a loop that only adds", "naive NumPy"
 FUSED, FOREACH, OPTAX = "torch Adam, fused", "torch Adam, foreach", "optax adam, jitted, donated"
 PLAIN = "PyTorch, plain tensors, donated"
 LEAVES, SMALL, MANY = "100x1000", "1x1000", "1000x1000"
+PAIRS = "1x20000000 complex64"
 FIRST = "first step"
 """A heat of Adam's."""
 
@@ -103,6 +104,11 @@ SPEED = (
     Bar("one small leaf, JAX Adam, outside of a jit: against optax, jitted", "Adam", OPTAX, JAX, 2.5, SMALL, True),
     Bar("100 leaves, PyTorch Adam: against NumPy + Numba", "Adam", NUMBA, TORCH, 1.6, LEAVES, True),
     Bar("100 leaves, JAX Adam, outside of a jit: times as fast as optax, jitted", "Adam", JAX, OPTAX, 1, LEAVES),
+    *(
+        Bar(f"complex64, {_short(ours)} {method}: share of the limit", method, ours, LIMIT, bound, PAIRS)
+        for method in ("AdaMod", "Adam")
+        for ours, bound in ((NUMBA, 0.9), (TORCH, 0.9), (JAX, 0.85))
+    ),
     *(
         Bar(f"{model}, {_short(ours)} Adam: times as fast as {_short(peer)}", "Adam", ours, peer, 1, model)
         for model in MODELS

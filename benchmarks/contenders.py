@@ -11,7 +11,7 @@ import numpy as np
 
 import adamod_array
 from adamod_array import Adam, AdaMod, Method, RAdam
-from benchmarks.bars import PEERS
+from benchmarks.bars import JAX, LIMIT, NUMBA, PEERS, TORCH
 from benchmarks.contender import ARRAYS, FRAMEWORKS, Contender, Run
 from benchmarks.models import MODELS
 from benchmarks.peers import naive, naive_adam, naive_adamod, optax_optimizer, torch_optimizer
@@ -22,6 +22,8 @@ def heat(method: str, problem: Problem) -> list[Contender]:
     """Those whose steps of one method are timed in turn, in one process."""
     if problem.name in MODELS:
         return [find(f"{method} | {name}") for name in (*PEERS, *dict.fromkeys(PEERS.values()))]
+    if problem.is_complex:
+        return [find(f"{method} | {name}") for name in (LIMIT, NUMBA, TORCH, JAX)]
     return [x for x in ALL if x.method == method] + GUESTS.get(method, [])
 
 
@@ -91,11 +93,12 @@ def limit(method: str) -> Contender:
     def build(problem: Problem) -> Run:
         from benchmarks.limit import add_3, add_4
 
-        def full(value: float) -> Any:
-            return np.full(problem.elements, value, np.float32)
+        def full(value: float, dtype: Any = np.float32) -> Any:
+            return np.full(problem.elements, value, dtype)
 
-        sets = itertools.cycle([[full(1e-3)] for _ in range(SETS)])
-        arrays = [full(0) for _ in range(ARRAYS[method] // 2)]
+        whole = np.complex64 if problem.is_complex else np.float32
+        sets = itertools.cycle([[full(1e-3, whole)] for _ in range(SETS)])
+        arrays = [full(0, whole), full(0, whole), *(full(0) for _ in range(ARRAYS[method] // 2 - 2))]
         loop = add_4 if ARRAYS[method] == 9 else add_3
         return Run(lambda: next(sets), lambda grads: loop(*grads, *arrays), lambda: arrays)
 

@@ -1,4 +1,7 @@
-"""What memory allows: loops that read and write as many arrays as a step does, and only add."""
+"""What memory allows: loops that read and write as many arrays as a step does, and only add.
+
+Of complex parameters ``v`` and ``s`` are real.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def add_3(g: Any, p: Any, m: Any, v: Any) -> None:
     for i in prange(g.size):
         p[i] += g[i]
         m[i] += g[i]
-        v[i] += g[i]
+        v[i] += g[i].real
 
 
 @njit(parallel=True, error_model="numpy")
@@ -22,5 +25,5 @@ def add_4(g: Any, p: Any, m: Any, v: Any, s: Any) -> None:
     for i in prange(g.size):
         p[i] += g[i]
         m[i] += g[i]
-        v[i] += g[i]
-        s[i] += g[i]
+        v[i] += g[i].real
+        s[i] += g[i].real

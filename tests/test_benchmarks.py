@@ -9,7 +9,7 @@ import pytest
 
 from adamod_array import Adam
 from benchmarks import report
-from benchmarks.bars import FIRST, FIRST_STEPS, MANY, PEERS, SPEED, verdicts
+from benchmarks.bars import FIRST, FIRST_STEPS, LIMIT, MANY, NUMBA, PAIRS, PEERS, SPEED, verdicts
 from benchmarks.contender import FRAMEWORKS, Contender, Run, start
 from benchmarks.contenders import find, heat
 from benchmarks.models import MODELS
@@ -39,6 +39,18 @@ def test_every_model_is_held_to_its_peer_on_every_framework() -> None:
         bars = [bar for bar in SPEED if bar.problem == model]
         assert {bar.fast: (bar.slow, bar.bound) for bar in bars} == {ours: (peer, 1) for ours, peer in PEERS.items()}
         assert keys == {f"Adam | {name}" for bar in bars for name in (bar.fast, bar.slow)}
+
+
+def test_complex_parameters_are_held_to_the_limit_on_every_framework() -> None:
+    for method in ("AdaMod", "Adam"):
+        problem = Problem(PAIRS)
+        bars = [bar for bar in SPEED if (bar.problem, bar.method) == (PAIRS, method)]
+        keys = {contender.key for contender in heat(method, problem)}
+        assert keys == {f"{method} | {name}" for bar in bars for name in (bar.fast, bar.slow)} and len(keys) == 4
+        small = Problem("2x100 complex64")
+        assert small.elements == 200 and {x.dtype.name for x in (*small.params(), *small.grads(0))} == {"complex64"}
+        for key in (f"{method} | {LIMIT}", f"{method} | {NUMBA}"):
+            start(find(key), small if NUMBA in key else Problem("1x100 complex64"))
 
 
 def stale(problem: Problem) -> Run:

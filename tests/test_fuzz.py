@@ -27,7 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from adamod_array import Method, State, engine, init, schedules, step
 from adamod_array._methods import Methods, first
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name, real_compute_dtype
 from adamod_array._program.trace import trace
 from tests.backend import Backend, backends
 from tests.compare import assert_close
@@ -412,9 +412,9 @@ class Fuzz(RuleBasedStateMachine):
         if any(x.is_conj() or x.is_neg() or x.requires_grad for x in arrays):
             return False
         g, p, *kept = grads[i], *(column[i] for column in columns)
-        compute = COMPUTE_DTYPE.get(dtype_name(p))
-        fits = not p.dtype.is_complex and COMPUTE_DTYPE.get(dtype_name(g)) == compute
-        return fits and all(dtype_name(x) == compute for x in kept) and all(x.is_contiguous() for x in (g, p, *kept))
+        reals = {real_compute_dtype(dtype_name(x)) for x in (p, g) if dtype_name(x) in COMPUTE_DTYPE}
+        fits = len(reals) == 1 and {REAL_DTYPE.get(dtype_name(x), dtype_name(x)) for x in kept} <= reals
+        return fits and all(x.is_contiguous() for x in (g, p, *kept))
 
     def assert_equal(self, x: Any, e: Any, exact: bool) -> None:
         """Compare with NumPy."""

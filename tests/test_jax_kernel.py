@@ -123,7 +123,6 @@ WITHOUT: dict[str, Callable[[State, Any], Any]] = {
     "shard_map": lambda s, g: jax.shard_map(
         lambda g: step(s, g).params, mesh=MESH, in_specs=SPEC("x"), out_specs=SPEC("x")
     )(g),
-    "complex": lambda s, g: step(init(s.method, s.params * 1j), g * 1j),
 }
 
 

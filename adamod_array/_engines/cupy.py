@@ -15,8 +15,8 @@ from typing import Any
 from adamod_array._engines import Columns, StepInputs, eager, put
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
-from adamod_array._program.cuda_source import Source, source, stored_dtypes
-from adamod_array._program.lower import can_be_lowered
+from adamod_array._program.cuda_source import Source, source
+from adamod_array._program.lower import can_be_lowered, stored_dtypes
 from adamod_array._program.trace import trace
 
 

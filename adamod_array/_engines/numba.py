@@ -20,15 +20,15 @@ import numpy as np
 
 from adamod_array._aliasing import overlapping
 from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over, put
-from adamod_array._engines.numba_compile import SERIAL, blocks, compiled_kernel, storage_of
+from adamod_array._engines.numba_compile import SERIAL, Storage, blocks, compiled_kernel, storages
 from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.plan import Plan
 from adamod_array._engines.signatures import addresses_of, signatures_of
 from adamod_array._late import lock
 from adamod_array._method import Method
-from adamod_array._namespace import COMPUTE_DTYPE, Namespace
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, real_compute_dtype
 from adamod_array._program.numba_source import source
-from adamod_array._scalars import Scalars
+from adamod_array._scalars import Constants, Scalars
 
 
 class _Pool:
@@ -77,8 +77,8 @@ class NumbaPlan(Plan):
     nbytes: Any
     """Of each array of the leaves taken."""
     methods: tuple[Method, ...]
-    constants: tuple[tuple[float, ...], ...]
-    """Those of each method, which end its rows of scalars."""
+    constants: Constants
+    """Those which end the rows of scalars."""
     spans: tuple[bytes, Any, Any, bool] = (b"", None, None, True)
     """Addresses of what is written; in order, where each begins, and where the last of those before it ends; and
     whether no two of them share memory."""
@@ -111,7 +111,7 @@ class NumbaPlan(Plan):
         if not grads:
             return columns
         if scalars.methods != self.methods:  # with other numbers, and the same Program
-            self.methods, self.constants = scalars.methods, scalars.constants()
+            self.methods, self.constants = scalars.methods, scalars.constants(self.constants)
         rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
         if self.key[0]:
@@ -173,10 +173,11 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
 
 def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
     """Group the leaves by the kernel that takes them."""
-    by_dtype: dict[tuple[str, str], list[int]] = {}
+    by_dtype: dict[Storage, list[int]] = {}
     fallback: list[int] = []
+    storage_of = storages(lambda is_complex: inputs.program(decay=key[1], complex_parameter=is_complex))
     for i, (g, p, *slots) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
-        storage = _storage(p, g, slots)
+        storage = storage_of(p, g, slots) if all(_alike(p, x) for x in (p, g, *slots)) else None
         (fallback if storage is None else by_dtype.setdefault(storage, [])).append(i)
     kernels = {storage: _kernel(inputs, key, storage, leaves) for storage, leaves in by_dtype.items()}
     for storage, kernel in kernels.items():
@@ -194,22 +195,23 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
         groups=groups,
         nbytes=nbytes,
         methods=inputs.scalars.methods,
-        constants=inputs.scalars.constants(),
+        constants=inputs.scalars.constants({storage in REAL_DTYPE for storage, _ in by_dtype}),
     )
 
 
-def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], leaves: list[int]) -> Any:
+def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: Storage, leaves: list[int]) -> Any:
     """Return the compiled kernel of some leaves, and whether it has threads; None of one that fails."""
     donate, decay, _, forks, _ = key
     elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
     threads = elements > SERIAL and not forks and has_threads()
-    text = source(inputs.program(decay=decay), *storage, donate=donate, threads=threads)
+    program = inputs.program(decay=decay, complex_parameter=storage[0] in REAL_DTYPE)
+    text = source(program, *storage, donate=donate, threads=threads)
     name = f"a kernel of {type(inputs.scalars.methods[0]).__name__} for {storage[0]}"
     if name in passed_over:
         return None
     try:
         with lock:
-            return compiled_kernel(text, COMPUTE_DTYPE[storage[0]], threads), threads
+            return compiled_kernel(text, real_compute_dtype(storage[0]), threads), threads
     except Exception as error:  # whatever a compiler may raise
         pass_over(name, error)
         return None
@@ -231,7 +233,7 @@ def has_threads() -> bool:
 def _group(
     inputs: StepInputs,
     key: tuple[Any, ...],
-    storage: tuple[str, str],
+    storage: Storage,
     leaves: list[int],
     in_kernel: list[int],
     kernel: Any,
@@ -250,12 +252,6 @@ def _group(
 
 def _empty_like(x: Any) -> Any:
     return np.empty_like(x, subok=False) if isinstance(x, np.ndarray) else sys.modules["torch"].empty_like(x)
-
-
-def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
-    """Return the storage dtypes of a parameter and gradient that a kernel can take with these slots, or None."""
-    storage = storage_of(p, g, slots)
-    return storage if storage is not None and all(_alike(p, x) for x in (p, g, *slots)) else None
 
 
 def _alike(p: Any, x: Any) -> bool:

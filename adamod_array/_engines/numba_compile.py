@@ -6,7 +6,7 @@ import functools
 import hashlib
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -15,22 +15,39 @@ import numpy as np
 from adamod_array import __version__
 from adamod_array._engines.numba_cache import SOURCES, compiled
 from adamod_array._engines.numba_memory import converts_float16
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
+from adamod_array._namespace import REAL_DTYPE, dtype_name, real_compute_dtype
+from adamod_array._program.lower import can_be_lowered, stored_dtypes
 from adamod_array._program.numba_source import BLOCK
+from adamod_array._program.program import Program
 
 STORAGE = ("float16", "bfloat16", "float32", "float64")[0 if converts_float16() else 1 :]
-"""Dtypes of parameters that kernels take; complex arrays are stepped eagerly."""
+"""Dtypes of numbers that kernels load and store; complex ones are pairs of them."""
 SERIAL = 1 << 17
 """Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
 
 
-def storage_of(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
-    """Return the dtypes of a parameter and its gradient if a kernel takes them, with slots in the compute dtype."""
-    storage, gradient_storage = dtype_name(p), dtype_name(g)
-    compute = COMPUTE_DTYPE[storage]
-    if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
-        return None
-    return (storage, gradient_storage) if COMPUTE_DTYPE[gradient_storage] == compute else None
+Storage = tuple[str, str]
+"""The storage dtypes of a parameter and its gradient."""
+
+
+def storages(program_of: Callable[[bool], Program]) -> Callable[[Any, Any, Sequence[Any]], Storage | None]:
+    """Return a function that says of a leaf in which dtypes a kernel takes it, if one does: its slots as computed.
+
+    ``program_of`` returns the Program of real parameters or, given True, of complex ones.
+    """
+
+    @functools.cache
+    def slot_dtypes(storage: str) -> list[str] | None:
+        program = program_of(storage in REAL_DTYPE)
+        return [*stored_dtypes(program, storage).values()][2:] if can_be_lowered(program) else None
+
+    def storage_of(p: Any, g: Any, slots: Sequence[Any]) -> Storage | None:
+        storage = dtype_name(p), dtype_name(g)
+        if not {REAL_DTYPE.get(x, x) for x in storage} <= {*STORAGE} or len({*map(real_compute_dtype, storage)}) > 1:
+            return None
+        return storage if [*map(dtype_name, slots)] == slot_dtypes(storage[0]) else None
+
+    return storage_of
 
 
 def digest(text: str) -> str:
@@ -41,7 +58,7 @@ def digest(text: str) -> str:
 
 @functools.cache
 def compiled_kernel(text: str, compute: str, threads: bool) -> Any:
-    """Compile a kernel of numba_source, once per source text in a process."""
+    """Compile a kernel of numba_source that computes in a real dtype, once per source text in a process."""
     vector, number = numba.types.int64[::1], getattr(numba.types, compute)
     signature = numba.types.void(numba.types.int64[:, ::1], vector, vector, vector, vector, number[:, ::1])
     return compiled_loop(text, signature, threads)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 import platform
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from adamod_array._engines.numba_cache import compiled
 from adamod_array._namespace import COMPUTE_DTYPE, SIZE
@@ -29,17 +31,21 @@ def converts_float16() -> bool:
 
 
 @functools.cache
-def memory(storage: str, array: int, arrays: int) -> tuple[Any, Any]:
+def memory(storage: str, array: int, arrays: int, part: int | None = None) -> tuple[Any, Any]:
     """Return ``load(address, i)`` and ``store(address, i, x)`` for one of a kernel's arrays.
 
     ``x`` is in the compute dtype: 16-bit floats widen exactly when loaded and are rounded to nearest
-    even when stored. ``array`` of ``arrays`` numbers the alias scope.
+    even when stored. ``array`` of ``arrays`` numbers the alias scope. Of complex numbers, pairs of
+    ``storage``, ``part`` says which is meant: 0 real, 1 imaginary.
     """
     number = getattr(numba.types, COMPUTE_DTYPE[storage])
     int64 = numba.types.int64
 
     def pointer(builder: Any, address: Any, i: Any) -> Any:
-        return builder.gep(builder.inttoptr(address, _ELEMENT[storage].as_pointer()), [i])
+        if part is None:
+            return builder.gep(builder.inttoptr(address, _ELEMENT[storage].as_pointer()), [i])
+        pair = ir.LiteralStructType([_ELEMENT[storage]] * 2)  # as C has them, which LLVM vectorises
+        return builder.gep(builder.inttoptr(address, pair.as_pointer()), [i, _WORD(part)])
 
     def scoped(builder: Any, instruction: Any) -> Any:
         module = builder.module
@@ -115,6 +121,24 @@ def minimum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
 def maximum(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
     """Return the array API's maximum: NaN where either is."""
     return a if a > b or a != a else b
+
+
+def hypot(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
+    """Return the modulus of a complex number, given its parts, as the C library computes it for NumPy."""
+    raise NotImplementedError
+
+
+@overload(hypot)
+def _hypot(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
+    def by_library(a: Any, b: Any) -> Any:
+        return math.hypot(a, b)
+
+    def in_float64(a: Any, b: Any) -> Any:  # as glibc does for float32; whole vectors at a time, unlike its own
+        x, y = np.float64(a), np.float64(b)
+        found = np.float32(np.sqrt(x * x + y * y))
+        return np.float32(np.inf) if abs(a) == np.inf or abs(b) == np.inf else found
+
+    return in_float64 if a == numba.types.float32 else by_library
 
 
 @intrinsic

@@ -66,6 +66,8 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
         return eager.run(inputs, donate)
     with _without_autograd(torch, inputs, donate):
         choice, kernels = _engines._choice.get(), _kernels_for(inputs)
+        if kernels is not None:
+            inputs.grads = _resolved(torch, inputs.grads)
         if not _are_plain(torch, [*inputs.grads, *inputs.written]):
             plan = None
         elif plan is None or (plan.choice, plan.engine == "numba") != (choice, kernels is not None):
@@ -174,6 +176,14 @@ def can_be_read(tensors: list[Any]) -> bool:
     if {x.device.type for x in tensors} != {"cpu"}:
         return False
     return _are_plain(torch, tensors) and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+
+
+def _resolved(torch: Any, tensors: list[Any]) -> list[Any]:
+    """Return tensors whose memory holds their numbers: ``z.conj()`` is a view that says what is to be made of it."""
+    views = [type(x) is torch.Tensor and (x.is_conj() or x.is_neg()) for x in tensors]
+    if True not in views or _functorch(torch, "peek_interpreter_stack") is not None:
+        return tensors
+    return [x.resolve_conj().resolve_neg() if view else x for x, view in zip(tensors, views, strict=True)]
 
 
 def _are_plain(torch: Any, tensors: list[Any]) -> bool:

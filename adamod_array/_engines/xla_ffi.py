@@ -18,22 +18,19 @@ from typing import Any
 import numpy as np
 
 from adamod_array._engines import Columns, StepInputs, put
-from adamod_array._engines.numba_compile import SERIAL, compiled_kernel, digest, storage_of
+from adamod_array._engines.numba_compile import SERIAL, Storage, compiled_kernel, digest, storages
 from adamod_array._engines.xla_call import UnavailableError as UnavailableError
 from adamod_array._engines.xla_call import building, in_program, may_nest, registered
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_mesh import Place, as_varying, place_in_program, place_of, varying
 from adamod_array._engines.xla_plan import XlaPlan
-from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, has_tracers, have_wide
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name, has_tracers, have_wide, real_compute_dtype
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
 
 LEAVES = 176
 """At most so many of a call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2 are one. The time that XLA
 takes to compile a call grows with the square of its operands."""
-
-Storage = tuple[str, str]
-"""The storage dtypes of a parameter and its gradient."""
 
 
 def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
@@ -46,16 +43,22 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
         place = place_of(zip(*inputs.columns, inputs.grads, strict=True))
     if place is None:
         return XlaPlan(key=key)
-    decay = inputs.scalars.has_decay
     with building():
-        kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
-    program, constants = _jitted(kernels, donate, key is not None, place), inputs.scalars.constants()
+        kernels = _kernels(_programs(inputs), in_place=donate)
+    program, computes = _jitted(kernels, donate, key is not None, place), _computes(kernels)
+    constants = inputs.scalars.constants({compute in REAL_DTYPE for compute in computes})
     is_narrow = not have_wide([*inputs.grads, *inputs.written])
-    return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants, is_narrow=is_narrow)
+    return XlaPlan(key=key, program=program, computes=computes, constants=constants, is_narrow=is_narrow)
 
 
-def _storages(inputs: StepInputs) -> tuple[Storage, ...]:
-    return tuple(dict.fromkeys(map(_storage, inputs.params, inputs.grads)))
+def _programs(inputs: StepInputs) -> tuple[tuple[Storage, Program], ...]:
+    """Return the Program of the leaves of each storage."""
+    found = dict.fromkeys(map(_storage, inputs.params, inputs.grads))
+    return tuple([(storage, _program(inputs, storage[0] in REAL_DTYPE)) for storage in found])
+
+
+def _program(inputs: StepInputs, is_complex: bool) -> Program:
+    return inputs.program(decay=inputs.scalars.has_decay, complex_parameter=is_complex)
 
 
 def _storage(p: Any, g: Any) -> Storage:
@@ -64,6 +67,7 @@ def _storage(p: Any, g: Any) -> Storage:
 
 def _fit(inputs: StepInputs) -> bool:
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
+    storage_of = storages(functools.partial(_program, inputs))
     return all(storage_of(p, g, slots) is not None for g, p, *slots in leaves)
 
 
@@ -75,7 +79,6 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
         return by_xla(inputs, opaque)
     numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
     arrays, tree = jax.tree.flatten((opaque, *numbers, inputs.grads, inputs.columns))
-    decay = scalars.has_decay
     # JAX keeps these functions, and they no arrays
     bare = dataclasses.replace(inputs, scalars=scalars.with_numbers((), (), common={}), grads=[], columns=[])
 
@@ -89,8 +92,11 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
 
     def kernel(*x: Any) -> Any:
         inputs, _ = given(x)
-        kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
-        tables = _tables(kernels, inputs.scalars.rows(decay, inputs.scalars.constants()))
+        kernels = _kernels(_programs(inputs), in_place=True)
+        domains = [compute in REAL_DTYPE for compute in _computes(kernels)]
+        constants = inputs.scalars.constants(domains)
+        rows = [inputs.scalars.rows(inputs.scalars.has_decay, constants[each]) for each in domains]
+        tables = _tables(kernels, rows)
         index = np.asarray(inputs.scalars.rate_index, np.int32)
         return place.program(functools.partial(_step, kernels))(tables, index, inputs.grads, inputs.columns)
 
@@ -98,11 +104,13 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     return result
 
 
-def _tables(kernels: Kernels, rows: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return rows of scalars, some of them traced, as a table for each compute dtype, rounded once."""
+def _tables(kernels: Kernels, rows: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
+    """Return the rows of scalars for each compute dtype, some of them traced, as tables, rounded once."""
     jnp = sys.modules["jax"].numpy
+    reals = map(real_compute_dtype, _computes(kernels))
     return [
-        jnp.stack([jnp.stack([jnp.asarray(x, dtype) for x in row]) for row in rows]) for dtype in _computes(kernels)
+        jnp.stack([jnp.stack([jnp.asarray(x, real) for x in row]) for row in each])
+        for real, each in zip(reals, rows, strict=True)
     ]
 
 
@@ -152,10 +160,10 @@ def _jitted(kernels: Kernels, donate: bool, known: bool, place: Place) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _kernels(program: Program, storages: tuple[Storage, ...], *, in_place: bool) -> Kernels:
+def _kernels(programs: tuple[tuple[Storage, Program], ...], *, in_place: bool) -> Kernels:
     """Return a kernel for each storage."""
     kernels = []
-    for storage in storages:
+    for storage, program in programs:
         small, large = (source(program, *storage, donate=in_place, threads=each) for each in (False, True))
         kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, small, large)))
     return tuple(kernels)
@@ -184,5 +192,5 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
 @functools.cache
 def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool) -> str:
     """Register a kernel with XLA; returns the name it has there."""
-    name = f"{digest(text)}{'' if threads else '_serial'}"
-    return registered(name, lambda: handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place))
+    name, real = f"{digest(text)}{'' if threads else '_serial'}", real_compute_dtype(compute)
+    return registered(name, lambda: handler_of(compiled_kernel(text, real, threads), real, outputs, in_place))

@@ -12,8 +12,8 @@ import numpy as np
 
 from adamod_array._engines import Columns, UnlikeError
 from adamod_array._engines.plan import PATIENCE, Plan
-from adamod_array._namespace import namespace_of
-from adamod_array._scalars import Scalars
+from adamod_array._namespace import REAL_DTYPE, namespace_of
+from adamod_array._scalars import Constants, Scalars
 
 try:
     from adamod_array._engines.numba_objects import are_distinct
@@ -56,9 +56,9 @@ class XlaPlan(Plan):
     program: Any = None
     """A jitted function; None where no kernel takes these arrays."""
     computes: tuple[str, ...] = ()
-    """The dtypes of the tables of scalars; without a key, the program makes them of rows."""
-    constants: tuple[tuple[float, ...], ...] = ()
-    """Those of each method, which end its rows of scalars."""
+    """The dtypes that tables of scalars are for; without a key, the program makes the tables of rows."""
+    constants: Constants = field(default_factory=dict)
+    """Those which end the rows of scalars."""
     is_narrow: bool = False
     """Whether no array has numbers of 64 bits."""
     refused: int = 0
@@ -96,7 +96,8 @@ class XlaPlan(Plan):
     ) -> Columns:
         """Call the program, which gives buffers away last of all; ``known`` are arrays like those of the last step."""
         if self.key is None:
-            tables: Any = scalars.rows(scalars.has_decay, self.constants)
+            decay = scalars.has_decay
+            tables: Any = [scalars.rows(decay, self.constants[x in REAL_DTYPE]) for x in self.computes]
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
         if self._index[0] != scalars.rate_index:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
-from adamod_array._program.lower import ONE, ZERO, lowered
+from adamod_array._namespace import real_compute_dtype
+from adamod_array._program.lower import ONE, ZERO, lowered, stored_dtypes
 from adamod_array._program.program import Operand, Program
 from adamod_array._program.render import Renderer
 
@@ -55,8 +55,7 @@ class _Cuda(Renderer):
 
 def source(program: Program, storage: str, gradient_storage: str) -> Source:
     """Return the kernel of a program for one dtype of parameters and one of gradients."""
-    compute = COMPUTE_DTYPE[storage]
-    real_dtype = REAL_DTYPE.get(compute, compute)
+    real_dtype = real_compute_dtype(storage)
     real, stored = _C_TYPE[real_dtype], stored_dtypes(program, storage)
     of_reals = lowered(program)
     write = _Cuda(of_reals, real)
@@ -81,13 +80,3 @@ def source(program: Program, storage: str, gradient_storage: str) -> Source:
     inputs += [f"{real_dtype} {name}" for name in program.scalars]
     outputs = [f"{stored[name]} out_{name}" for name, _ in written]
     return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements))
-
-
-def stored_dtypes(program: Program, storage: str) -> dict[str, str]:
-    """Return the dtype in memory of every array, the gradient's as its parameter's."""
-    compute = COMPUTE_DTYPE[storage]
-    slots = {
-        name: compute if domain == "complex" else REAL_DTYPE.get(compute, compute)
-        for name, domain in program.arrays[2:]
-    }
-    return {"g": storage, "p": storage, **slots}

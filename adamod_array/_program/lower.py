@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ClassVar
 
+from adamod_array._namespace import COMPUTE_DTYPE, real_compute_dtype
 from adamod_array._program.program import COMPARISONS, Operand, Operation, Program
 
 ZERO, ONE = "0.0", "1.0"
@@ -31,6 +32,13 @@ def lowered(program: Program) -> Program:
     are, and may differ from NumPy's in the last bit.
     """
     return program if program.is_real else _Lowering(program).program()
+
+
+def stored_dtypes(program: Program, storage: str) -> dict[str, str]:
+    """Return the dtype in memory of every array, the gradient's as its parameter's."""
+    kept = {"real": real_compute_dtype(storage), "complex": COMPUTE_DTYPE[storage]}
+    slots = {name: kept[domain] for name, domain in program.arrays[2:]}
+    return {"g": storage, "p": storage, **slots}
 
 
 class _Lowering:
@@ -65,14 +73,11 @@ class _Lowering:
         return self._operations[key].result
 
     def _add(self, a: Pair, b: Pair) -> Pair:
-        re = self._do("add", a[0], b[0])
-        return re, (a[1] or b[1]) if a[1] is None or b[1] is None else self._do("add", a[1], b[1])
+        return self._do("add", a[0], b[0]), self._do("add", a[1] or ZERO, b[1] or ZERO)  # of -0.0 and 0.0, 0.0
 
     def _sub(self, a: Pair, b: Pair) -> Pair:
         re = self._do("sub", a[0], b[0])
-        if b[1] is None:
-            return re, a[1]
-        return re, self._do("neg", b[1]) if a[1] is None else self._do("sub", a[1], b[1])
+        return re, a[1] if b[1] is None else self._do("sub", a[1] or ZERO, b[1])
 
     def _mul(self, a: Pair, b: Pair) -> Pair:
         (a_re, a_im), (b_re, b_im) = (a[0], a[1] or ZERO), (b[0], b[1] or ZERO)

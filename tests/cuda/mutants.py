@@ -51,8 +51,8 @@ EMITTER = [
     Mutant("scalars in 16 bits", SCALARS, SCALARS.replace(REAL, "{storage}"), exact("adam-float16")),
     Mutant(
         "16 bits computed in 16 bits",
-        "compute = COMPUTE_DTYPE[storage]\n    real_dtype =",
-        "compute = storage\n    real_dtype =",
+        "real_dtype = real_compute_dtype(storage)",
+        "real_dtype = storage",
         exact("adam-float16"),
     ),
     Mutant(

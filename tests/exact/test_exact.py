@@ -32,14 +32,16 @@ CONTENDERS = {
     "CuPy": ("cupy", "cupy"),
     "CuPy, eager": ("cupy", "eager"),
 }
-DTYPES = {"cupy": ["float16", "bfloat16"]}
+KERNELS = ("NumPy, Numba", "PyTorch, Numba", "JAX, Numba", "JAX, jitted by the library", "CuPy")
+DTYPES = {"CuPy": ["float16", "bfloat16", "complex64"], "CuPy, eager": ["float16", "bfloat16"]}
+DTYPES = {name: ["complex64"] for name in KERNELS} | DTYPES
 """Beside float32 and float64, for 200 steps; those of Numba's kernels are held in test_kernels.py."""
 CASES = [
     (contender, name, dtype)
-    for contender, (framework, _) in CONTENDERS.items()
+    for contender in CONTENDERS
     for name, method in METHODS.items()
     if "g_last" not in method.slots  # IEEE 754 does not say how an exponential is rounded
-    for dtype in ["float32", "float64", *DTYPES.get(framework, [])]
+    for dtype in ["float32", "float64", *DTYPES.get(contender, [])]
 ]
 
 
@@ -60,14 +62,20 @@ def gradients(dtype: str, steps: int) -> Iterator[np.ndarray[Any, Any]]:
     rng = np.random.default_rng(7)
     scale = 10.0 ** rng.uniform(-4, 2, SIZE)
     for t in range(steps):
-        g = rng.normal(size=SIZE) * scale
+        g = normal(rng, dtype) * scale
         g[0] = g[0] if t > 20 else 0.0
         yield g.astype(numpy_dtype(dtype))
 
 
+def normal(rng: np.random.Generator, dtype: str) -> np.ndarray[Any, Any]:
+    """Numbers in double precision; complex ones for a complex dtype."""
+    x = rng.normal(size=SIZE)
+    return x + 1j * rng.normal(size=SIZE) if dtype.startswith("complex") else x
+
+
 def trajectory(backend: Backend, name: str, dtype: str, steps: int) -> list[tuple[int, str, str]]:
     """Digests of all bits of the state, every few steps."""
-    start = np.random.default_rng(1).normal(size=SIZE)
+    start = normal(np.random.default_rng(1), dtype)
     state = init(METHODS[name], backend.array(start, dtype), lr=1e-2, weight_decay=1e-2)
     take: Callable[[State, Any], State] = step
     if backend.engine.startswith("user's"):
@@ -102,7 +110,7 @@ def test_a_thousand_steps_have_the_same_bits(contender: str, name: str, dtype: s
         pytest.skip(f"{framework} is not installed, or its device is not here")
     if (name, dtype) not in REFERENCE:
         REFERENCE[name, dtype] = trajectory(Backend("numpy", "cpu", "eager"), name, dtype, 1000)
-    steps = STEPS.get(contender, 200 if dtype in DTYPES.get(framework, []) else 1000)
+    steps = STEPS.get(contender, 200 if dtype in DTYPES.get(contender, []) else 1000)
     device = describe(framework)["devices"][0]
     found = trajectory(Backend(framework, device, how), name, dtype, steps)
     expected = [each for each in REFERENCE[name, dtype] if each[0] <= steps]

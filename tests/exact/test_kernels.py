@@ -34,7 +34,10 @@ def some_steps(backend: Backend, how: str, method: Method, dtype: str, donate: b
 
     def values(shape: tuple[int, ...]) -> Any:
         """Rounded by NumPy, once: PyTorch rounds float64 to float16 by way of float32."""
-        exact = np.asarray(rng.normal(size=shape)).astype(numpy_dtype(dtype)).astype(np.float64)
+        exact = np.asarray(rng.normal(size=shape))
+        if dtype.startswith("complex"):
+            return backend.array((exact + 1j * rng.normal(size=shape)).astype(dtype), dtype)
+        exact = exact.astype(numpy_dtype(dtype)).astype(np.float64)
         return backend.array(exact, dtype)
 
     shapes = {"matrix": (30, 7), "number": (), "nothing": (0, 2), "big": (BIG,)}
@@ -48,7 +51,7 @@ def some_steps(backend: Backend, how: str, method: Method, dtype: str, donate: b
 
 
 @pytest.mark.parametrize("donate", [False, True])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 @pytest.mark.parametrize(
     ("framework", "method"),
     # XLA calls the kernels that NumPy does, and takes a second for each program around one

@@ -533,6 +533,12 @@ DTENSOR = [
 
 SCALARS = [
     Mutant(
+        "constants of real parameters for complex ones",
+        "constants[dtype in REAL_DTYPE]",
+        "constants[min(constants)]",
+        numpy("complex", "of_ones_own and complex64"),
+    ),
+    Mutant(
         "coefficients of the step after",
         "coefficients_at(method, t)",
         "coefficients_at(method, t + 1)",
@@ -902,6 +908,12 @@ OPTAX_STATE = [
 
 NUMBA_MEMORY = [
     Mutant(
+        "a modulus that is NaN beside an infinity",
+        "if abs(a) == np.inf or abs(b) == np.inf else found",
+        "if a == np.inf else found",
+        numpy("complex", "modulus"),
+    ),
+    Mutant(
         "a gradient that begins before what is written",
         "starts[middle] < addresses[i] + nbytes[i]",
         "starts[middle] <= addresses[i]",
@@ -1057,15 +1069,21 @@ NUMPY_ABI = [
 NUMBA_COMPILE = [
     Mutant(
         "slots of another dtype",
-        "storage not in STORAGE or any(dtype_name(x) != compute for x in slots)",
-        "storage not in STORAGE",
+        "if [*map(dtype_name, slots)] == slot_dtypes(storage[0]) else None",
+        "if True else None",
         torch("changed", "pytorchs_tensors and double"),
     ),
     Mutant(
         "gradients computed in their own precision",
-        "if COMPUTE_DTYPE[gradient_storage] == compute else None",
-        "if True else None",
+        "or len({*map(real_compute_dtype, storage)}) > 1:",
+        "or False:",
         numpy("step", "gradients_in_another_precision"),
+    ),
+    Mutant(
+        "operations on complex numbers that have no form in reals",
+        "if can_be_lowered(program) else None",
+        "if True else None",
+        numpy("complex", "left_to_the_framework"),
     ),
     Mutant(
         "the last block",
@@ -1087,6 +1105,18 @@ NUMBA_SOURCE = [
         numpy("results", "whatever and scalars"),
     ),
     Mutant("the last element", "{BLOCK}, sizes[leaf])", "{BLOCK}, sizes[leaf] - 1)", numpy("step", "without_memory")),
+    Mutant(
+        "the real part in the place of the imaginary one",
+        'f"{name}_im": ", 1"}',
+        'f"{name}_im": ", 0"}',
+        numpy("complex", "the_bits_of_the_rule and momentum"),
+    ),
+    Mutant(
+        "real gradients with an imaginary part",
+        'f"{name}_im = zero"',
+        'f"{name}_im = one"',
+        numpy("complex", "real_gradients"),
+    ),
 ]
 
 EVALUATE = [
@@ -1166,6 +1196,12 @@ EAGER = [
 ]
 
 TORCH = [
+    Mutant(
+        "conjugate views",
+        ".resolve_conj().resolve_neg()",
+        ".resolve_neg()",
+        torch("complex", "say_what_is_to_be_made"),
+    ),
     Mutant(
         "steps that are differentiated",
         "if not donate and _is_differentiated(torch, inputs):",
@@ -1359,7 +1395,13 @@ SYMBOLS = [
 ]
 
 LOWER = [
-    Mutant("the sign of an imaginary part", 'self._do("neg", b[1]) if a[1] is None', "b[1] if a[1] is None", lower()),
+    Mutant("the sign of an imaginary part", 'self._do("sub", a[1] or ZERO, b[1])', "a[1] or b[1]", lower()),
+    Mutant(
+        "the sign of a zero beside a real number",
+        'self._do("add", a[1] or ZERO, b[1] or ZERO)',
+        '(a[1] or b[1]) if a[1] is None or b[1] is None else self._do("add", a[1], b[1])',
+        numpy("complex", "too_odd and complex64"),
+    ),
     Mutant(
         "a product without its second half",
         'b_re), self._do("mul", a_im, b_im))\n        return re, self._do("add"',

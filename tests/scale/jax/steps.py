@@ -86,16 +86,18 @@ def case_inside_of_jit_by_one_compilation(_: Path) -> None:
 
 
 def case_every_dtype(_: Path) -> None:
-    """16 bits beside float32 slots, and complex numbers, which XLA steps by the rule."""
+    """16 bits beside float32 slots, and complex numbers beside real ones."""
     mesh = mesh_of("2-d")
     for dtype in ("bfloat16", "float16", "complex64"):
         host = [numbers(t, dtype) for t in range(4)]
         one = adamod_init(jax.tree.map(jnp.asarray, host[3]), lr=0.1)
-        many = adamod_init(placed(host[3], "2-d", mesh), lr=0.1)
+        many = within = adamod_init(placed(host[3], "2-d", mesh), lr=0.1)
+        jitted = jax.jit(adamod_step)
         for grads in host[:3]:
             one = adamod_step(one, jax.tree.map(jnp.asarray, grads))
-            many = adamod_step(many, placed(grads, "2-d", mesh))
+            many, within = (take(x, placed(grads, "2-d", mesh)) for take, x in ((adamod_step, many), (jitted, within)))
         assert_state(many, one, "2-d", mesh, dtype)
+        assert_state(within, one, "2-d", mesh, dtype)
 
 
 def case_gradients_that_are_sharded_otherwise(_: Path) -> None:
