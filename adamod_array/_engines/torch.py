@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -38,14 +39,17 @@ class TorchPlan:
         """Return whether it is the plan for these scalars."""
         if not scalars.rates_are_known:  # one may require gradients
             return False
-        return (donate or self.with_autograd == sys.modules["torch"].is_grad_enabled()) and bool(
-            self.inner.fits(scalars, donate)
-        )
+        if not donate and self.with_autograd != sys.modules["torch"].is_grad_enabled():
+            return False
+        return self.inner.fits(scalars, donate)  # type: ignore[no-any-return]
 
     def step(self, namespace: Any, grads: Any, columns: Columns, *rest: Any) -> Columns:
         """Take the step, and tell autograd."""
         new: Columns = self.inner.step(namespace, grads, columns, *rest)
-        _tell_autograd(columns, new)
+        if new is columns:
+            tell([*itertools.chain(*new)])
+        else:
+            _tell_autograd(columns, new)
         return new
 
 
