@@ -85,7 +85,7 @@ def test_an_engine_knows_no_schedule_and_no_method() -> None:
 
 
 def test_an_engine_keeps_to_its_own_inside() -> None:
-    """They share the eager one, Numba's compiler, its readers of memory and objects, launches on GPUs; ``report`` asks all of them."""
+    """They share the eager one, compilers, readers of memory and objects, launches on GPUs; ``report`` asks all of them."""
     kernels = {f"_engines.numba_{name}" for name in ("cache", "compile", "memory", "objects", "read")}
     common = {
         "_engines",
