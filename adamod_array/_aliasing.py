@@ -72,7 +72,7 @@ def overlapping(namespace: Namespace, grads: Sequence[Any], params: Sequence[Any
 
 def _overlaps_itself(namespace: Namespace, x: Any) -> bool:
     """Return whether two indices may lead to one element: some dimension steps by less than those inside it reach."""
-    if namespace.name == "jax":
+    if namespace.name == "jax" or (namespace.name == "cupy" and x.flags.forc):
         return False
     strides, reach = (x.stride(), 1) if namespace.name == "torch" else (x.strides, x.dtype.itemsize)
     for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, x.shape, strict=True) if n > 1):
@@ -93,6 +93,8 @@ def span(namespace: Namespace, x: Any) -> tuple[int, int] | None:
         return None
     if namespace.name == "torch" and x.is_contiguous():
         return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
+    if namespace.name == "cupy" and x.flags.forc:
+        return x.data.ptr, x.data.ptr + x.nbytes
     low, high = np.lib.array_utils.byte_bounds(_view(namespace, x))
     return low, high
 

@@ -52,10 +52,12 @@ def _looked_up(method: Method, t: Any, namespace: Namespace) -> tuple[Any, ...]:
     with namespace.on_device(t):
         columns = _columns(method, namespace, str(namespace.device(t)))
         formula = method.coefficients(x, xp)
-        return tuple(
-            xp.where(t <= n, xp.reshape(xp.take(column, xp.reshape(xp.clip(t - 1, 0, n - 1), (1,))), ()), c)
-            for (column, n), c in zip(columns, formula, strict=True)
-        )
+        found = []
+        for (column, n), c in zip(columns, formula, strict=True):
+            is_known = t <= n
+            row = xp.reshape(xp.where(is_known, t - 1, 0), (1,))  # array-api-compat's clip would wait for the device
+            found.append(xp.where(is_known, xp.reshape(xp.take(column, row), ()), c))
+        return tuple(found)
 
 
 @functools.lru_cache(maxsize=256)

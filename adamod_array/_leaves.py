@@ -243,7 +243,7 @@ class Leaves:
     def gradients(self, grads: Tree) -> list[Any]:
         """Return the gradients in leaf order, None where there is none; NumPy's scalars become 0-d arrays."""
         leaves = _tree.leaves_like(self.spec, grads, "grads")
-        if any(isinstance(g, np.generic) for g in leaves):
+        if any(issubclass(cls, np.generic) for cls in {*map(type, leaves)}):
             leaves = [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves]
         return leaves
 

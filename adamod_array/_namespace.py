@@ -299,8 +299,11 @@ _tracer_classes: dict[type, bool] = {}
 
 def narrows(arrays: Iterable[Any]) -> bool:
     """Return whether JAX would halve one of its arrays: they outlive its flag ``jax_enable_x64``, one a thread."""
-    if sys.modules["jax"].config.jax_enable_x64:
-        return False
+    return not sys.modules["jax"].config.jax_enable_x64 and have_wide(arrays)
+
+
+def have_wide(arrays: Iterable[Any]) -> bool:
+    """Return whether numbers of some array have 64 bits."""
     return not _WIDE.isdisjoint([getattr(x, "dtype", None) for x in arrays])
 
 

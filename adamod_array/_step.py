@@ -198,12 +198,13 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
     leaves, holds = state.resolved()
     gradients = leaves.gradients(grads)
     is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
-    if is_jax and narrows(wide := [*leaves.params, *gradients]):
+    is_plain = options.where is True and options.max_norm is None
+    if is_jax and not (is_plain and _engines.is_narrow(leaves.plan)) and narrows(wide := [*leaves.params, *gradients]):
         with full_width(wide):
             return _advance(method_type, state, grads, options, donate)
     ok: Any = True
     common = NOTHING
-    if options.where is not True or options.max_norm is not None:
+    if not is_plain:
         ok, gradients, common = resolved(options, grads, gradients, leaves)
     t = next_step(state.step)
     scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, options, common)
@@ -255,6 +256,9 @@ def _repeated(
     claim = donation.claim if donate else _engines.claim_nothing
     try:
         new = plan.step(namespace, gradients, columns, addresses, scalars, claim)
+    except _engines.UnlikeError:
+        donation.give_back()
+        return None
     except BaseException:
         _settle_failure(leaves, holds, donation, donate)
         raise
@@ -269,6 +273,9 @@ def _stepped(
     leaves: Leaves, holds: Holds, t: Any, gradients: list[Any], grads: Tree, scalars: Scalars, donate: bool
 ) -> tuple[Leaves, Holds]:
     """Check all arrays, then step the leaves that have a gradient by the engine in force."""
+    if leaves.namespace is not None and leaves.namespace.name == "jax" and narrows(gradients):  # unlike the last ones
+        with full_width(gradients):
+            return _stepped(leaves, holds, t, gradients, grads, scalars, donate)
     if leaves.have_changed():
         leaves = leaves.checked_again()
     namespace = leaves.namespace

@@ -106,6 +106,10 @@ SPEED = (
     Bar("100 leaves, PyTorch Adam: nn.Parameter against plain tensors", "Adam", PLAIN, TORCH, 1.1, LEAVES, True),
     Bar("one small leaf, NumPy + Numba Adam: times as fast as naive", "Adam", NUMBA, NAIVE, 0.5, SMALL),
     Bar("one small leaf, NumPy + Numba AdaMod: times as fast as naive", "AdaMod", NUMBA, NAIVE, 0.5, SMALL),
+    Bar("one small leaf, PyTorch Adam: against NumPy + Numba", "Adam", NUMBA, TORCH, 1.3, SMALL, True),
+    Bar("one small leaf, JAX Adam, outside of a jit: against optax, jitted", "Adam", OPTAX, JAX, 2.5, SMALL, True),
+    Bar("100 leaves, PyTorch Adam: against NumPy + Numba", "Adam", NUMBA, TORCH, 1.6, LEAVES, True),
+    Bar("100 leaves, JAX Adam, outside of a jit: times as fast as optax, jitted", "Adam", JAX, OPTAX, 1, LEAVES),
     *(
         Bar(f"complex64, {_short(ours)} {method}: share of the limit", method, ours, LIMIT, bound, PAIRS)
         for method in ("AdaMod", "Adam")

@@ -38,6 +38,7 @@ TORCH, JAX = "torch on a GPU", "jax on a GPU"
 CONTENDERS: dict[str, list[Contender]] = {
     "cupy": [*map(ours("cupy on a GPU", "CuPy, donated"), METHODS)],
     "torch": [
+        *map(ours(TORCH, "PyTorch by CuPy's kernel, donated", engine="cupy"), METHODS),
         *map(ours(TORCH, "torch.compile, donated", engine="compile"), METHODS),
         *map(ours(TORCH, "PyTorch foreach, donated", engine="foreach"), METHODS[:2]),
         torch_optimizer("torch Adam, fused", Adam(), "torch.optim", "Adam", fused=True, arrays=TORCH),

@@ -94,3 +94,31 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 def xp(backend: Backend) -> Any:
     """The namespace under test."""
     return backend.xp
+
+
+@pytest.fixture
+def cupy() -> Any:
+    import cupy
+
+    return cupy
+
+
+@pytest.fixture
+def recording() -> Any:
+    if not stands_in("cupy"):
+        pytest.skip("launches and copies are counted by cupy_on_cpu, and this is a GPU")
+    import cupy_on_cpu
+
+    return cupy_on_cpu.recording
+
+
+@pytest.fixture
+def two_devices(cupy: Any) -> None:
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one device here")
+
+
+@pytest.fixture
+def on_cupy() -> Backend:
+    """CuPy's own engine; a test that takes this one is not about the eager rule."""
+    return Backend("cupy", "cuda:0", "cupy")

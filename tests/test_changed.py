@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamod_array import State, adam_init, adam_step, engine
+from adamod_array import State, _engines, adam_init, adam_step, engine
 from tests.backend import Backend
 from tests.compare import assert_close
 from tests.trees import values
 
 SIZE = 12
+COMPILED_LOOK = "a compiled look at PyTorch's tensors"
 Change = Callable[[Any], None]
 
 
@@ -112,12 +113,37 @@ def test_numpys_arrays(backend: Backend, change: Change, donate: bool) -> None:
 
 
 @pytest.mark.only("torch")
-@pytest.mark.parametrize("how", ["numba", "foreach", "eager"])
+@pytest.mark.parametrize("how", ["numba", "guarded numba", "foreach", "eager"])
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("change", TORCH.values(), ids=TORCH)
-def test_pytorchs_tensors(backend: Backend, how: str, change: Change, donate: bool) -> None:
+def test_pytorchs_tensors(
+    backend: Backend, how: str, change: Change, donate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where PyTorch's structs are not known, and its guards look at its tensors."""
+    if how == "guarded numba":
+        monkeypatch.setitem(_engines.passed_over, COMPILED_LOOK, "for a test")
     for which in range(5):
-        check(backend, how, change, which, donate)
+        check(backend, how.removeprefix("guarded "), change, which, donate)
+
+
+@pytest.mark.only("torch")
+def test_what_is_shared_until_somebody_writes(backend: Backend) -> None:
+    """A lazy copy of PyTorch's has the memory of its original: neither may be written, and both can be read."""
+    torch = backend.xp
+    for which in range(5):
+        grads = {"p": backend.array(values(SIZE)), "q": backend.array(values(SIZE, seed=1))}
+        state = adam_init({"p": backend.array(values(SIZE)), "q": backend.array(values(SIZE, seed=3))})
+        for _ in range(3):
+            state = adam_step(state, grads, donate=True)
+        changed = (*arrays_of(state), grads["p"])[which]
+        expected = adam_step(state, grads)
+        original = changed.detach().clone()
+        changed.data = torch._lazy_clone(original)
+        before = original.numpy().copy()
+        state = adam_step(state, grads, donate=True)
+        assert original.numpy().tobytes() == before.tobytes()
+        for a, e in zip(arrays_of(state), arrays_of(expected), strict=True):
+            assert_close(copy(backend, a), copy(backend, e), ulp=0)
 
 
 @pytest.mark.only("torch")

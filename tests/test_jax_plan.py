@@ -93,6 +93,17 @@ def test_errors(backend: Backend, donate: bool) -> None:
         step(state, tree(backend, 7), donate=donate)
 
 
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_state_that_was_given_away(backend: Backend, donate: bool) -> None:
+    """As a user's jit may do: all of its arrays are gone, and no step has taken them."""
+    state = before(backend, donate)
+    for x in sys.modules["jax"].tree.leaves((state.params, state.slots)):
+        x.delete()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"params\['a'\] has been deleted"):
+            step(state, tree(backend, 7), donate=donate)
+
+
 def test_donated_and_fresh_steps_in_turn(backend: Backend) -> None:
     state, expected = before(backend, True), before(backend, False)
     for seed in range(6):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from adamod_array import Method
-from adamod_array._program import cuda_source, numba_source
+from adamod_array._program import cuda_source, cuda_table_source, numba_source
 from adamod_array._program.trace import constants, trace
 from tests.trees import METHODS
 
@@ -40,6 +40,20 @@ DIGESTS = {
 }
 """By method: of the 80 sources for Numba, the 24 with complex parameters, the 24 for CUDA, the 6 with these."""
 
+OF_LEAVES = {
+    "adam": "68fef69e9597f865",
+    "adam-eps_root": "fd86784c443743c5",
+    "adam-amsgrad": "bfa063de7222c6d0",
+    "adamod": "980f17276bb9d25f",
+    "adamod-reference": "b1206e681793664b",
+    "adamod-hold_idle": "39537bd10a0e2acb",
+    "radam": "569258376fa84944",
+    "radam-reference": "8e201213a450ce21",
+    "momentum": "5d508bbaf106d90b",
+    "momentum-nesterov": "7feac9e11f01fccd",
+}
+"""By method: of the 240 sources for CUDA that step all leaves of a table."""
+
 
 def for_numba(method: Method, *, complex_parameter: bool) -> Iterator[str]:
     for decay, donate, threads in itertools.product((False, True), repeat=3):
@@ -59,10 +73,27 @@ def for_cuda(method: Method, *, complex_parameter: bool) -> Iterator[str]:
             yield "\n".join((source.inputs, source.outputs, source.operation, repr(numbers)))
 
 
+def for_all_leaves(method: Method) -> Iterator[str]:
+    for decay, (storage, gradient) in itertools.product((False, True), [*REAL, *MIXED, *COMPLEX]):
+        program = trace(method, decay=decay, complex_parameter="complex" in storage)
+        for is_few, rows, pointers in itertools.product((False, True), (1, 16), ((), (0, 1))):
+            numbers = len(program.scalars) - len(pointers)
+            form = cuda_table_source.Form(len(program.arrays) - 1, is_few, rows, pointers, numbers)
+            yield cuda_table_source.source(program, storage, gradient, form)
+
+
+def digest(sources: Iterator[str]) -> str:
+    return hashlib.sha256("\n\n".join(sources).encode()).hexdigest()[:16]
+
+
 def test_the_sources_are_what_they_were() -> None:
     found = {}
     for name in DIGESTS:
         method = METHODS[name]
         sources = [of(method, complex_parameter=each) for of in (for_numba, for_cuda) for each in (False, True)]
-        found[name] = tuple(hashlib.sha256("\n\n".join(x).encode()).hexdigest()[:16] for x in sources)
+        found[name] = tuple(map(digest, sources))
     assert found == DIGESTS
+
+
+def test_the_sources_for_all_leaves_are_what_they_were() -> None:
+    assert {name: digest(for_all_leaves(METHODS[name])) for name in OF_LEAVES} == OF_LEAVES

@@ -85,9 +85,18 @@ def test_an_engine_knows_no_schedule_and_no_method() -> None:
 
 
 def test_an_engine_keeps_to_its_own_inside() -> None:
-    """They share the eager one, Numba's compiler, and the loops that read gradients; ``report`` asks all of them."""
-    kernels = {f"_engines.numba_{name}" for name in ("cache", "compile", "memory", "read")}
-    common = {"_engines", "_engines.plan", "_engines.eager", "_engines.recycled", *kernels}
+    """They share the eager one, compilers, readers of memory, launches, memory of results; ``report`` asks all."""
+    kernels = {f"_engines.numba_{name}" for name in ("cache", "compile", "memory", "objects", "read")}
+    common = {
+        "_engines",
+        "_engines.plan",
+        "_engines.eager",
+        "_engines.dense",
+        "_engines.recycled",
+        "_engines.cuda_table",
+        "_engines.cuda_launch",
+        *kernels,
+    }
     for name in (each for each in IMPORTS if each.startswith("_engines.") and each != "_engines.report"):
         others = {each for each in IMPORTS[name] if each.startswith("_engines") and family(each) != family(name)}
         assert others <= common, name

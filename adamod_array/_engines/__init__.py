@@ -31,6 +31,10 @@ def claim_nothing() -> None:
     """Claim nothing: a step of new arrays writes into none."""
 
 
+class UnlikeError(Exception):
+    """Raised by a plan's step, before it writes, where arrays are found to be unlike those of the last one."""
+
+
 @dataclass
 class StepInputs:
     """One step over leaves of one framework, checked and ready to run."""
@@ -145,6 +149,11 @@ def can_repeat(plan: Any) -> bool:
     if getattr(plan, "signatures", None) is None or "numba" in passed_over:
         return False
     return _choice.get() in ("auto", "numba")
+
+
+def is_narrow(plan: Any) -> bool:
+    """Return whether a plan that can be repeated is one of JAX's arrays of which none has numbers of 64 bits."""
+    return getattr(plan, "is_narrow", False) and can_repeat(plan)
 
 
 def signatures_of(arrays: list[Any], nbytes: Any) -> Any:
@@ -286,7 +295,8 @@ def engine(name: str) -> Iterator[None]:
         ``"compile"``: PyTorch's, which takes seconds to a minute at the first step of every tree, and
         which ``"auto"`` never takes.
         ``"foreach"``: every operation once for all of PyTorch's tensors, without compiling.
-        ``"cupy"``: one launch a leaf. What a framework does not have is stepped eagerly.
+        ``"cupy"``: one launch a device and dtype, also for PyTorch's tensors on a GPU where CuPy is installed.
+        What a framework does not have is stepped eagerly.
 
     Raises
     ------

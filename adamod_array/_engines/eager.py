@@ -186,6 +186,19 @@ def disjoint(inputs: StepInputs) -> list[Any]:
     return [inputs.namespace.copy(g) if i in clashes else g for i, g in enumerate(inputs.grads)]
 
 
+def disjoint_unless(
+    apart: list[int] | None, addresses: list[int], inputs: StepInputs
+) -> tuple[list[Any], list[int] | None]:
+    """Return the gradients of :func:`disjoint`, and these addresses of all arrays if none was copied.
+
+    Nobody looks where they are ``apart``, those of an earlier step that copied none.
+    """
+    if addresses == apart:
+        return inputs.grads, addresses
+    grads = disjoint(inputs)
+    return grads, None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses
+
+
 def _finish(namespace: Namespace, new: Any, old: Any, in_place: bool) -> Any:
     """Return the result in the old array's dtype, written into it where it was donated and can be."""
     if namespace.name == "numpy":

@@ -9,7 +9,7 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from adamod_array._aliasing import overlapping
 from adamod_array._engines import Columns, StepInputs, eager, pass_over, passed_over, put, recycled
+from adamod_array._engines.dense import are_beside
 from adamod_array._engines.numba_compile import SERIAL, Storage, blocks, compiled_kernel, storages
 from adamod_array._engines.numba_memory import meet
 from adamod_array._engines.plan import Plan
@@ -259,15 +260,4 @@ def _alike(p: Any, x: Any) -> bool:
         if not flags.aligned or not x.dtype.isnative:
             return False
         return (flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)
-    if x.is_contiguous():
-        return p.is_contiguous()  # type: ignore[no-any-return]
-    return x.stride() == p.stride() and is_dense(x.shape, x.stride())
-
-
-def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    expected = 1
-    for stride, n in sorted((stride, n) for stride, n in zip(strides, shape, strict=True) if n != 1):
-        if stride != expected:
-            return False
-        expected *= n
-    return True
+    return are_beside(p, x)

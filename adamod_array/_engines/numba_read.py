@@ -10,7 +10,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from adamod_array._engines.numba import has_threads, is_dense, pool
+from adamod_array._engines.dense import is_dense
+from adamod_array._engines.numba import has_threads, pool
 from adamod_array._engines.numba_compile import SERIAL, STORAGE, blocks, compiled_loop
 from adamod_array._engines.signatures import addresses_of
 from adamod_array._late import lock

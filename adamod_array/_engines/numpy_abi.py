@@ -13,10 +13,10 @@ import numpy as np
 
 from adamod_array._engines.numba_cache import compiled
 from adamod_array._engines.numba_memory import peek
+from adamod_array._engines.numba_objects import CLASS, HEAD, ITEMS
 
-_HEAD = object.__basicsize__
-"""PyArrayObject_fields, a part of NumPy's stable C ABI, follows the object's head, which ends with its type."""
-_TYPE, _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + 8 * i for i in (-1, 0, 1, 2, 3, 5, 6))
+_DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (HEAD + 8 * i for i in (0, 1, 2, 3, 5, 6))
+"""PyArrayObject_fields, a part of NumPy's stable C ABI, follows the object's head."""
 _SHIFT, _INT = (0 if sys.byteorder == "little" else 32), 0xFFFFFFFF
 """Where an int of 32 bits is within 64."""
 _CONSIDERED = 0x1 | 0x2 | 0x100 | 0x400
@@ -25,7 +25,7 @@ _CONSIDERED = 0x1 | 0x2 | 0x100 | 0x400
 
 def addresses_of(arrays: list[Any]) -> Any:
     """Return where the data of each array is."""
-    return _data_of(_objects(arrays))
+    return _data_of(id(arrays), len(arrays))
 
 
 def signatures_of(arrays: list[Any]) -> Any:
@@ -41,28 +41,24 @@ def match(arrays: list[Any], signatures: Any) -> Any:
     """Return the addresses of these objects where they are arrays like those remembered; None where one is not."""
     if len(arrays) != len(signatures):
         return None
-    addresses = _found(_objects(arrays), signatures)
+    addresses = _found(id(arrays), signatures)
     return addresses if addresses.size == len(arrays) else None
 
 
-def _objects(arrays: list[Any]) -> Any:
-    return np.fromiter(map(id, arrays), np.int64, len(arrays))
-
-
-@compiled("int64[::1](int64[::1])")
-def _data_of(objects: Any) -> Any:  # pragma: no cover - compiled
-    addresses = np.empty_like(objects)
-    for i in range(objects.size):
-        addresses[i] = peek(objects[i] + _DATA)
+@compiled("int64[::1](int64, int64)")
+def _data_of(arrays: int, count: int) -> Any:  # pragma: no cover - compiled
+    addresses, items = np.empty(count, np.int64), peek(arrays + ITEMS)
+    for i in range(count):
+        addresses[i] = peek(peek(items + 8 * i) + _DATA)
     return addresses
 
 
-@compiled("int64[::1](int64[::1], int64[:, ::1])")
-def _found(objects: Any, signatures: Any) -> Any:  # pragma: no cover - compiled
-    addresses = np.empty_like(objects)
-    for i in range(objects.size):
-        x, row = objects[i], signatures[i]
-        if peek(x + _TYPE) != row[0] or peek(x + _DTYPE) != row[1]:  # of anything but an array no more is read
+@compiled("int64[::1](int64, int64[:, ::1])")
+def _found(arrays: int, signatures: Any) -> Any:  # pragma: no cover - compiled
+    addresses, items = np.empty(len(signatures), np.int64), peek(arrays + ITEMS)
+    for i in range(addresses.size):
+        x, row = peek(items + 8 * i), signatures[i]
+        if peek(x + CLASS) != row[0] or peek(x + _DTYPE) != row[1]:  # of anything but an array no more is read
             return addresses[:0]
         ndim = (peek(x + _NDIM) >> _SHIFT) & _INT
         if ((peek(x + _FLAGS) >> _SHIFT) & _CONSIDERED) != row[2] or ndim != row[3]:
@@ -80,7 +76,9 @@ def _probe() -> bool:
     x = np.zeros((3, 5, 2), np.float32)[:, ::2].T
     signatures = signatures_of([x])
     others = [signatures + (np.arange(signatures.size) == i) for i in range(signatures.size)]
-    return match([x], signatures) == [x.ctypes.data] and all(match([x], each) is None for each in others)
+    return addresses_of([x]) == match([x], signatures) == [x.ctypes.data] and all(
+        match([x], each) is None for each in others
+    )
 
 
 if not _probe():  # pragma: no cover - no such NumPy is known

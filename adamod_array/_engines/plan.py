@@ -7,7 +7,7 @@ from typing import Any
 
 from adamod_array._scalars import Scalars
 
-_PATIENCE = 8
+PATIENCE = 8
 """After so many misses in a row nothing is recorded any more: it would cost more than it saves."""
 
 
@@ -47,7 +47,7 @@ class Plan:
 
     def remember(self, arrays: list[Any]) -> None:
         """Record signatures for the next step; stop after too many misses in a row."""
-        self.signatures = self.signatures_for(arrays) if self.misses < _PATIENCE else None
+        self.signatures = self.signatures_for(arrays) if self.misses < PATIENCE else None
 
     def signatures_for(self, arrays: list[Any]) -> Any:
         """Return what recognises arrays like these; None where nothing can."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from adamod_array._engines import jax, numba_cache, numba_kernels, passed_over, torch_lists
+from adamod_array._engines import jax, numba_cache, numba_kernels, passed_over, torch_cuda, torch_lists
 
 
 def serving(name: str, module: Any) -> tuple[str, str]:
     """Return the engine that auto takes for a framework, and why no faster one."""
     if name == "cupy":
-        return "cupy", "; ".join(["one launch a leaf", *_reasons("cupy", "CuPy")])
+        return "cupy", "; ".join(["one launch a device and dtype", *_reasons("cupy", "CuPy")])
     if name == "dask":
         engine, why = serving("numpy", module)
         return engine, f"one task a chunk, by NumPy's engine: {why}"
@@ -38,6 +38,12 @@ def _torch_engines(torch: Any, kernels: bool, reasons: list[str]) -> tuple[str, 
     """Return the engine of each kind of device, and what ``engine("compile")`` would take."""
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     engines = {device: "numba" if kernels and device == "cpu" else "foreach" for device in devices}
+    if "cuda" in engines:
+        without = torch_cuda.missing()
+        engines["cuda"] = "foreach" if without else "cupy"
+        reasons.append(
+            f"on cuda without CuPy's kernel ({without})" if without else "on cuda, one launch for all tensors"
+        )
     for device, engine in engines.items():
         if engine == "foreach":
             missing = torch_lists.missing_compiler(device)

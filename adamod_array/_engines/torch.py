@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from adamod_array import _engines
-from adamod_array._engines import Columns, StepInputs, compiled, eager, torch_lists
+from adamod_array._engines import Columns, StepInputs, compiled, eager, torch_cuda, torch_lists
 from adamod_array._scalars import Scalars
 
 _LISTS = ("cpu", "cuda", "xpu", "mps")
@@ -38,14 +39,17 @@ class TorchPlan:
         """Return whether it is the plan for these scalars."""
         if not scalars.rates_are_known:  # one may require gradients
             return False
-        return (donate or self.with_autograd == sys.modules["torch"].is_grad_enabled()) and bool(
-            self.inner.fits(scalars, donate)
-        )
+        if not donate and self.with_autograd != sys.modules["torch"].is_grad_enabled():
+            return False
+        return self.inner.fits(scalars, donate)  # type: ignore[no-any-return]
 
     def step(self, namespace: Any, grads: Any, columns: Columns, *rest: Any) -> Columns:
         """Take the step, and tell autograd."""
         new: Columns = self.inner.step(namespace, grads, columns, *rest)
-        _tell_autograd(columns, new)
+        if new is columns:
+            tell([*itertools.chain(*new)])
+        else:
+            _tell_autograd(columns, new)
         return new
 
 
@@ -75,6 +79,8 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
             inputs.plan = plan.inner
             if kernels is not None:
                 new = kernels.run(inputs, donate)
+            elif plan.engine == "cupy":
+                new = torch_cuda.run(inputs, donate)
             else:
                 new = torch_lists.run(inputs, donate, fuse=plan.engine == "compile")
             inputs.plan = TorchPlan(plan.choice, plan.engine, with_autograd, inputs.plan)
@@ -134,6 +140,8 @@ def _engine(inputs: StepInputs, choice: str) -> str:
     ``torch.compile`` is a choice, and never taken unasked: it takes seconds to a minute at the first step.
     """
     devices = {p.device.type for p in inputs.params}
+    if choice in ("auto", "cupy") and torch_cuda.serves(inputs.params):
+        return "cupy"
     if choice not in ("auto", "compile", "foreach") or not devices <= {*_LISTS}:
         return "eager"
     return "compile" if choice == "compile" and not all(map(torch_lists.missing_compiler, devices)) else "foreach"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._engines import Columns, StepInputs, put
-from adamod_array._engines.eager import HELD, disjoint
+from adamod_array._engines.eager import HELD, disjoint_unless
 from adamod_array._engines.plan import Plan
 from adamod_array._engines.torch_program import fresh, functions, is_list, write
 from adamod_array._late import late
@@ -60,7 +60,10 @@ def run(inputs: StepInputs, donate: bool, *, fuse: bool) -> Columns:
     if plan is None or not plan.fits(inputs.scalars, donate):
         key = ListsPlan.key_of(inputs.scalars, donate)
         plan = inputs.plan = ListsPlan(key=key, groups=_groups(inputs, donate, fuse))
-    grads = _disjoint(inputs, plan) if donate else inputs.grads
+    grads = inputs.grads
+    if donate:
+        addresses = [x.data_ptr() for x in (*inputs.grads, *inputs.written)]
+        grads, plan.disjoint = disjoint_unless(plan.disjoint, addresses, inputs)
     calls = _calls(inputs, plan, grads)
     if donate:
         _write(calls, inputs.claim)
@@ -146,16 +149,6 @@ def _chunks(inputs: StepInputs, leaves: list[int], size: int) -> list[list[int]]
         chunks[-1].append(i)
         room -= n
     return chunks
-
-
-def _disjoint(inputs: StepInputs, plan: ListsPlan) -> list[Any]:
-    """Return the gradients, copied where they share memory with a tensor that may be written before they are read."""
-    addresses = [x.data_ptr() for x in (*inputs.grads, *inputs.written)]
-    if addresses == plan.disjoint:
-        return inputs.grads
-    grads = disjoint(inputs)
-    plan.disjoint = None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses
-    return grads
 
 
 def _prepared(inputs: StepInputs, group: _Group) -> Any:

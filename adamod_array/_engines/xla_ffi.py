@@ -24,7 +24,7 @@ from adamod_array._engines.xla_call import building, in_program, may_nest, regis
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_mesh import Place, as_varying, place_in_program, place_of, varying
 from adamod_array._engines.xla_plan import XlaPlan
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name, has_tracers, real_compute_dtype
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name, has_tracers, have_wide, real_compute_dtype
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
 
@@ -47,7 +47,8 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
         kernels = _kernels(_programs(inputs), in_place=donate)
     program, computes = _jitted(kernels, donate, key is not None, place), _computes(kernels)
     constants = inputs.scalars.constants({compute in REAL_DTYPE for compute in computes})
-    return XlaPlan(key=key, program=program, computes=computes, constants=constants)
+    is_narrow = not have_wide([*inputs.grads, *inputs.written])
+    return XlaPlan(key=key, program=program, computes=computes, constants=constants, is_narrow=is_narrow)
 
 
 def _programs(inputs: StepInputs) -> tuple[tuple[Storage, Program], ...]:

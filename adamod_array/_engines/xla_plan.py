@@ -10,28 +10,62 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array._engines import Columns
-from adamod_array._engines.plan import Plan
+from adamod_array._engines import Columns, UnlikeError
+from adamod_array._engines.plan import PATIENCE, Plan
 from adamod_array._namespace import REAL_DTYPE, namespace_of
 from adamod_array._scalars import Constants, Scalars
+
+try:
+    from adamod_array._engines.numba_objects import are_distinct
+except Exception:  # whatever a compiler may raise
+
+    def are_distinct(objects: list[Any]) -> bool:
+        """Return whether no object stands twice in a list."""
+        return len({*map(id, objects)}) == len(objects)
+
 
 _aval, _sharding = attrgetter("aval"), attrgetter("sharding")
 _is_deleted = methodcaller("is_deleted")
 
 
+@dataclass
+class _Known:
+    """Gradients of one kind, and the program as it is compiled for them: it refuses others, and deleted ones."""
+
+    classes: set[type]
+    avals: list[Any]
+    shardings: list[Any]
+    program: Any = None
+
+    def are(self, grads: list[Any], arrays: list[Any]) -> bool:
+        """Return whether gradients are of this kind, as far as the program does not see to it."""
+        if {*map(type, grads)} != self.classes or [*map(_aval, grads)] != self.avals:  # no tracer is of a known class
+            return False
+        if self.program is not None:
+            return True
+        return [*map(_sharding, grads)] == self.shardings and not any(map(_is_deleted, arrays))
+
+
 @dataclass(kw_only=True)
 class XlaPlan(Plan):
-    """How a tree is stepped. Its signatures are the classes, avals and shardings of the last gradients.
+    """How a tree is stepped.
 
-    What one program returns has the very same objects at every step, which are then compared by identity.
+    What one program returns has the very same avals and shardings at every step, which are then compared by identity.
     """
 
-    program: Callable[..., Columns] | None = None
-    """None where no kernel takes these arrays."""
+    program: Any = None
+    """A jitted function; None where no kernel takes these arrays."""
     computes: tuple[str, ...] = ()
     """The dtypes that tables of scalars are for; without a key, the program makes the tables of rows."""
     constants: Constants = field(default_factory=dict)
     """Those which end the rows of scalars."""
+    is_narrow: bool = False
+    """Whether no array has numbers of 64 bits."""
+    refused: int = 0
+    """How often a compiled program refused what was taken for more of the same."""
+    _kinds: dict[Any, _Known] = field(default_factory=dict)
+    _index: tuple[tuple[int, ...], Any] = ((), None)
+    """The row of each leaf, and the same as an array."""
 
     @staticmethod
     def key_of(scalars: Scalars, donate: bool) -> tuple[Any, ...] | None:
@@ -41,38 +75,47 @@ class XlaPlan(Plan):
         return donate, scalars.has_decay  # which leaf has which rate is an argument
 
     def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
-        """Return something where the gradients are like those of the last step, and no array stands in two places.
+        """Return what is known of gradients like those of the last step, if no array stands in two places.
 
         JAX's arrays do not change, and the others are what the program returned: they may only have been deleted.
         Nobody needs addresses, for XLA has them.
         """
-        classes, avals, shardings = signatures
-        grads = arrays[: len(avals)]
-        alike = (
-            {*map(type, grads)} == classes  # of known arrays, so that none is a tracer
-            and [*map(_aval, grads)] == avals
-            and [*map(_sharding, grads)] == shardings
-            and not any(map(_is_deleted, arrays))
-            and (not donate or len({*map(id, arrays)}) == len(arrays))
-        )
-        return () if alike else None
+        known: _Known = signatures
+        alike = known.are(arrays[: len(known.avals)], arrays) and (not donate or are_distinct(arrays))
+        return known if alike and not arrays[-1].is_deleted() else None
 
     def signatures_for(self, arrays: list[Any]) -> Any:
-        return {*map(type, arrays)}, [*map(_aval, arrays)], [*map(_sharding, arrays)]
+        if self.refused > PATIENCE:
+            return None
+        avals, shardings = [*map(_aval, arrays)], [*map(_sharding, arrays)]
+        known = _Known({*map(type, arrays)}, avals, shardings)
+        return self._kinds.setdefault((*avals, *shardings), known) if len(self._kinds) < PATIENCE else known
 
     def step(
-        self, _: Any, grads: list[Any], columns: Columns, __: Any, scalars: Scalars, claim: Callable[[], None]
+        self, _: Any, grads: list[Any], columns: Columns, known: Any, scalars: Scalars, claim: Callable[[], None]
     ) -> Columns:
-        """Call the program, which gives buffers away last of all."""
-        assert self.program is not None
+        """Call the program, which gives buffers away last of all; ``known`` are arrays like those of the last step."""
         if self.key is None:
             decay = scalars.has_decay
             tables: Any = [scalars.rows(decay, self.constants[x in REAL_DTYPE]) for x in self.computes]
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
-        index = np.asarray(scalars.rate_index, np.int32)
+        if self._index[0] != scalars.rate_index:
+            self._index = scalars.rate_index, np.asarray(scalars.rate_index, np.int32)
+        arguments = tables, self._index[1], grads, columns
+        program = self.program
+        if known is not None:
+            if known.program is None:
+                known.program = program.lower(*arguments).compile()  # which JAX finds compiled
+            program = known.program
         claim()
-        return self.program(tables, index, grads, columns)
+        try:
+            return program(*arguments)  # type: ignore[no-any-return]
+        except Exception as error:
+            if known is None or all(map(_is_deleted, itertools.chain(*columns))):
+                raise  # at work, for the last one was not deleted before
+            self.refused += 1
+            raise UnlikeError from error
 
 
 def _any_is_jax(numbers: Iterable[Any]) -> bool:

@@ -10,7 +10,7 @@ from adamod_array._program.lower import ONE, ZERO, lowered, stored_dtypes
 from adamod_array._program.program import Operand, Program
 from adamod_array._program.render import Renderer
 
-_C_TYPE = {
+C_TYPE = {
     "bool": "bool",
     "float16": "float16",  # CuPy's classes, like complex
     "bfloat16": "bfloat16",
@@ -55,28 +55,32 @@ class _Cuda(Renderer):
 
 def source(program: Program, storage: str, gradient_storage: str) -> Source:
     """Return the kernel of a program for one dtype of parameters and one of gradients."""
-    real_dtype = real_compute_dtype(storage)
-    real, stored = _C_TYPE[real_dtype], stored_dtypes(program, storage)
+    real, stored = real_compute_dtype(storage), stored_dtypes(program, storage) | {"g": gradient_storage}
+    inputs = [f"{stored[name]} in_{name}" for name, _ in program.arrays]
+    inputs += [f"{real} {name}" for name in program.scalars]
+    outputs = [f"{stored[name]} out_{name}" for name, _ in program.arrays[1:]]
+    return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements(program, storage, stored)))
+
+
+def statements(program: Program, storage: str, stored: dict[str, str]) -> list[str]:
+    """Return the step of an element, in C++: from ``in_*`` and the scalars to ``out_*``; all is read before a write."""
+    real = C_TYPE[real_compute_dtype(storage)]
     of_reals = lowered(program)
     write = _Cuda(of_reals, real)
-    statements = []
+    lines = []
     for name, domain in program.arrays:
         parts = {name: f"in_{name}"}
         if domain == "complex":
             parts = {f"{name}_re": f"in_{name}", f"{name}_im": "0"}
-            if (gradient_storage if name == "g" else stored[name]).startswith("complex"):
+            if stored[name].startswith("complex"):
                 whole = f"complex<{real}>"
-                statements.append(f"const {whole} c_{name} = {whole}(in_{name});")  # one load
+                lines.append(f"const {whole} c_{name} = {whole}(in_{name});")  # one load
                 parts = {f"{name}_re": f"c_{name}.real()", f"{name}_im": f"c_{name}.imag()"}
-        statements += [f"const {real} {write.name(part)} = {real}({value});" for part, value in parts.items()]
+        lines += [f"const {real} {write.name(part)} = {real}({value});" for part, value in parts.items()]
     types = {"real": real, "bool": "bool"}
-    statements += [f"const {types[x.domain]} {x.result} = {write.expression(x)};" for x in of_reals.operations]
+    lines += [f"const {types[x.domain]} {x.result} = {write.expression(x)};" for x in of_reals.operations]
     results = iter(of_reals.outputs)
-    written = program.arrays[1:]
-    for name, domain in written:
+    for name, domain in program.arrays[1:]:
         values = [write.name(next(results)) for _ in range(2 if domain == "complex" else 1)]
-        statements.append(f"out_{name} = {_C_TYPE[stored[name]]}({', '.join(values)});")
-    inputs = [f"{gradient_storage if name == 'g' else stored[name]} in_{name}" for name, _ in program.arrays]
-    inputs += [f"{real_dtype} {name}" for name in program.scalars]
-    outputs = [f"{stored[name]} out_{name}" for name, _ in written]
-    return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements))
+        lines.append(f"out_{name} = {C_TYPE[stored[name]]}({', '.join(values)});")
+    return lines

@@ -9,7 +9,7 @@ from typing import Any
 
 from cupy_on_cpu import host_compiler, record
 from cupy_on_cpu.errors import unavailable
-from cupy_on_cpu.kernels import LAUNCHER
+from cupy_on_cpu.kernels import LAUNCHER, PARAMETERS
 from cupy_on_cpu.record import Source
 from cupy_on_cpu.settings import FLUSH
 
@@ -23,17 +23,21 @@ _SYNCHRONIZES = re.compile(r"__syncthreads|__syncwarp|__shfl")
 _TYPEDEF = re.compile(r"^\s*typedef\s+(.*?)\s+\w+;", re.MULTILINE)
 _DOUBLE = re.compile(r"\b(?:double|float64|complex128)\b")
 
+_VISIBLE = 'extern "C" __attribute__((externally_visible))'
+
 
 def host_code(source: str, flush: bool) -> tuple[str, tuple[str, ...]]:
-    """The source as C++ for the host, with a function that launches each of its kernels; and their names."""
+    """The source as C++ for the host, with functions that launch and describe each of its kernels; and their names."""
     found: dict[str, str] = dict(_KERNEL.findall(source))
     code = _DYNAMIC_SHARED.sub(r"\1 *\2 = reinterpret_cast<\1 *>(cupy_on_cpu::dynamic_shared);", source)
     fibers = bool(_SYNCHRONIZES.search(source))
     for name, parameters in found.items():
         options = f"{str(fibers).lower()}, {str(flush and not _has_doubles(source, parameters)).lower()}"
         code += (
-            f'\nextern "C" __attribute__((externally_visible)) void {LAUNCHER}{name}(void **p, const unsigned *size)'
+            f"\n{_VISIBLE} void {LAUNCHER}{name}(void **p, const unsigned *size)"
             f" {{ cupy_on_cpu::launch(&{name}, p, size, {options}); }}\n"
+            f"{_VISIBLE} int {PARAMETERS}{name}(unsigned *bytes)"
+            f" {{ return cupy_on_cpu::parameter_sizes(&{name}, bytes); }}\n"
         )
     return code, tuple(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from cupy_on_cpu import record
+from cupy_on_cpu import graphs, record
 from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_DEVICE, runtime_error
 from cupy_on_cpu.settings import DEVICES, MEMORY
@@ -15,6 +15,8 @@ CUDA_VERSION = 13000
 MAX_THREADS_PER_BLOCK = 1024
 MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
+MAX_PARAMETER_BYTES = 4096
+"""Of a kernel; newer drivers take more for newer devices."""
 MULTIPROCESSORS = 2
 SHARED_MEMORY_PER_BLOCK = 48 << 10
 WARP_SIZE = 32
@@ -88,12 +90,17 @@ def _bus_id(device: int) -> str:
     return f"0000:{device:02x}:00.0"
 
 
+def _synchronize() -> None:
+    graphs.refuse_waiting()
+    record.synchronization("deviceSynchronize")
+
+
 RUNTIME: Functions = {
     "_ensure_context": lambda: None,
     "deviceCanAccessPeer": lambda device, peer: 0,
     "deviceGetAttribute": _attribute,
     "deviceGetPCIBusId": _bus_id,
-    "deviceSynchronize": lambda: record.synchronization("deviceSynchronize"),
+    "deviceSynchronize": _synchronize,
     "driverGetVersion": lambda: CUDA_VERSION,
     "getDevice": current,
     "getDeviceCount": lambda: DEVICES,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from cupy_on_cpu import compiler, devices, entry_points, host_compiler, kernels, memory, streams
+from cupy_on_cpu import compiler, devices, entry_points, graphs, host_compiler, kernels, memory, streams
 from cupy_on_cpu.errors import unavailable
 
 KNOWN = ("14.0.1", "14.1.1", "14.2.0")
@@ -53,7 +53,7 @@ def install() -> None:
     from cupy_backends.cuda.api import driver, runtime
     from cupy_backends.cuda.libs import nvrtc
 
-    entry_points.exchange(runtime, {**devices.RUNTIME, **memory.RUNTIME, **streams.RUNTIME})
+    entry_points.exchange(runtime, {**devices.RUNTIME, **graphs.RUNTIME, **memory.RUNTIME, **streams.RUNTIME})
     entry_points.exchange(driver, {**devices.DRIVER, **streams.DRIVER, **kernels.DRIVER})
     entry_points.exchange(nvrtc, {"getVersion": lambda: (12, 9)}, refuse_others=False)
 

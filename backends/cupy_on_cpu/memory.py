@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from typing import Any, NamedTuple
 
-from cupy_on_cpu import devices, record
+from cupy_on_cpu import devices, graphs, record
 from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_VALUE, OUT_OF_MEMORY, runtime_error
 from cupy_on_cpu.record import Allocation, Transfer
@@ -106,15 +106,27 @@ def _copy(target: int, source: int, nbytes: int, stream: int | None) -> None:
     _check(target, nbytes)
     _check(source, nbytes)
     here, there = ("device" if _kind(address) in (DEVICE, MANAGED) else "host" for address in (source, target))
-    record.transfer(Transfer(f"{here} to {there}", nbytes, stream))
-    if stream is None and "host" in (here, there):
+
+    def copy(where: int | None) -> None:
+        record.transfer(Transfer(f"{here} to {there}", nbytes, where))
+        ctypes.memmove(target, source, nbytes)
+
+    if stream is not None:
+        graphs.queue(stream, copy)
+        return
+    graphs.refuse_waiting()
+    copy(None)
+    if "host" in (here, there):
         record.synchronization("memcpy")
-    ctypes.memmove(target, source, nbytes)
 
 
 def _set(address: int, value: int, nbytes: int, stream: int = 0) -> None:
     _check(address, nbytes)
-    ctypes.memset(address, value & 0xFF, nbytes)
+
+    def fill(_: int) -> None:
+        ctypes.memset(address, value & 0xFF, nbytes)
+
+    graphs.queue(stream, fill)
 
 
 def _attributes(address: int) -> Any:

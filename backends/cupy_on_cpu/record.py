@@ -17,6 +17,8 @@ class Launch(NamedTuple):
     """CUDA's handle, ``cupy.cuda.Stream.ptr``; 0 is the default stream."""
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
+    arguments: tuple[bytes, ...] = ()
+    """The bytes of each, as they are passed: numbers, structures, addresses of arrays."""
 
 
 class Transfer(NamedTuple):
@@ -78,6 +80,11 @@ def recording() -> Iterator[Record]:
         yield record
     finally:
         _open[:] = [other for other in _open if other is not record]
+
+
+def is_open() -> bool:
+    """Whether anybody records."""
+    return bool(_open)
 
 
 def launch(what: Launch) -> None:

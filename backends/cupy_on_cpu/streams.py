@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cupy_on_cpu import devices, record
+from cupy_on_cpu import devices, graphs, record
 from cupy_on_cpu.entry_points import Functions
 from cupy_on_cpu.errors import INVALID_HANDLE, runtime_error
 
@@ -60,6 +60,7 @@ def _destroy(handle: int) -> None:
 
 def _synchronize(handle: int) -> None:
     known(handle)
+    graphs.refuse_waiting(handle)
     record.synchronization("streamSynchronize")
 
 
@@ -88,6 +89,7 @@ def _record_event(event: int, stream: int) -> None:
 
 def _synchronize_event(handle: int) -> None:
     _known_event(handle)
+    graphs.refuse_waiting()
     record.synchronization("eventSynchronize")
 
 
@@ -129,7 +131,6 @@ RUNTIME: Functions = {
     "streamDestroy": _destroy,
     "streamGetFlags": lambda stream: known(stream).flags,
     "streamGetPriority": lambda stream: known(stream).priority,
-    "streamIsCapturing": lambda stream: 0,
     "streamQuery": lambda stream: 0 * known(stream).flags,
     "streamSynchronize": _synchronize,
     "streamWaitEvent": _wait,

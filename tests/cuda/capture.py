@@ -16,8 +16,9 @@ from typing import Any
 import cupy_on_cpu  # before CuPy
 
 from adamod_array import init, step
+from adamod_array._program.cuda_table_source import FEW
 from tests.backend import numpy_dtype
-from tests.cuda.cases import CASES, KERNEL, Case
+from tests.cuda.cases import CASES, Case
 
 
 def _array(dtype: str, layout: str) -> Any:
@@ -28,11 +29,12 @@ def _array(dtype: str, layout: str) -> Any:
 
 def capture(case: Case) -> dict[str, Any]:
     """Source and options of the one kernel of the engine that a step needs."""
-    state = init(case.method, _array(case.dtype, case.layout), weight_decay=0.1 if case.decay else 0.0)
+    count = FEW + 1 if case.layout == "many" else 1
+    params, grads = ([_array(dtype, case.layout) for _ in range(count)] for dtype in (case.dtype, case.gradient))
     before = len(cupy_on_cpu.sources)
-    step(state, _array(case.gradient, case.layout))
-    (kernel,) = (each for each in cupy_on_cpu.sources[before:] if KERNEL in each.kernels)
-    return {"source": kernel.code, "options": kernel.options}
+    step(init(case.method, params, weight_decay=0.1 if case.decay else 0.0), grads)
+    (kernel,) = (each for each in cupy_on_cpu.sources[before:] if case.kernel in each.kernels)
+    return {"source": kernel.code, "options": kernel.options, "kernel": case.kernel}
 
 
 if __name__ == "__main__":

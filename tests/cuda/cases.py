@@ -7,14 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array import AdaMod, Method
+from adamod_array import Adam, AdaMod, Method
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE
 from adamod_array._program.program import Program
 from adamod_array._program.trace import trace
 from tests import trees
-
-KERNEL = "adamod_array_step"
-"""What the engine calls its kernels."""
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
 
@@ -42,7 +39,17 @@ class Case:
     gradient: str
     decay: bool = False
     layout: str = "contiguous"
-    """Also "gaps": every second column of a matrix."""
+    """Also "gaps": every second column of a matrix; "many": more leaves than have addresses among the arguments."""
+
+    @property
+    def kernel(self) -> str:
+        """What the engine calls its kernel."""
+        return "adamod_array_step" if self.layout == "gaps" else "adamod_array_tree"
+
+    @property
+    def width(self) -> int:
+        """How many elements a thread of the kernel of all leaves steps at once."""
+        return 16 // min([BYTES[self.gradient], BYTES[self.dtype], *self._slots])
 
     @property
     def name(self) -> str:
@@ -96,6 +103,10 @@ OTHERS = [
             ("complex64", "complex128"),
         ]
     ),
-    *(Case("adamod-gaps", AdaMod(), dtype, dtype, layout="gaps") for dtype in ("float32", "complex128")),
+    *(Case("adamod-many", AdaMod(), dtype, dtype, True, layout="many") for dtype in BYTES),
+    *(Case("adam-amsgrad-many", Adam(amsgrad=True), dtype, dtype, True, layout="many") for dtype in BYTES),
 ]
-CASES = [*BUILT_IN, *OTHERS]
+GAPS = [
+    Case(f"{label}-gaps", method, dtype, dtype, True, "gaps") for label, method in METHODS.items() for dtype in BYTES
+]
+CASES = [*BUILT_IN, *OTHERS, *GAPS]

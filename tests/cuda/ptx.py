@@ -69,6 +69,9 @@ class Kernel:
 
 
 def traffic(way: list[str], what: str) -> Counter[int]:
-    """How many ``ld`` from, or ``st`` to, global memory there are of each size in bytes."""
-    found = [re.fullmatch(rf"{what}(?:\.\w+)*?\.global(?:\.\w+)*?(?:\.v(\d))?\.[a-z]+(\d+)", each) for each in way]
+    """How many ``ld`` from, or ``st`` to, global memory there are of each size in bytes.
+
+    Where the compiler does not know that an address is global, its instruction does not say so.
+    """
+    found = [re.fullmatch(rf"{what}(?:\.(?:global|nc))*(?:\.v(\d))?\.[a-z]+(\d+)", each) for each in way]
     return Counter(int(each[1] or 1) * int(each[2]) // 8 for each in found if each)

@@ -1,4 +1,7 @@
-"""The kernels as a GPU would run them: IEEE's operations and no others, each array moved once, nothing spilled."""
+"""The kernels as a GPU would run them: IEEE's operations and no others, each array moved once, nothing spilled.
+
+The kernel of all leaves has two loops: over packs of 16 bytes, and over single elements of what is left.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cuda.cases import BUILT_IN, CASES, Case
+from tests.cuda.cases import BUILT_IN, CASES, GAPS, OTHERS, Case
 from tests.cuda.conftest import Kernels
 from tests.cuda.ptx import Kernel, traffic
 
@@ -16,10 +19,13 @@ ROUNDED = ("add", "sub", "mul", "div", "sqrt")
 EXACT = ("neg", "abs", "selp", "setp", "mov", "ld", "st", "cvt")
 """What rounds nothing; a conversion rounds where storage is narrower, to nearest."""
 FLOAT32 = [case for case in BUILT_IN if case.dtype == "float32" and not case.decay]
-REAL = [case for case in BUILT_IN if not case.dtype.startswith("complex")]
+REAL = [case for case in [*BUILT_IN, *GAPS] if not case.dtype.startswith("complex")]
+OF_LEAVES = [*BUILT_IN, *OTHERS]
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-built_in = pytest.mark.parametrize("case", BUILT_IN, ids=lambda case: case.name)
+built_in = pytest.mark.parametrize("case", [*BUILT_IN, *GAPS], ids=lambda case: case.name)
+of_leaves = pytest.mark.parametrize("case", OF_LEAVES, ids=lambda case: case.name)
+of_a_leaf = pytest.mark.parametrize("case", GAPS, ids=lambda case: case.name)
 real = pytest.mark.parametrize("case", REAL, ids=lambda case: case.name)
 
 
@@ -48,15 +54,26 @@ def test_every_operation_is_rounded_once_to_nearest(kernels: Kernels, case: Case
 def test_operations_are_those_of_the_rule(kernels: Kernels, case: Case) -> None:
     """Where a kernel has several ways, since a coefficient decides for all elements, none does more."""
     expected = Counter(x.name for x in case.line.operations if x.name in ROUNDED)
+    most = 1 if case.layout == "gaps" else case.width + 1
     found = [
         Counter(name for each in on_numbers(way) if (name := each.partition(".")[0]) in ROUNDED)
         for way in steps(kernels[case.name])
     ]
-    assert found and all(each <= expected for each in found)
-    assert len(found) > 1 or found == [expected]
+    assert found and all(each <= _times(expected, most) for each in found)
+    decides = any(x.name in ("where", "lt", "le", "gt", "ge") for x in case.line.operations)
+    ways = {1} if case.layout == "gaps" else {1, case.width, most}
+    assert decides or {*map(_items, found)} == {_items(_times(expected, n)) for n in ways}
 
 
-@cases
+def _times(counter: Counter[Any], n: int) -> Counter[Any]:
+    return Counter({key: n * count for key, count in counter.items()})
+
+
+def _items(counter: Counter[Any]) -> frozenset[tuple[Any, int]]:
+    return frozenset(counter.items())
+
+
+@of_a_leaf
 def test_every_array_is_read_once_and_written_once(kernels: Kernels, case: Case) -> None:
     ways = steps(kernels[case.name])
     assert ways
@@ -65,15 +82,37 @@ def test_every_array_is_read_once_and_written_once(kernels: Kernels, case: Case)
         assert traffic(way, "st") == case.writes
 
 
+@of_leaves
+def test_packs_are_moved_by_16_bytes_and_the_rest_one_by_one(kernels: Kernels, case: Case) -> None:
+    """Each once, and nothing else but, of many leaves, 8 bytes at a time of the table."""
+    ways = steps(kernels[case.name])
+    reads, writes = (
+        [Counter(), each, _packs(each, case.width), each + _packs(each, case.width)]
+        for each in (case.reads, case.writes)
+    )
+    for way in ways:
+        read, written = traffic(way, "ld"), traffic(way, "st")
+        assert written in writes[1:]
+        rest = read - reads[writes.index(written)]
+        assert rest + reads[writes.index(written)] == read
+        assert not rest or (case.layout == "many" and {*rest} == {8})
+    assert [each in [traffic(way, "st") for way in ways] for each in writes[1:]] == [True] * 3
+
+
+def _packs(each: Counter[int], width: int) -> Counter[int]:
+    """The 16 bytes that packs of so many elements are moved by."""
+    return Counter({16: sum(width * size * count for size, count in each.items()) // 16})
+
+
 @pytest.mark.parametrize(
     ("case", "reads", "writes"),
     [(case, *{"adam": (4, 3), "adamod": (5, 4)}[case.label]) for case in FLOAT32 if case.label in ("adam", "adamod")],
     ids=lambda x: x.name if isinstance(x, Case) else str(x),
 )
 def test_adam_moves_seven_arrays_and_adamod_nine(kernels: Kernels, case: Case, reads: int, writes: int) -> None:
-    (way,) = steps(kernels[case.name])
-    assert traffic(way, "ld") == {4: reads}
-    assert traffic(way, "st") == {4: writes}
+    moved = [(traffic(way, "ld"), traffic(way, "st")) for way in steps(kernels[case.name])]
+    assert ({16: reads}, {16: writes}) in moved
+    assert ({4: reads}, {4: writes}) in moved
 
 
 @cases

@@ -198,6 +198,65 @@ def test_arrays_are_known_again_by_what_a_kernel_relies_on() -> None:
     assert match([], signatures_of([])) is not None
 
 
+def test_tensors_are_known_again_by_what_a_kernel_relies_on() -> None:
+    """And nothing but a tensor of PyTorch's own is read as one."""
+    torch = pytest.importorskip("torch")
+    from adamod_array._engines.numba_tensors import match, signatures_of
+
+    x = torch.zeros(4, 6)
+    known = signatures_of([x, x], [96, 96])
+    deep = torch.zeros(2, 1, 3, 1, 2, 1, 2)
+    cut, gone, lazy = torch.zeros(4, 6), torch.zeros(4, 6), torch.zeros(4, 6)
+    cut.untyped_storage().resize_(95)
+    gone.untyped_storage().resize_(0)
+    copied = torch._lazy_clone(lazy)
+    with torch.inference_mode():
+        made_in_inference_mode = torch.zeros(4, 6)
+    for same in (x, torch.ones(4, 6), torch.ones(2, 4, 6)[1], torch.ones(4, 6, requires_grad=True)):
+        assert match([x, same], known).tolist() == [x.data_ptr(), same.data_ptr()]
+    others: list[Any] = [
+        *(x.to(dtype) for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.complex64)),
+        x.T,
+        x[:, :5],
+        torch.zeros(4, 12)[:, ::2],
+        x.reshape(6, 4),
+        x[None],
+        cut,
+        gone,
+        lazy,
+        copied,
+        x._neg_view(),
+        torch.zeros(4, 6, dtype=torch.complex64).conj().imag,
+        x.to("meta"),
+        x.to_sparse(),
+        made_in_inference_mode,
+        torch.nn.Parameter(torch.zeros(4, 6)),
+        torch._to_functional_tensor(x),
+        torch.Tensor._make_subclass(type("Own", (torch.Tensor,), {}), x),
+        x.numpy(),
+        1.0,
+        None,
+        "tensor",
+        object(),
+    ]
+    for other in others:
+        assert match([x, other], known) is None, other
+    assert match([x], known) is None
+    assert match([deep], signatures_of([deep], [96])).tolist() == [deep.data_ptr()]
+    assert match([deep.mT], signatures_of([deep], [96])) is None
+    assert match([], signatures_of([], [])) is not None
+
+
+def test_one_array_in_two_places() -> None:
+    from adamod_array._engines.numba_objects import are_distinct
+
+    for count in (0, 1, 2, 3, 4, 5, 100, 1000):
+        objects = [object() for _ in range(count)]
+        assert are_distinct(objects)
+        for i in {0, count // 2, count - 1} if count else ():
+            assert not are_distinct([*objects, objects[i]])
+
+
 def unaligned(x: Any) -> Any:
     """A copy whose elements lie across the boundaries of machine words."""
     copied = np.frombuffer(bytearray(x.nbytes + 1), x.dtype, x.size, 1).reshape(x.shape)

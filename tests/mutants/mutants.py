@@ -42,6 +42,11 @@ def cupy(file: str, select: str) -> Check:
     return Check(f"tests/test_{file}.py", select, ("-p", "cupy_on_cpu", "--backend", "cupy"))
 
 
+def cuda(select: str) -> Check:
+    """Tests of PyTorch's tensors by CuPy's kernel, on the CPU."""
+    return Check("tests/exact/test_cuda_table.py", select, ("-p", "cupy_on_cpu"))
+
+
 def jax(file: str, select: str) -> Check:
     """Tests on JAX's arrays."""
     return Check(f"tests/test_{file}.py", select, ("--backend", "jax"))
@@ -662,17 +667,17 @@ MODES = [
 XLA_PLAN = [
     Mutant(
         "gradients of other dtypes",
-        "and [*map(_aval, grads)] == avals",
+        " or [*map(_aval, grads)] != self.avals",
         "",
         jax("jax_plan", "errors or other_gradients"),
     ),
-    Mutant("arrays of other frameworks", "{*map(type, grads)} == classes", "True", jax("jax_plan", "errors")),
-    Mutant("arrays that were deleted", "and not any(map(_is_deleted, arrays))", "", jax("jax_plan", "errors")),
+    Mutant("arrays of other frameworks", "{*map(type, grads)} != self.classes or ", "", jax("jax_plan", "errors")),
+    Mutant("what the program refuses", "raise UnlikeError from error", "raise", jax("jax_plan", "errors")),
     Mutant(
-        "a gradient that is given away with what is written",
-        "and (not donate or len({*map(id, arrays)}) == len(arrays))",
-        "",
-        jax("jax_plan", "other_gradients"),
+        "a state that was given away",
+        "if alike and not arrays[-1].is_deleted()",
+        "if alike",
+        jax("jax_plan", "given_away"),
     ),
     Mutant(
         "a fresh step by the program of a donated one",
@@ -820,6 +825,17 @@ NUMBA_READ = [
     Mutant("half of complex numbers", "parts = 2 if storage != name else 1", "parts = 1", numpy("where", "squares")),
     Mutant("the last part of a block", "range(STREAMS)]", "range(STREAMS - 1)]", numpy("where", "every_part")),
     Mutant("gaps read", "is_dense(x.shape, x.stride()))", "True)", torch("where", "gaps")),
+]
+
+TORCH_CUDA = [
+    Mutant(
+        "the default stream", "stream = _stream(self.stream(device))", "stream = _stream(0)", cuda("current_stream")
+    ),
+    Mutant("a CuPy that fails", "        pass_over(NAME, error)\n", "        raise\n", cuda("costs_speed_alone")),
+]
+
+DENSE = [
+    Mutant("gaps in tensors", " and is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
 ]
 
 TORCH_SORTED = [
@@ -974,7 +990,6 @@ NUMBA = [
         "flags.c_contiguous or flags.f_contiguous",
         numpy("donate", "layout"),
     ),
-    Mutant("gaps in tensors", " and is_dense(x.shape, x.stride())", "", torch("donate", "any_layout")),
     Mutant(
         "the first rate for all leaves",
         "[key[2][i] for i in leaves]",
@@ -999,26 +1014,60 @@ SIGNATURES = [
     ),
     Mutant(
         "tensors not compared with those of the last step",
-        "not self._guards.check(*arrays) or ",
+        " or not self._guards.check(*arrays)",
         "",
-        torch("changed", "pytorchs_tensors and double"),
+        torch("changed", "pytorchs_tensors and double and guarded"),
     ),
     Mutant(
         "the storage's size",
         "        if False in [",
         "        if None in [",
-        torch("changed", "pytorchs_tensors and storage and numba"),
+        torch("changed", "pytorchs_tensors and storage and guarded"),
     ),
     Mutant(
         "the size of a storage that stayed in its place",
         " and [(x := r()) is not None and x.nbytes() for r in references] == sizes\n",
         "\n",
-        torch("changed", "is_where_it_was and numba"),
+        torch("changed", "pytorchs_tensors and storage and guarded"),
+    ),
+    Mutant(
+        "the modes of a thread",
+        "self._interpreters() is None and bool(self._guard.check(x))",
+        "True",
+        torch("torch", "vmap or func or inference"),
+    ),
+    Mutant(
+        "whether a tensor requires gradients",
+        "return found if [x.requires_grad for x in arrays] == self._requires_grad else None",
+        "return found",
+        torch("changed", "pytorchs_tensors and requires_grad"),
     ),
 ]
 
+TORCH_ABI = [
+    Mutant("the class", "peek(x + CLASS) != row[0]", "False", kernels("known_again")),
+    Mutant("dispatch keys", " or peek(tensor + where[_KEYS]) != row[1]", "", kernels("known_again")),
+    Mutant("the dtype", "(peek(tensor + where[_DTYPE]) & _SHORT) != row[2]", "False", kernels("known_again")),
+    Mutant("how many dimensions", " or peek(tensor + where[_NDIM]) != ndim", "", kernels("known_again")),
+    Mutant("the sizes", "peek(sizes + 8 * j) != row[6 + j] or ", "", kernels("known_again")),
+    Mutant("the strides", " or peek(strides + 8 * j) != row[6 + ndim + j]", "", kernels("known_again")),
+    Mutant("the storage's size", " or start + row[5] > peek(storage + where[_NBYTES])", "", kernels("known_again")),
+    Mutant("lazy copies", "peek(storage + where[_FLAGS]) & where[_IS_LAZY]", "False", kernels("known_again")),
+    Mutant("where a view begins", "where[_DATA]) + start\n", "where[_DATA])\n", kernels("known_again")),
+    Mutant(
+        "how many there are",
+        "    if len(tensors) != len(signatures):\n        return None\n",
+        "",
+        kernels("known_again"),
+    ),
+]
+
+PYTHON_ABI = [
+    Mutant("an object that stands twice", "if seen[place] == x:", "if False:", kernels("two_places")),
+]
+
 NUMPY_ABI = [
-    Mutant("the type", "peek(x + _TYPE) != row[0] or ", "", kernels("known_again")),
+    Mutant("the type", "peek(x + CLASS) != row[0] or ", "", kernels("known_again")),
     Mutant("the dtype", " or peek(x + _DTYPE) != row[1]", "", kernels("known_again")),
     Mutant("the shape", "peek(shape + 8 * j) != row[4 + j] or ", "", kernels("known_again")),
     Mutant("the strides", " or peek(strides + 8 * j) != row[4 + ndim + j]", "", kernels("known_again")),
@@ -1108,6 +1157,12 @@ EVALUATE = [
 ]
 
 EAGER = [
+    Mutant(
+        "gradients said to share no memory after a step that copied them",
+        "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
+        "addresses",
+        torch("donate", "overlaps_what_is_written and numba"),
+    ),
     Mutant(
         "an input that is written before it is passed on",
         "[x.copy() if aliases else x for x",
@@ -1254,14 +1309,8 @@ TORCH_LISTS = [
         torch("step", "may_change_between and numba"),
     ),
     Mutant(
-        "gradients said to share no memory after a step that copied them",
-        "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
-        "addresses",
-        torch("donate", "overlaps_what_is_written and numba"),
-    ),
-    Mutant(
         "gradients that are written not copied",
-        "grads = disjoint(inputs)",
+        "grads, plan.disjoint = disjoint_unless(plan.disjoint, addresses, inputs)",
         "grads = inputs.grads",
         torch("donate", "overlaps_what_is_written and numba"),
     ),
@@ -1568,6 +1617,8 @@ MUTANTS: Mutants = {
     f"{ENGINES}/numba_read.py": NUMBA_READ,
     f"{ENGINES}/signatures.py": SIGNATURES,
     f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
+    f"{ENGINES}/numba_tensors.py": TORCH_ABI,
+    f"{ENGINES}/numba_objects.py": PYTHON_ABI,
     f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
     f"{PROGRAM}/render.py": RENDER,
     f"{PROGRAM}/numba_source.py": NUMBA_SOURCE,
@@ -1575,6 +1626,8 @@ MUTANTS: Mutants = {
     f"{ENGINES}/xla_plan.py": XLA_PLAN,
     f"{ENGINES}/eager.py": EAGER,
     f"{ENGINES}/torch.py": TORCH,
+    f"{ENGINES}/torch_cuda.py": TORCH_CUDA,
+    f"{ENGINES}/dense.py": DENSE,
     f"{ENGINES}/torch_lists.py": TORCH_LISTS,
     f"{ENGINES}/torch_program.py": TORCH_PROGRAM,
     f"{PROGRAM}/program.py": PROGRAM_DATA,

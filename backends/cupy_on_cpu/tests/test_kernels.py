@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import cupy as cp
@@ -134,3 +135,46 @@ def test_impossible_launches_are_refused() -> None:
             kernel(grid, block, (cp.zeros(1, "int32"), 0, 0))
     with pytest.raises(cp.cuda.driver.CUDADriverError, match="NOT_FOUND"):
         cp.RawKernel(GRID, "elsewhere")((1,), (1,), ())
+
+
+VECTORS = r"""
+struct Table { long long at[3]; float rate; };
+extern "C" __global__ void __launch_bounds__(64, 1) scaled(const __grid_constant__ Table table, const int n) {
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+        const float4 x = reinterpret_cast<const float4 *>(table.at[0])[i];
+        reinterpret_cast<float4 *>(table.at[1])[i] = make_float4(table.rate * x.x, x.y, x.z, x.w);
+        reinterpret_cast<double2 *>(table.at[2])[i] = make_double2(x.x, x.w);
+    }
+}
+extern "C" __global__ void sizes(int *x) {
+    const int found[] = {sizeof(float4), alignof(float4), alignof(float3), alignof(uchar4), alignof(double2),
+                         alignof(longlong4), sizeof(ushort2), alignof(uint1)};
+    for (int i = 0; i < 8; i++) x[i] = found[i];
+}
+"""
+
+
+def test_vectors_and_structures_by_value() -> None:
+    x, y, z = cp.arange(40, dtype="float32"), cp.zeros(40, "float32"), cp.zeros(20)
+    content = (
+        np.array([x.data.ptr, y.data.ptr, z.data.ptr], np.int64).tobytes() + np.asarray([2, 0], np.float32).tobytes()
+    )
+    module = cp.RawModule(code=VECTORS)
+    table = np.frombuffer(content, np.dtype((np.void, len(content))))
+    with recording() as seen:
+        module.get_function("scaled")((2,), (3,), (table, np.int32(10)))
+    expected = np.arange(40.0).reshape(10, 4)
+    assert (z.get().reshape(10, 2) == expected[:, ::3]).all()
+    assert (y.get().reshape(10, 4) == expected * [2, 1, 1, 1]).all()
+    assert seen.launches[0].arguments == (content, np.int32(10).tobytes())
+    found = cp.zeros(8, "int32")
+    module.get_function("sizes")((1,), (1,), (found,))
+    assert found.get().tolist() == [16, 16, 4, 4, 16, 16, 4, 4]
+
+
+def test_arguments_have_4096_bytes() -> None:
+    code = 'struct Large { char at[N]; }; extern "C" __global__ void take(Large large) {}'
+    for n in (4096, 4097):
+        kernel = cp.RawKernel(code, "take", options=(f"-DN={n}",))
+        with pytest.raises(cp.cuda.driver.CUDADriverError, match="INVALID_VALUE") if n > 4096 else nullcontext():
+            kernel((1,), (1,), (np.zeros(1, np.dtype((np.void, n))),))

@@ -38,6 +38,14 @@ static void call(void (*kernel)(A...), void **parameters, std::index_sequence<I.
   kernel(*reinterpret_cast<typename std::remove_const<A>::type *>(parameters[I])...);
 }
 
+// The bytes of each of a kernel's parameters, and how many there are.
+template <class... A>
+static int parameter_sizes(void (*)(A...), unsigned *bytes) {
+  const unsigned each[] = {unsigned(sizeof(A))..., 0u};
+  memcpy(bytes, each, sizeof...(A) * sizeof(unsigned));
+  return sizeof...(A);
+}
+
 // size: grid and block, three numbers each.
 template <class... A>
 static void launch(void (*kernel)(A...), void **parameters, const unsigned *size, bool synchronizes, bool flush) {
