@@ -141,6 +141,7 @@ def _sources() -> bytes:
             "numba_stream",
             "numpy_abi",
             "numba_objects",
+            "numba_distinct",
             "numba_tensors",
             "xla_ffi_handler",
         )
