@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from adamod_array._engines import pass_over
-from adamod_array._namespace import real_compute_dtype
+from adamod_array._namespace import REAL_DTYPE, real_compute_dtype
 from adamod_array._program.cuda_table_source import FEW, KERNEL, LIMIT, SEND, SENDER, SENT, THREADS, Form, source
 from adamod_array._program.program import Program
 from adamod_array._program.trace import constants
@@ -85,7 +85,6 @@ class Group:
     storage: str
     gradient_storage: str
     decay: bool
-    is_complex: bool
     rows: list[int]
     """Which rows of scalars they have."""
     layout: Any
@@ -134,12 +133,13 @@ _of_graphs: dict[tuple[int, int], Any] = {}
 
 def _send(address: int, words: Any) -> None:
     """Put words into the memory of the device in force, by arguments of launches."""
+    sender = _ready(compiled(SEND, SENDER))
     for start in range(0, words.size, SENT):
         part = np.zeros(SENT, np.int64)
         count = min(SENT, words.size - start)
         part[:count] = words[start : start + count]
         arguments = np.int64(address + 8 * start), np.int32(count), _by_value(part.tobytes())
-        _ready(compiled(SEND, SENDER))((1,), (THREADS,), arguments)
+        sender((1,), (THREADS,), arguments)
 
 
 def _by_value(content: bytes) -> Any:
@@ -233,7 +233,7 @@ def _fill(words: Any, form: Form, at: Any, to: Any, group: Group) -> None:
 def _scalars(scalars: Scalars, group: Group, p: Any, memory: Memory) -> tuple[tuple[int, ...], Any, Any]:
     """Return which scalars are on the device, each row's arrays of these, and its other numbers, rounded once."""
     real, names = group.real, scalars.names
-    own = [constants(method, complex_parameter=group.is_complex, common=names) for method in scalars.methods]
+    own = [constants(method, complex_parameter=group.storage in REAL_DTYPE, common=names) for method in scalars.methods]
     every = scalars.rows(group.decay, own)
     rows = [every[k] for k in group.rows]
     on_device: tuple[int, ...] = ()

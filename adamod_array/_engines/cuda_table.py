@@ -14,7 +14,7 @@ from adamod_array._engines import Columns, StepInputs, passed_over, put
 from adamod_array._engines.cuda_launch import NAME, ROOM, Group, Memory, NotCompiledError, prepared
 from adamod_array._engines.eager import disjoint_unless
 from adamod_array._engines.plan import Plan
-from adamod_array._namespace import dtype_name, is_complex, real_compute_dtype
+from adamod_array._namespace import REAL_DTYPE, dtype_name, is_complex, real_compute_dtype
 from adamod_array._program.cuda_table_source import BLOCK, LIMIT, Form
 from adamod_array._program.lower import can_be_lowered, stored_dtypes
 from adamod_array._program.program import Program
@@ -131,9 +131,9 @@ def _room(program: Program, real: str) -> int:
 def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
     """Yield the leaves of one device and pair of dtypes, in groups whose rows of scalars go with one launch."""
     device, storage, gradient_storage, _ = key
-    scalars, complex_parameter = mine.scalars, storage.startswith("complex")
+    scalars = mine.scalars
     decay = any(map(scalars.decays, leaves))
-    program = mine.program(decay=decay, complex_parameter=complex_parameter)
+    program = mine.program(decay=decay, complex_parameter=storage in REAL_DTYPE)
     room = _room(program, real_compute_dtype(storage))
     every = [*dict.fromkeys(scalars.rate_index[i] for i in leaves)]
     for first in range(0, len(every), room):
@@ -144,5 +144,5 @@ def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
         if ends[-1]:
             own = [rows.index(scalars.rate_index[i]) for i in some]
             layout, blocks = (ends, np.asarray(sizes), np.asarray(own)), int(ends[-1])
-            shared = program, storage, gradient_storage, decay, complex_parameter
+            shared = program, storage, gradient_storage, decay
             yield Group(some, device, *shared, rows, layout, blocks)
