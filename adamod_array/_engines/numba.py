@@ -74,6 +74,8 @@ class NumbaPlan(Plan):
     fallback: list[int]
     """Those that the eager engine steps."""
     groups: list[_Group]
+    counters: Any
+    """The first counter of each leaf, as a row beside the addresses; None where nothing is rounded stochastically."""
     nbytes: Any
     """Of each array of the leaves taken."""
     methods: tuple[Method, ...]
@@ -119,6 +121,8 @@ class NumbaPlan(Plan):
         else:
             columns = [[_empty_like(x) for x in xs] for xs in columns]
             addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))
+        if self.counters is not None:
+            addresses = np.concatenate((addresses, self.counters))
         table = addresses.reshape(-1, len(grads))
         tables = [table if x.leaves is None else np.ascontiguousarray(table[:, x.leaves]) for x in self.groups]
         claim()
@@ -173,10 +177,11 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
 
 def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
     """Group the leaves by the kernel that takes them."""
+    method = inputs.scalars.methods[0]
     by_dtype: dict[tuple[str, str], list[int]] = {}
     fallback: list[int] = []
     for i, (g, p, *slots) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
-        storage = _storage(p, g, slots)
+        storage = _storage(p, g, slots, method)
         (fallback if storage is None else by_dtype.setdefault(storage, [])).append(i)
     kernels = {storage: _kernel(inputs, key, storage, leaves) for storage, leaves in by_dtype.items()}
     for storage, kernel in kernels.items():
@@ -186,8 +191,10 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
     groups = [_group(inputs, key, storage, leaves, in_kernel, kernels[storage]) for storage, leaves in by_dtype.items()]
     arrays = [xs[i] for xs in (inputs.grads, *inputs.columns) for i in in_kernel]
     nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays], np.int64)
+    counters = inputs.scalars.counters
     return NumbaPlan(
         key=key,
+        counters=None if counters is None else np.asarray([counters[i] for i in in_kernel], np.int64),
         count=len(in_kernel),
         in_kernel=in_kernel,
         fallback=sorted(fallback),
@@ -203,7 +210,7 @@ def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: tuple[str, str], 
     donate, decay, _, forks, _ = key
     elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
     threads = elements > SERIAL and not forks and has_threads()
-    text = source(inputs.program(decay=decay), *storage, donate=donate, threads=threads)
+    text = source(inputs.program(decay=decay, storage=storage[0]), *storage, donate=donate, threads=threads)
     name = f"a kernel of {type(inputs.scalars.methods[0]).__name__} for {storage[0]}"
     if name in passed_over:
         return None
@@ -252,22 +259,24 @@ def _empty_like(x: Any) -> Any:
     return np.empty_like(x, subok=False) if isinstance(x, np.ndarray) else sys.modules["torch"].empty_like(x)
 
 
-def _storage(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
+def _storage(p: Any, g: Any, slots: Sequence[Any], method: Method) -> tuple[str, str] | None:
     """Return the storage dtypes of a parameter and gradient that a kernel can take with these slots, or None."""
-    storage = storage_of(p, g, slots)
-    return storage if storage is not None and all(_alike(p, x) for x in (p, g, *slots)) else None
+    storage = storage_of(p, g, slots, method)
+    in_order = bool(method.compact)  # an element's place in memory is then its place in the array, too
+    return storage if storage is not None and all(_alike(p, x, in_order) for x in (p, g, *slots)) else None
 
 
-def _alike(p: Any, x: Any) -> bool:
-    """Return whether ``x`` lies in memory without gaps, element beside element with ``p``."""
+def _alike(p: Any, x: Any, in_order: bool) -> bool:
+    """Return whether ``x`` lies in memory without gaps, element beside element with ``p``; perhaps in C order alone."""
     if isinstance(x, np.ndarray):
         flags = x.flags
         if not flags.aligned or not x.dtype.isnative:
             return False
-        return (flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)
+        in_c = flags.c_contiguous and p.flags.c_contiguous
+        return in_c or (not in_order and flags.f_contiguous and p.flags.f_contiguous)
     if x.is_contiguous():
         return p.is_contiguous()  # type: ignore[no-any-return]
-    return x.stride() == p.stride() and is_dense(x.shape, x.stride())
+    return not in_order and x.stride() == p.stride() and is_dense(x.shape, x.stride())
 
 
 def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:

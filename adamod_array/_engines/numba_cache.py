@@ -134,7 +134,7 @@ def _checksum(key: bytes, payload: bytes) -> bytes:
 def _sources() -> bytes:
     """Return the files that kernels are compiled from; nothing where the package's loader cannot tell."""
     try:
-        engines = ("numba_cache", "numba_compile", "numba_memory", "numpy_abi", "xla_ffi_handler")
+        engines = ("numba_cache", "numba_compile", "numba_memory", "numba_words", "numpy_abi", "xla_ffi_handler")
         files = [(__package__, f"{name}.py") for name in engines]
         files.append(("adamod_array._program", "numba_source.py"))
         return b"".join(pkgutil.get_data(*file) or b"" for file in files)

@@ -15,6 +15,7 @@ import numpy as np
 from adamod_array import __version__
 from adamod_array._engines.numba_cache import SOURCES, compiled
 from adamod_array._engines.numba_memory import converts_float16
+from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name
 from adamod_array._program.numba_source import BLOCK
 
@@ -24,11 +25,15 @@ SERIAL = 1 << 17
 """Up to so many elements, waking other threads costs more than they save, and on a busy machine far more."""
 
 
-def storage_of(p: Any, g: Any, slots: Sequence[Any]) -> tuple[str, str] | None:
-    """Return the dtypes of a parameter and its gradient if a kernel takes them, with slots in the compute dtype."""
+def storage_of(p: Any, g: Any, slots: Sequence[Any], method: Method) -> tuple[str, str] | None:
+    """Return the dtypes of a parameter and its gradient if a kernel takes them with these slots.
+
+    Slots have the compute dtype, or bfloat16 where the method says so.
+    """
     storage, gradient_storage = dtype_name(p), dtype_name(g)
     compute = COMPUTE_DTYPE[storage]
-    if storage not in STORAGE or any(dtype_name(x) != compute for x in slots):
+    stored = [("bfloat16" if each else compute) for each in method.compact_slots]
+    if storage not in STORAGE or [*map(dtype_name, slots)] != stored:
         return None
     return (storage, gradient_storage) if COMPUTE_DTYPE[gradient_storage] == compute else None
 

@@ -63,7 +63,8 @@ def _storage(p: Any, g: Any) -> Storage:
 
 def _fit(inputs: StepInputs) -> bool:
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    return all(storage_of(p, g, slots) is not None for g, p, *slots in leaves)
+    method = inputs.scalars.methods[0]
+    return all(storage_of(p, g, slots, method) is not None for g, p, *slots in leaves)
 
 
 def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) -> Columns:
