@@ -47,3 +47,17 @@ lt32 = _binary(lambda builder, a, b: builder.icmp_unsigned("<", a, b), types.boo
 bits = _unary(lambda builder, x: builder.bitcast(x, _WORD), types.uint32, types.float32)
 unbits = _unary(lambda builder, x: builder.bitcast(x, _FLOAT), types.float32, types.uint32)
 word = _unary(lambda builder, x: builder.fptoui(x, _WORD), types.uint32, types.float32)
+
+
+@intrinsic
+def use_widest_vectors(typing: Any) -> Any:
+    """Have LLVM use vectors of 512 bits, if there are any, in the function around: for loops that compute a lot.
+
+    By default it takes half of that, for the sake of processors that slow down; words are then the bound, not memory.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows no attributes with values
+        return context.get_dummy_value()
+
+    return types.void(), generate

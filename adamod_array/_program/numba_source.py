@@ -64,7 +64,7 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         f"fetch_g, fetch = prefetch(False), prefetch({donate})",
     ]
     if program.rounded:
-        head.insert(3, f"from adamod_array._engines.numba_words import {', '.join(sorted(WORDS))}")
+        head.insert(3, f"from adamod_array._engines.numba_words import {', '.join(sorted(WORDS))}, use_widest_vectors")
     for j, column in enumerate(columns):
         name = column.removesuffix("_new")
         load, store = f"load_{column}", f"store_{name}"
@@ -92,8 +92,10 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         if threads
         else "        for i in range(start, stop):",
         *(f"            {name} = load_{name}(at_{name}, i)" for name in arrays),
-        *([f"            {INDEX} = first + i"] if program.rounded else []),
+        *([f"            {INDEX} = add32(first, i)"] if program.rounded else []),
         *(f"            {statement}" for statement in [*body, *stores]),
     ]
+    if program.rounded:
+        lines.insert(0, "use_widest_vectors()")
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
     return "\n".join([*head, "", "", *kernel, ""])

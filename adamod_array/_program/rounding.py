@@ -7,7 +7,7 @@ Words are unsigned integers of 32 bits that wrap; a Python int among the operand
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from adamod_array._program.program import INDEX, Operand, Operation, Program
@@ -56,28 +56,36 @@ def mixed(do: Do, x: Any) -> Any:
     return do("xor32", x, do("shr32", x, 15))
 
 
-def rounded(do: Do, x: Any, random: Any) -> Any:
+def rounded(do: Do, x: Any, random: Any, *, is_quiet: bool = False) -> Any:
     """Return float32 numbers rounded to bfloat16: up in magnitude as often as the bits that are cut say.
 
     ``random`` are words below 2**16. Infinities stay, a NaN stays one and becomes quiet, and nothing finite becomes
-    infinite: what lies beyond the largest bfloat16, and has no neighbour there, is cut.
+    infinite: what lies beyond the largest bfloat16, and has no neighbour there, is cut. ``is_quiet`` says that no NaN
+    among the numbers lies in the bits that are cut alone.
     """
     bits = do("bits", x)
     magnitude = do("and32", bits, 0x7FFFFFFF)
-    is_nan = do("lt32", _INFINITY, magnitude)
-    cut = do("where", is_nan, do("or32", bits, _QUIET), bits)
+    cut = bits
+    if not is_quiet:
+        cut = do("where", do("lt32", _INFINITY, magnitude), do("or32", bits, _QUIET), bits)
     bits = do("where", do("lt32", magnitude, _LARGEST), do("add32", bits, random), cut)
     return do("unbits", do("and32", bits, 0xFFFF0000))
 
 
 def round_outputs(
-    do: Do, outputs: Sequence[Any], places: Sequence[int], step: Sequence[Any], index: Any
+    do: Do,
+    outputs: Sequence[Any],
+    places: Sequence[int],
+    step: Sequence[Any],
+    index: Any,
+    quiet: Collection[Any] = (),
 ) -> list[Any]:
     """Return the outputs of a rule, those at ``places`` rounded stochastically.
 
     The random bits of an element are a hash of the step, of the place among ``places``, and of ``index``: the element's
     place in its leaf, in C order, counted from :func:`first_counter` of the leaf, modulo 2**32. Nested hashes, as in
-    Jarzynski & Olano 2020. One hash serves two outputs, 16 bits each.
+    Jarzynski & Olano 2020. One hash serves two outputs, 16 bits each. Of the outputs that are ``quiet``, see
+    :func:`rounded`.
     """
     low, high = (do("word", x) for x in step)
     number = do("add32", low, do("mul32", high, 1 << 16))
@@ -88,8 +96,18 @@ def round_outputs(
             key = mixed(do, do("add32", number, first_counter(n // 2 + 1)))
             both = mixed(do, do("add32", index, key))
         random = do("shr32", both, 16) if n % 2 else do("and32", both, 0xFFFF)
-        new[place] = rounded(do, outputs[place], random)
+        new[place] = rounded(do, outputs[place], random, is_quiet=outputs[place] in quiet)
     return new
+
+
+def _quiet(program: Program, places: Sequence[int]) -> set[Operand]:
+    """Return what holds no NaN in its lower bits alone: results of arithmetic, and what was stored in bfloat16."""
+    names = [name for name, _ in program.arrays[1:]]
+    quiet = {*program.scalars, *(names[k] for k in places)}
+    for x in program.operations:
+        if x.name not in ("where", "minimum", "maximum", "neg", "abs") or quiet.issuperset(x.operands[x.name == "where" :]):
+            quiet.add(x.result)
+    return quiet
 
 
 def with_rounding(program: Program, places: tuple[int, ...]) -> Program:
@@ -105,5 +123,5 @@ def with_rounding(program: Program, places: tuple[int, ...]) -> Program:
             operations.append(Operation(known[name, named], name, named, domain))
         return known[name, named]
 
-    outputs = tuple(round_outputs(do, program.outputs, places, STEP, INDEX))
+    outputs = tuple(round_outputs(do, program.outputs, places, STEP, INDEX, _quiet(program, places)))
     return dataclasses.replace(program, operations=tuple(operations), outputs=outputs, rounded=places)
