@@ -37,6 +37,8 @@ class _Group:
     step: Callable[..., Any]
     fused: Callable[..., Any] | None
     """``step`` through torch.compile."""
+    counters: list[int]
+    """The first of each leaf, where something is rounded stochastically."""
     flat: bool
     """Whether ``fused`` takes leaves without their shape."""
 
@@ -120,7 +122,7 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
     groups = []
     for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
-        program = inputs.program(decay=decay, complex_parameter=compute in REAL_DTYPE)
+        program = inputs.program(decay=decay, complex_parameter=compute in REAL_DTYPE, storage=storage)
         prepare, step = _functions(program, compute)
         on_host = device.type == "cpu"
         for at in _chunks(inputs, every, 0 if fused else CHUNK) if on_host else [every]:
@@ -130,7 +132,8 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
                 alike = [x.dtype for x in arrays] if on_host else [*map(inputs.namespace.layout, arrays)]
                 rates = [] if on_host else [inputs.scalars.rate_index[i] for i in at]
                 compiled = _fused(program, compute, donate, (*alike, *rates), dynamic=on_host)
-            groups.append(_Group(at, compute, prepare, step, compiled, on_host))
+            counters = [] if inputs.scalars.counters is None else [inputs.scalars.counters[i] for i in at]
+            groups.append(_Group(at, compute, prepare, step, compiled, counters, on_host))
     return groups
 
 
@@ -173,8 +176,8 @@ def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     if group.fused is not None:
         try:
             if not group.flat:
-                return group.fused(scalars, *arrays)
-            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays))
+                return group.fused(scalars, group.counters, *arrays)
+            new = group.fused(scalars, group.counters, *([_flat(x) for x in xs] for xs in arrays))
             return [
                 [y.resize_(x.shape) for x, y in zip(*each, strict=True)] for each in zip(arrays[1:], new, strict=True)
             ]
@@ -185,8 +188,8 @@ def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             group.fused = None
     # a number of the host's goes into kernels as an argument; one on a device would have to be waited for
-    numbers = [x.item() if not is_list(x) and x.device.type == "cpu" else x for x in scalars]
-    return group.step(numbers, *arrays)
+    numbers = [x.item() if hasattr(x, "item") and x.device.type == "cpu" else x for x in scalars]
+    return group.step(numbers, group.counters, *arrays)
 
 
 def _compiler_errors() -> tuple[type[Exception], ...]:

@@ -34,8 +34,14 @@ def counted(namespace: Namespace, first: int, like: Any) -> Any:
     if namespace.name == "jax":
         return _iota(first, shape)
     if namespace.name == "torch":
-        return (xp.arange(like.numel(), dtype=xp.int64, device=like.device).reshape(shape) + first) & _ALL
+        return counted_by_torch(first, like)
     return (xp.arange(like.size, dtype=xp.uint64) + np.uint64(first)).astype(xp.uint32).reshape(shape)
+
+
+def counted_by_torch(first: int, like: Any) -> Any:
+    """Return :func:`counted` of a tensor."""
+    torch = sys.modules["torch"]
+    return (torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape) + first) & _ALL
 
 
 def _iota(first: Any, shape: tuple[Any, ...]) -> Any:
