@@ -32,7 +32,7 @@ def counted(namespace: Namespace, first: int, like: Any) -> Any:
     """Return the index of every element of an array, in C order and from ``first`` on, as words."""
     xp, shape = namespace.xp, tuple(like.shape)
     if namespace.name == "jax":
-        return _iota(first, shape)
+        return iota(first, shape)
     if namespace.name == "torch":
         return counted_by_torch(first, like)
     return (xp.arange(like.size, dtype=xp.uint64) + np.uint64(first)).astype(xp.uint32).reshape(shape)
@@ -44,7 +44,7 @@ def counted_by_torch(first: int, like: Any) -> Any:
     return (torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape) + first) & _ALL
 
 
-def _iota(first: Any, shape: tuple[Any, ...]) -> Any:
+def iota(first: Any, shape: tuple[Any, ...]) -> Any:
     """Return the index as a sum over dimensions, which XLA computes where it is used, also of an array in parts."""
     jax = sys.modules["jax"]
     index, step = jax.numpy.full(shape, first, "uint32"), 1

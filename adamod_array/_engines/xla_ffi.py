@@ -23,7 +23,7 @@ from adamod_array._engines.xla_call import UnavailableError as UnavailableError
 from adamod_array._engines.xla_call import building, in_program, may_nest, registered
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_mesh import Place, as_varying, place_in_program, place_of, varying
-from adamod_array._engines.xla_plan import XlaPlan
+from adamod_array._engines.xla_plan import XlaPlan, index_of
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, has_tracers
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
@@ -44,17 +44,20 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     place = None
     if _fit(inputs) and not has_tracers([*inputs.grads, *inputs.written]):
         place = place_of(zip(*inputs.columns, inputs.grads, strict=True))
-    if place is None:
+    counts = inputs.scalars.counters is not None
+    if place is None or (counts and not place.counts([p.shape for p in inputs.params])):
         return XlaPlan(key=key)
     decay = inputs.scalars.has_decay
     with building():
-        kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=donate)
+        kernels = _kernels(_programs(inputs, decay), in_place=donate)
     program, constants = _jitted(kernels, donate, key is not None, place), inputs.scalars.constants()
     return XlaPlan(key=key, program=program, computes=_computes(kernels), constants=constants)
 
 
-def _storages(inputs: StepInputs) -> tuple[Storage, ...]:
-    return tuple(dict.fromkeys(map(_storage, inputs.params, inputs.grads)))
+def _programs(inputs: StepInputs, decay: bool) -> tuple[tuple[Storage, Program], ...]:
+    """Return the program for each storage."""
+    storages = dict.fromkeys(map(_storage, inputs.params, inputs.grads))
+    return tuple([(storage, inputs.program(decay=decay, storage=storage[0])) for storage in storages])
 
 
 def _storage(p: Any, g: Any) -> Storage:
@@ -71,7 +74,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     """Take the step as a part of the user's program; where that may call no kernel, by ``by_xla(inputs, opaque)``."""
     jax, scalars, arrays = sys.modules["jax"], inputs.scalars, [*inputs.grads, *inputs.written]
     place = place_in_program(inputs.params, arrays, scalars.all) if _fit(inputs) else None
-    if place is None:
+    if place is None or (scalars.counters is not None and not place.counts([p.shape for p in inputs.params])):
         return by_xla(inputs, opaque)
     numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
     arrays, tree = jax.tree.flatten((opaque, *numbers, inputs.grads, inputs.columns))
@@ -89,9 +92,9 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
 
     def kernel(*x: Any) -> Any:
         inputs, _ = given(x)
-        kernels = _kernels(inputs.program(decay=decay), _storages(inputs), in_place=True)
+        kernels = _kernels(_programs(inputs, decay), in_place=True)
         tables = _tables(kernels, inputs.scalars.rows(decay, inputs.scalars.constants()))
-        index = np.asarray(inputs.scalars.rate_index, np.int32)
+        index = index_of(inputs.scalars)
         return place.program(functools.partial(_step, kernels))(tables, index, inputs.grads, inputs.columns)
 
     result: Columns = in_program(kernel, xla)(*arrays)
@@ -114,6 +117,8 @@ class _Kernel:
     outputs: int
     in_place: bool
     """XLA copies first what is read once more."""
+    counts: bool
+    """Whether it takes the first counter of each leaf, too."""
     small: str
     """Its source for few numbers."""
     large: str
@@ -132,7 +137,8 @@ class _Kernel:
         with building():
             large = sum(p.size for p, *_ in old) > SERIAL
             text = self.large if large else self.small
-            target = _target(text, self.compute, self.outputs, self.in_place, large and alone and may_nest())
+            threads = large and alone and may_nest()
+            target = _target(text, self.compute, self.outputs, self.in_place, self.counts, threads)
             new = iter(jax.ffi.ffi_call(target, results, input_output_aliases=aliases)(scalars, rows, *inputs))
         return [list(itertools.islice(new, self.outputs)) for _ in old]
 
@@ -152,12 +158,13 @@ def _jitted(kernels: Kernels, donate: bool, known: bool, place: Place) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _kernels(program: Program, storages: tuple[Storage, ...], *, in_place: bool) -> Kernels:
+def _kernels(programs: tuple[tuple[Storage, Program], ...], *, in_place: bool) -> Kernels:
     """Return a kernel for each storage."""
     kernels = []
-    for storage in storages:
+    for storage, program in programs:
         small, large = (source(program, *storage, donate=in_place, threads=each) for each in (False, True))
-        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, small, large)))
+        own = COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, bool(program.rounded)
+        kernels.append((storage, _Kernel(*own, small, large)))
     return tuple(kernels)
 
 
@@ -174,7 +181,8 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
         leaves = [i for i, (p, g) in enumerate(zip(columns[0], grads, strict=True)) if _storage(p, g) == storage]
         for start in range(0, len(leaves), LEAVES):
             some = leaves[start : start + LEAVES]
-            rows = rate_index if len(some) == len(grads) else rate_index[np.asarray(some)]
+            rows = rate_index if len(some) == len(grads) else rate_index[..., np.asarray(some)]
+            rows = rows[0] if rows.ndim > 1 and not kernel.counts else rows
             old = [[xs[i] for xs in columns] for i in some]
             new += kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old, alone)
             leaf_indices += some
@@ -182,7 +190,7 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
 
 
 @functools.cache
-def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool) -> str:
+def _target(text: str, compute: str, outputs: int, in_place: bool, counts: bool, threads: bool) -> str:
     """Register a kernel with XLA; returns the name it has there."""
-    name = f"{digest(text)}{'' if threads else '_serial'}"
-    return registered(name, lambda: handler_of(compiled_kernel(text, compute, threads), compute, outputs, in_place))
+    name, how = f"{digest(text)}{'' if threads else '_serial'}", (compute, outputs, in_place, counts)
+    return registered(name, lambda: handler_of(compiled_kernel(text, compute, threads), *how))

@@ -69,9 +69,16 @@ class XlaPlan(Plan):
             tables: Any = scalars.rows(scalars.has_decay, self.constants)
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
-        index = np.asarray(scalars.rate_index, np.int32)
+        index = index_of(scalars)
         claim()
         return self.program(tables, index, grads, columns)
+
+
+def index_of(scalars: Scalars) -> np.ndarray[Any, Any]:
+    """Return the row of each leaf; where something is rounded stochastically, the first counters below."""
+    if scalars.counters is None:
+        return np.asarray(scalars.rate_index, np.int32)
+    return np.asarray((scalars.rate_index, scalars.counters), np.uint32).view(np.int32)
 
 
 def _any_is_jax(numbers: Iterable[Any]) -> bool:
