@@ -47,10 +47,11 @@ def _with_compact(method: Method, slot_dtype: Any, param_rounding: Any) -> Metho
         raise ValueError(f"param_rounding must be 'nearest' or 'stochastic', got {param_rounding!r}")
     if param_rounding == "stochastic" or (param_rounding is None and PARAMS in method.compact):
         kept = (*kept, PARAMS)
-    return _stored(method, kept)
+    return stored_as(method, kept)
 
 
-def _stored(method: Method, compact: tuple[str, ...]) -> Method:
+def stored_as(method: Method, compact: tuple[str, ...]) -> Method:
+    """Return a method that stores these slots, and perhaps the parameters, in bfloat16 rounded stochastically."""
     if method.compact == compact:
         return method
     twin = copy.copy(method)
@@ -60,10 +61,11 @@ def _stored(method: Method, compact: tuple[str, ...]) -> Method:
 
 def kept_compact(method: Any, old: Method) -> Any:
     """Return a tree of methods that store their slots as ``old`` does."""
-    def stored(x: Any) -> Any:
-        return _stored(x, old.compact) if isinstance(x, Method) and not x.compact else x
 
-    return optree.tree_map(stored, method, is_leaf=lambda x: isinstance(x, Method))
+    def kept(x: Any) -> Any:
+        return stored_as(x, old.compact) if isinstance(x, Method) and not x.compact else x
+
+    return optree.tree_map(kept, method, is_leaf=lambda x: isinstance(x, Method))
 
 
 def check(
@@ -116,5 +118,3 @@ def halves_of(t: Any) -> dict[str, Any]:
     wide = namespace is not None and namespace.name == "jax"
     with full_width((t,)) if wide else contextlib.nullcontext():
         return dict(zip(STEP, (t % 65536, t // 65536 % 65536), strict=True))
-
-

@@ -49,7 +49,7 @@ class Method:
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays kept beside each parameter. All start at zero."""
 
-    compact: tuple[str, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
+    compact: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
     """Names of the slots that a state stores in bfloat16, rounded stochastically, and ``"params"`` where it rounds its
     parameters of bfloat16 so. Set by ``slot_dtype=`` and ``param_rounding=`` of :func:`adamod_array.init`."""
 

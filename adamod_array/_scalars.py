@@ -16,8 +16,8 @@ from adamod_array._leaves import Leaves
 from adamod_array._method import Method
 from adamod_array._methods import Methods
 from adamod_array._namespace import REAL_DTYPE, Namespace
-from adamod_array._program.trace import constants, trace
 from adamod_array._program.rounding import STEP
+from adamod_array._program.trace import constants, trace
 from adamod_array._rate import PerLeaf, checked_decay, is_single, rate_at, spread, with_factor
 from adamod_array._tree import Tree, path
 

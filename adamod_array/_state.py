@@ -9,8 +9,8 @@ from typing import Any, Generic
 import optree
 
 from adamod_array import _hold
-from adamod_array._hold import Holds
 from adamod_array._compact import kept_compact
+from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
 from adamod_array._method import PARAMS
 from adamod_array._methods import first

@@ -44,7 +44,7 @@ def init(
     *,
     weight_decay: Any = 0.0,
     slot_dtype: Any = None,
-    param_rounding: str | None = None,
+    param_rounding: Any = None,
 ) -> State[P]:
     """Return the state before the first step of any method.
 

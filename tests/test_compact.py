@@ -8,6 +8,7 @@ import itertools
 import pickle
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,8 @@ def same_everywhere(method: Method, steps: int, take: Callable[..., Any], backen
 def test_a_thousand_steps_have_the_bits_of_numpys_rule(backend: Backend) -> None:
     """PyTorch's own sqrt and division of tensors have other bits: there the method has none."""
     plain = backend.name == "torch" and backend.engine != "numba"
-    for method, dtype in itertools.product((Momentum(nesterov=True),) if plain else (Adam(), AdaMod()), ("float32", "bfloat16")):
+    methods: tuple[Method, ...] = (Momentum(nesterov=True),) if plain else (Adam(), AdaMod())
+    for method, dtype in itertools.product(methods, ("float32", "bfloat16")):
         found = same_everywhere(method, 1000, lambda s, g: step(s, g, donate=True), backend, dtype)
         with engine("eager"):
             numpy = Backend("numpy", "cpu", "eager")
@@ -160,11 +162,17 @@ def test_what_is_stored_does_not_hang_on_how(backend: Backend) -> None:
 def test_the_order_of_memory_does_not_matter(backend: Backend) -> None:
     if backend.name == "jax":
         return
+
+    def in_fortrans_order(x: Any) -> Any:
+        if backend.name == "torch":
+            return x.T.contiguous().T
+        return backend.xp.asarray(np.ascontiguousarray(backend.numpy(x).T)).T
+
     found = []
     for size, turned in itertools.product((5, 300), (False, True)):
         p, g = backend.array(values(size, 70)), backend.array(values(size, 70, seed=1))
         if turned:
-            p, g = ((x.T.contiguous().T if backend.name == "torch" else backend.xp.asfortranarray(x)) for x in (p, g))
+            p, g = in_fortrans_order(p), in_fortrans_order(g)
         state = step(init(Momentum(), p, slot_dtype="bfloat16"), g)
         found.append(bits(backend, (state.params, state.slots)))
     assert found[0] == found[1]
@@ -203,6 +211,26 @@ def test_what_cannot_be_is_said_at_once(backend: Backend) -> None:
         state.replace(slots=state.slots | {"m": state.slots["v"]})
     with pytest.raises(ValueError, match=r"store slots alike"):
         init({"layers": state.method, "b": Adam()}, params)
+
+
+@pytest.mark.only("numpy", "torch", "jax")
+def test_a_checkpoint_keeps_what_is_stored(backend: Backend, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    from adamod_array import checkpoint
+
+    params, grads = tree(backend, "bfloat16"), tree(backend, "bfloat16", seed=7)
+    state = init(AdaMod(), params, slot_dtype={"m": "bfloat16", "s": "bfloat16"}, param_rounding="stochastic")
+    state = step(state, grads)
+    checkpoint.save(state, tmp_path / "state")
+    expected = step(state, grads)
+    for options in ({}, {"method": AdaMod()}):
+        for like in (params, state):
+            loaded = checkpoint.load(tmp_path / "state", like, **options)
+            assert loaded.method.compact == ("m", "s", "params")
+            again = step(loaded, grads)
+            assert bits(backend, (again.params, again.slots)) == bits(backend, (expected.params, expected.slots))
+    with pytest.raises(checkpoint.CheckpointError, match=r"m.* is bfloat16 in .*, float32 in like"):
+        checkpoint.load(tmp_path / "state", init(AdaMod(), params))
 
 
 @pytest.mark.only("numpy")

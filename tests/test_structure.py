@@ -85,7 +85,7 @@ def test_an_engine_knows_no_schedule_and_no_method() -> None:
 
 
 def test_an_engine_keeps_to_its_own_inside() -> None:
-    """They share the eager one, words, Numba's compiler, and the loops that read gradients; ``report`` asks all of them."""
+    """They share the eager one, words, Numba's compiler, and loops that read gradients; ``report`` asks all of them."""
     kernels = {f"_engines.numba_{name}" for name in ("cache", "compile", "memory", "read")}
     common = {"_engines", "_engines.plan", "_engines.eager", "_engines.words", *kernels}
     for name in (each for each in IMPORTS if each.startswith("_engines.") and each != "_engines.report"):

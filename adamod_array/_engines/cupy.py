@@ -75,9 +75,7 @@ def run(inputs: StepInputs, donate: bool) -> Columns:
     return columns if finish is None else put(finish(), fallback, columns)
 
 
-def _launch(
-    kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any], counts: bool
-) -> None:
+def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any], counts: bool) -> None:
     """Write the new arrays, which may be the old ones; ``counts`` where elements are counted in C order."""
     inputs, outputs = (g, *old), new
     flags = old[0].flags

@@ -17,7 +17,7 @@ from typing import Any
 from adamod_array._engines import Columns, StepInputs, put
 from adamod_array._engines.eager import HELD, disjoint
 from adamod_array._engines.plan import Plan
-from adamod_array._engines.torch_program import fresh, functions, is_list, write
+from adamod_array._engines.torch_program import fresh, functions, write
 from adamod_array._late import late
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._program.program import Program

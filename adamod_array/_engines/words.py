@@ -1,4 +1,4 @@
-"""Words, unsigned integers of 32 bits that wrap, in the namespaces of frameworks: what stochastic rounding is made of."""
+"""Words, unsigned integers of 32 bits that wrap, in namespaces of frameworks: what stochastic rounding is made of."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ class Evaluation:
     def __call__(self, *arrays: Any, first: int = 0) -> list[Any]:
         """Return the new parameter and slots of a block of the gradient, the parameter and the slots.
 
-        ``first`` is the counter of the block's first element. They are arrays of the block's size or scalars, and hold until the next call; one may be an input.
+        ``first`` is the counter of the block's first element. Results are arrays of the block's size or scalars, and
+        hold until the next call; one may be an input.
         """
         n, dtype = arrays[0].size, self._dtype
         values = [x if x.dtype == dtype else x.astype(dtype) for x in arrays]

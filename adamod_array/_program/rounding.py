@@ -105,7 +105,9 @@ def _quiet(program: Program, places: Sequence[int]) -> set[Operand]:
     names = [name for name, _ in program.arrays[1:]]
     quiet = {*program.scalars, *(names[k] for k in places)}
     for x in program.operations:
-        if x.name not in ("where", "minimum", "maximum", "neg", "abs") or quiet.issuperset(x.operands[x.name == "where" :]):
+        if x.name not in ("where", "minimum", "maximum", "neg", "abs") or quiet.issuperset(
+            x.operands[x.name == "where" :]
+        ):
             quiet.add(x.result)
     return quiet
 

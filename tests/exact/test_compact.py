@@ -50,7 +50,9 @@ run(jitted, jax.device_put, "jit")
 n = jax.device_count()
 for kind in (AxisType.Auto, AxisType.Explicit):
     mesh = jax.make_mesh((n // 2, 2), ("x", "y"), (kind, kind))
-    for specs in ((P("x"), P(), P(None, "x")), (P(("x", "y")), P("y"), P(None, ("y", "x"))), (P("y", "x"), P("x"), P())):
+    for specs in (
+        (P("x"), P(), P(None, "x")), (P(("x", "y")), P("y"), P(None, ("y", "x"))), (P("y", "x"), P("x"), P())
+    ):
         placed = dict(zip("wbc", (NamedSharding(mesh, each) for each in specs)))
         for take, text in ((donated, "own call"), (jitted, "jit")):
             run(take, lambda tree: jax.device_put(tree, placed), (text, n, str(kind), specs))
