@@ -33,6 +33,11 @@ def with_compact(method: Method | Methods, slot_dtype: Any, param_rounding: Any)
     return _with_compact(method, slot_dtype, param_rounding)
 
 
+def compacted(method: Any, slot_dtype: Any) -> Any:
+    """Return a tree of methods that store their slots as asked; None leaves that to each."""
+    return method if slot_dtype is None else _mapped(lambda x: _with_compact(x, slot_dtype, None), method)
+
+
 def _with_compact(method: Method, slot_dtype: Any, param_rounding: Any) -> Method:
     kept = tuple([name for name in method.compact if name != PARAMS]) if slot_dtype is None else ()
     if slot_dtype is not None:
@@ -61,11 +66,16 @@ def stored_as(method: Method, compact: tuple[str, ...]) -> Method:
 
 def kept_compact(method: Any, old: Method) -> Any:
     """Return a tree of methods that store their slots as ``old`` does."""
+    return _mapped(lambda x: x if x.compact else stored_as(x, old.compact), method)
 
-    def kept(x: Any) -> Any:
-        return stored_as(x, old.compact) if isinstance(x, Method) and not x.compact else x
 
-    return optree.tree_map(kept, method, is_leaf=lambda x: isinstance(x, Method))
+def _mapped(change: Callable[[Method], Method], methods: Any) -> Any:
+    """Return a tree of methods with each of them changed."""
+
+    def is_method(x: Any) -> bool:
+        return isinstance(x, Method)
+
+    return optree.tree_map(lambda x: change(x) if is_method(x) else x, methods, is_leaf=is_method)
 
 
 def check(

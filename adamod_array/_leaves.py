@@ -114,8 +114,18 @@ class Leaves:
         return self.columns[0]
 
     def counters(self) -> list[int]:
-        """Return the counter of the first element of each leaf, or of this process's part of it."""
-        return [*map(first_counter, range(len(self.params)))]
+        """Return the counter of the first element of each leaf, or of this process's part of it.
+
+        Raises
+        ------
+        TypeError
+            That part is no range of elements.
+        """
+        begun = [*map(first_counter, range(len(self.params)))]
+        for i, placing in enumerate(self.placings or ()):
+            if placing is not None:
+                begun[i] += placing.start(functools.partial(_tree.path, self.spec, "params", i))
+        return [x % 2**32 for x in begun] if self.placings else begun
 
     @property
     def slots(self) -> list[list[Any]]:

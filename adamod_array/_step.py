@@ -103,6 +103,8 @@ def init(
     lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
     leaves = Leaves.laid_out(method, spec, [given], namespace)
+    if first(method).compact:
+        leaves.counters()  # which fails where parts of leaves cannot be counted
     slots = [
         [None if p is None else _zeros(method_of(method, k), namespace, p, i) for k, p in enumerate(leaves.params)]
         for i in range(len(method.slots))
@@ -115,7 +117,9 @@ def init(
 def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
     """Return slot ``i`` of a parameter before the first step."""
     assert namespace is not None
-    dtype = "bfloat16" if method.compact_slots[i] else COMPUTE_DTYPE[dtype_name(p)]
+    dtype = COMPUTE_DTYPE[dtype_name(p)]
+    if method.compact_slots[i]:
+        dtype = "bfloat16"
     if is_complex(p) and not slot_is_complex(method, i):
         dtype = REAL_DTYPE[dtype]
         p = namespace.xp.real(p)
