@@ -30,7 +30,7 @@ class Keep(Method):
     slots = ("a", "b", "c")
 
     def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *kept: Any) -> tuple[Any, ...]:
-        return g, g, g, g
+        return g, g, g, xp.where(lr > 0, g, p)
 
 
 def hashed(x: int) -> int:

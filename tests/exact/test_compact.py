@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -75,3 +76,47 @@ def test_programs_have_the_bits_of_the_rule(devices: int) -> None:
         [sys.executable, "-c", textwrap.dedent(PROGRAM)], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+PROCESS = """
+import os, sys
+import numpy as np, torch
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
+from adamod_array import Momentum, engine, init, step
+
+os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=sys.argv[2], RANK=sys.argv[1], WORLD_SIZE="2")
+torch.distributed.init_process_group("gloo")
+mesh, generator = init_device_mesh("cpu", (2,)), torch.Generator().manual_seed(0)
+host = [{"w": torch.randn(5, 3, generator=generator), "b": torch.randn(1, 6, generator=generator)} for _ in range(4)]
+
+def run(how, put):
+    with engine(how):
+        state = init(Momentum(nesterov=True), {k: put(k, x) for k, x in host[3].items()}, 0.1, slot_dtype="bfloat16")
+        for g in host[:3]:
+            state = step(state, {k: put(k, x) for k, x in g.items()})
+    return [getattr(x, "full_tensor", lambda: x)() for tree in (state.params, state.slots["m"]) for x in tree.values()]
+
+expected = run("eager", lambda k, x: x)
+for places in ({"w": Shard(0), "b": Shard(1)}, {"w": Replicate(), "b": Replicate()}):
+    for how in ("auto", "eager", "foreach"):
+        found = run(how, lambda k, x: distribute_tensor(x, mesh, [places[k]]))
+        assert all(map(torch.equal, found, expected)), (places, how)
+try:
+    init(Momentum(), distribute_tensor(host[0]["w"], mesh, [Shard(1)]), slot_dtype="bfloat16")
+except TypeError as error:
+    assert "params must be sharded along its first axis, or replicated" in str(error), error
+else:
+    raise AssertionError("parts that are no range were taken")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not is_here("torch"), reason="torch is not installed")
+def test_dtensors_have_the_bits_of_the_rule() -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    command = [sys.executable, "-c", PROCESS]
+    pair = [subprocess.Popen([*command, str(rank), port], stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    errors = [process.communicate()[1] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], "\n".join(errors)[-3000:]
