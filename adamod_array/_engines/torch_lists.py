@@ -176,8 +176,8 @@ def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     if group.fused is not None:
         try:
             if not group.flat:
-                return group.fused(scalars, group.counters, *arrays)
-            new = group.fused(scalars, group.counters, *([_flat(x) for x in xs] for xs in arrays))
+                return group.fused(scalars, *arrays, counters=group.counters)
+            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays), counters=group.counters)
             return [
                 [y.resize_(x.shape) for x, y in zip(*each, strict=True)] for each in zip(arrays[1:], new, strict=True)
             ]
@@ -189,7 +189,7 @@ def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
             group.fused = None
     # a number of the host's goes into kernels as an argument; one on a device would have to be waited for
     numbers = [x.item() if hasattr(x, "item") and x.device.type == "cpu" else x for x in scalars]
-    return group.step(numbers, group.counters, *arrays)
+    return group.step(numbers, *arrays, counters=group.counters)
 
 
 def _compiler_errors() -> tuple[type[Exception], ...]:
@@ -220,14 +220,14 @@ def _fused(program: Program, compute: str, donate: bool, arrays: Any, *, dynamic
     compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, options=options)
     tried = False
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **named: Any) -> Any:
         nonlocal tried
         if tried:
-            return compiled(*args)
+            return compiled(*args, **named)
         tried = True
         with warnings.catch_warnings():  # of PyTorch about PyTorch: it imports deprecated parts of its own
             warnings.simplefilter("ignore", DeprecationWarning)
-            return compiled(*args)
+            return compiled(*args, **named)
 
     return call
 

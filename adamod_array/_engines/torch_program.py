@@ -119,7 +119,7 @@ def functions(program: Program, compute: str, store: Callable[..., Any] | None =
             values[result] = operation(*[values[x] for x in operands])
         return [*values.values()]
 
-    def step(prepared: Sequence[Any], counters: Sequence[int], *given: Any) -> Any:
+    def step(prepared: Sequence[Any], *given: Any, counters: Sequence[int] = ()) -> Any:
         values = dict(zip(scalars, prepared, strict=True))
         for (name, kind), xs in zip(arrays, given, strict=True):
             values[name] = _cast(xs, kind)  # a user may keep slots in another dtype
@@ -137,4 +137,6 @@ def functions(program: Program, compute: str, store: Callable[..., Any] | None =
 
 def _with_code_of_its_own(function: Any) -> Any:
     code = function.__code__
-    return FunctionType(code.replace(), function.__globals__, code.co_name, None, function.__closure__)
+    twin = FunctionType(code.replace(), function.__globals__, code.co_name, None, function.__closure__)
+    twin.__kwdefaults__ = function.__kwdefaults__
+    return twin
