@@ -15,7 +15,7 @@ from adamod_array import _check, _compact, _dtensor, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
 from adamod_array._method import Method
-from adamod_array._methods import Methods, method_of, methods_of
+from adamod_array._methods import Methods, first, method_of, methods_of
 from adamod_array._namespace import Namespace, dtype_name, framework, has_tracers, is_complex, is_tracer, namespace_of
 from adamod_array._program.rounding import first_counter
 from adamod_array._program.trace import slot_is_complex
@@ -129,8 +129,12 @@ class Leaves:
 
     @property
     def slots(self) -> list[list[Any]]:
-        """Return the slots, in the order of ``method.slots``."""
-        return self.columns[1:]
+        """Return the slots, in the order of ``method.slots``, those stored in bfloat16 in what they are computed in."""
+        if True not in (compact := first(self.method).compact_slots) or self.namespace is None:
+            return self.columns[1:]
+        widen, dtype = self.namespace.cast, self.namespace.dtype("float32")
+        pairs = zip(self.columns[1:], compact, strict=True)
+        return [[x if x is None else widen(x, dtype) for x in xs] if each else xs for xs, each in pairs]
 
     def tree(self, leaves: list[Any]) -> Tree:
         """Return the tree with these leaves."""

@@ -24,7 +24,7 @@ from adamod_array._histogram import Histogram, histogram
 from adamod_array._leaves import Leaves
 from adamod_array._method import Array
 from adamod_array._modes import contained
-from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name
+from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._scalars import Options, Scalars
 from adamod_array._state import State
 from adamod_array._tree import Tree
@@ -196,11 +196,6 @@ def _real_dtype(p: Array) -> str:
     return REAL_DTYPE.get(dtype, dtype)
 
 
-def _wide(namespace: Namespace, slot: Array, dtype: str) -> Array:
-    """Return a slot in what it is computed in, where it is stored in bfloat16."""
-    return namespace.cast(slot, namespace.dtype(dtype)) if dtype_name(slot) == "bfloat16" else slot
-
-
 def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | None]]:
     """Return the arrays of a state, and of each parameter the rates of the last step before and after the bound."""
     leaves = current_leaves(state)
@@ -217,8 +212,7 @@ def _rates(state: State, lr: Any) -> tuple[Leaves, list[tuple[Array, Array] | No
         with namespace.on_device(p):
             zeros = xp.zeros_like(xp.real(p) if dtype_name(p) in REAL_DTYPE else p, dtype=namespace.dtype(dtype))
             try:
-                slots = [_wide(namespace, slot[i], dtype) for slot in leaves.slots]
-                eta, eta_hat = scalars.method(i).rates(xp, alpha, c, *slots)
+                eta, eta_hat = scalars.method(i).rates(xp, alpha, c, *(slot[i] for slot in leaves.slots))
             except NotImplementedError as error:
                 raise TypeError(str(error)) from None
             return eta + zeros, eta_hat + zeros  # a rate may be one number

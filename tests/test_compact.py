@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, adam_init, engine, init, step
+from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, adam_init, diagnostics, engine, init, step
 from tests.backend import Backend
-from tests.trees import bits, tree, values
+from tests.trees import bits, leaves, tree, values
 
 pytestmark = pytest.mark.only("numpy", "torch", "jax", "cupy")
 
@@ -246,6 +246,18 @@ def test_random_bits_are_not_correlated() -> None:
     found += [np.roll(found[0], k) for k in (1, 2, 64, 1024, 8192)]
     for a, b in itertools.combinations([2.0 * each - 1 for each in found], 2):
         assert abs(np.mean(a * b)) < 4.5 / np.sqrt(n)  # of 136 pairs
+
+
+def test_diagnostics_are_those_of_wide_slots(backend: Backend) -> None:
+    params, grads = tree(backend), tree(backend, seed=7)
+    state = step(init(Adam(), params, slot_dtype="bfloat16"), grads)
+    effective = diagnostics.effective_rates(state)
+    want = [
+        1e-3 / np.sqrt(np.asarray(backend.numpy(v), np.float32) / np.float32(1e-3)) for v in leaves(state.slots["v"])
+    ]
+    for a, b in zip(leaves(effective), want, strict=True):
+        assert str(a.dtype).endswith("float32")
+        np.testing.assert_allclose(backend.numpy(a), b, rtol=1e-5)
 
 
 @pytest.mark.only("numpy")

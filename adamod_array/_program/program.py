@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 INDEX = "index"
 """An operand: the place of an element in its leaf, counted from the leaf's first counter, as a word."""
@@ -40,7 +40,7 @@ class Program:
     operations: tuple[Operation, ...]
     outputs: tuple[Operand, ...]
     """The new ``p`` and slots."""
-    rounded: tuple[int, ...] = ()
+    rounded: tuple[int, ...] = field(default=(), repr=False)  # as operations show it
     """Places of the outputs that the program has rounded to bfloat16, stochastically: to store them rounds no more."""
 
     @functools.cached_property
