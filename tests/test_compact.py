@@ -252,9 +252,8 @@ def test_diagnostics_are_those_of_wide_slots(backend: Backend) -> None:
     params, grads = tree(backend), tree(backend, seed=7)
     state = step(init(Adam(), params, slot_dtype="bfloat16"), grads)
     effective = diagnostics.effective_rates(state)
-    want = [
-        1e-3 / np.sqrt(np.asarray(backend.numpy(v), np.float32) / np.float32(1e-3)) for v in leaves(state.slots["v"])
-    ]
+    v = [np.asarray(backend.numpy(x), np.float32) for x in leaves(state.slots["v"])]
+    want = [1e-3 / np.sqrt(x / np.float32(1e-3)) for x in v]
     for a, b in zip(leaves(effective), want, strict=True):
         assert str(a.dtype).endswith("float32")
         np.testing.assert_allclose(backend.numpy(a), b, rtol=1e-5)
