@@ -64,9 +64,15 @@ def stored_as(method: Method, compact: tuple[str, ...]) -> Method:
     return twin
 
 
-def kept_compact(method: Any, old: Method) -> Any:
+def compact_of(method: Any) -> tuple[str, ...]:
+    """Return what a state of a method, or of one a leaf, stores in bfloat16; of anything else, nothing."""
+    return getattr(method[0] if isinstance(method, Methods) else method, "compact", ())
+
+
+def kept_compact(method: Any, old: Any) -> Any:
     """Return a tree of methods that store their slots as ``old`` does."""
-    return _mapped(lambda x: x if x.compact else stored_as(x, old.compact), method)
+    compact = compact_of(old)
+    return _mapped(lambda x: x if x.compact else stored_as(x, compact), method)
 
 
 def _mapped(change: Callable[[Method], Method], methods: Any) -> Any:

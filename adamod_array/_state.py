@@ -9,11 +9,10 @@ from typing import Any, Generic
 import optree
 
 from adamod_array import _hold
-from adamod_array._compact import kept_compact
+from adamod_array._compact import compact_of, kept_compact
 from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
 from adamod_array._method import PARAMS
-from adamod_array._methods import first
 from adamod_array._namespace import dtype_name, namespace_of
 from adamod_array._pickled import check_pickled
 from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
@@ -182,7 +181,7 @@ class State(Generic[P]):
                 raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join((*CHILDREN, *STATIC))}")
         if changes.keys() & {"params", "slots", "method"}:
             if "method" in changes:
-                changes["method"] = kept_compact(changes["method"], first(self.method))
+                changes["method"] = kept_compact(changes["method"], self.method)
             new = dataclasses.replace(self, **changes)
             new.resolved()
             return new
@@ -230,7 +229,7 @@ class State(Generic[P]):
     def __repr__(self) -> str:
         decay = "" if self.weight_decay == 0.0 else f", weight_decay={self.weight_decay}"
         params = optree.tree_map(_Summary, self.params)
-        compact = first(self.method).compact if self.method else ()
+        compact = compact_of(self.method)
         slots = ", ".join([f"{name} bfloat16" if name in compact else name for name in self.slots]) or "none"
         slots += "; params rounded stochastically" if PARAMS in compact else ""
         taken = self._spent()

@@ -1443,7 +1443,7 @@ ROUNDING = [
 COMPACT = [
     Mutant(
         "another method stores in float32",
-        "x if x.compact else stored_as(x, old.compact)",
+        "x if x.compact else stored_as(x, compact)",
         "x",
         numpy("compact", "hang_on"),
     ),
