@@ -173,11 +173,12 @@ def _prepared(inputs: StepInputs, group: _Group) -> Any:
 
 def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     """Return the new parameters and slots, in the compute dtype; what is compiled has them stored already."""
+    named = {"counters": group.counters} if group.counters else {}
     if group.fused is not None:
         try:
             if not group.flat:
-                return group.fused(scalars, *arrays, counters=group.counters)
-            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays), counters=group.counters)
+                return group.fused(scalars, *arrays, **named)
+            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays), **named)
             return [
                 [y.resize_(x.shape) for x, y in zip(*each, strict=True)] for each in zip(arrays[1:], new, strict=True)
             ]
@@ -189,7 +190,7 @@ def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
             group.fused = None
     # a number of the host's goes into kernels as an argument; one on a device would have to be waited for
     numbers = [x.item() if hasattr(x, "item") and x.device.type == "cpu" else x for x in scalars]
-    return group.step(numbers, *arrays, counters=group.counters)
+    return group.step(numbers, *arrays, **named)
 
 
 def _compiler_errors() -> tuple[type[Exception], ...]:
