@@ -8,6 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+PARAMS = "params"
+"""What a method's ``compact`` calls the parameters."""
+
 Array = Any
 """Any array of the array API standard. The standard has no common base class to name here."""
 
@@ -45,6 +48,15 @@ class Method:
 
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays kept beside each parameter. All start at zero."""
+
+    compact: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
+    """Names of the slots that a state stores in bfloat16, rounded stochastically, and ``"params"`` where it rounds its
+    parameters of bfloat16 so. Set by ``slot_dtype=`` and ``param_rounding=`` of :func:`adamod_array.init`."""
+
+    @property
+    def compact_slots(self) -> tuple[bool, ...]:
+        """Return which slots are stored in bfloat16."""
+        return tuple([name in self.compact for name in self.slots])
 
     def __post_init__(self) -> None:
         check_slots(self)

@@ -23,6 +23,8 @@ def adam_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -39,7 +41,8 @@ def adam_init(
     ('m', 'v', 'v_max')
     """
     method = Adam(beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, amsgrad=amsgrad)
-    return init(method, params, lr, weight_decay=weight_decay)
+    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+    return init(method, params, lr, weight_decay=weight_decay, **stored)
 
 
 def adam_step(
@@ -70,6 +73,8 @@ def adamod_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     beta3: float = 0.999,
@@ -92,7 +97,8 @@ def adamod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, adamod_init)
     method = AdaMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, variant=variant, hold_idle=hold_idle)
-    return init(method, params, lr, weight_decay=weight_decay)
+    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+    return init(method, params, lr, weight_decay=weight_decay, **stored)
 
 
 def adamod_step(
@@ -124,6 +130,8 @@ def radam_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -144,7 +152,8 @@ def radam_init(
     method = RAdam(
         beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, threshold=threshold, below=below, variant=variant
     )
-    return init(method, params, lr, weight_decay=weight_decay)
+    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+    return init(method, params, lr, weight_decay=weight_decay, **stored)
 
 
 def radam_step(
@@ -174,6 +183,8 @@ def momentum_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta: float = 0.9,
     nesterov: bool = False,
 ) -> State[P]:
@@ -187,7 +198,8 @@ def momentum_init(
     Momentum(beta=0.9, nesterov=True)
     """
     method = Momentum(beta=beta, nesterov=nesterov)
-    return init(method, params, lr, weight_decay=weight_decay)
+    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+    return init(method, params, lr, weight_decay=weight_decay, **stored)
 
 
 def momentum_step(
@@ -217,6 +229,8 @@ def diffgrad_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -230,7 +244,8 @@ def diffgrad_init(
     >>> tuple(diffgrad_init(np.zeros(2)).slots)
     ('m', 'v', 'g_last')
     """
-    return init(DiffGrad(beta1=beta1, beta2=beta2, eps=eps), params, lr, weight_decay=weight_decay)
+    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+    return init(DiffGrad(beta1=beta1, beta2=beta2, eps=eps), params, lr, weight_decay=weight_decay, **stored)
 
 
 def diffgrad_step(
@@ -260,6 +275,8 @@ def diffmod_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     beta3: float = 0.999,
@@ -281,7 +298,8 @@ def diffmod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, diffmod_init)
     method = DiffMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, hold_idle=hold_idle)
-    return init(method, params, lr, weight_decay=weight_decay)
+    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+    return init(method, params, lr, weight_decay=weight_decay, **stored)
 
 
 def diffmod_step(

@@ -321,6 +321,7 @@ def trajectory(
     """
     rates = {t: mpf(lr(t) if callable(lr) else lr) for t in range(start, start + len(gradients))}
     options: dict[str, Any] = {k: mpf(x) if type(x) is float else x for k, x in asdict(method).items()}
+    del options["compact"]
     oracle = _ORACLES[type(method), options.pop("variant", "paper")]
     theta, wide = np.asarray(theta), [np.asarray(g) for g in gradients]
     rows = []

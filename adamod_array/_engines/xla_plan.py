@@ -64,7 +64,7 @@ class XlaPlan(Plan):
     refused: int = 0
     """How often a compiled program refused what was taken for more of the same."""
     _kinds: dict[Any, _Known] = field(default_factory=dict)
-    _index: tuple[tuple[int, ...], Any] = ((), None)
+    _index: tuple[Any, Any] = None, None
     """The row of each leaf, and the same as an array."""
 
     @staticmethod
@@ -100,8 +100,8 @@ class XlaPlan(Plan):
             tables: Any = [scalars.rows(decay, self.constants[x in REAL_DTYPE]) for x in self.computes]
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
-        if self._index[0] != scalars.rate_index:
-            self._index = scalars.rate_index, np.asarray(scalars.rate_index, np.int32)
+        if self._index[0] != (scalars.rate_index, scalars.counters):
+            self._index = (scalars.rate_index, scalars.counters), index_of(scalars)
         arguments = tables, self._index[1], grads, columns
         program = self.program
         if known is not None:
@@ -116,6 +116,13 @@ class XlaPlan(Plan):
                 raise  # at work, for the last one was not deleted before
             self.refused += 1
             raise UnlikeError from error
+
+
+def index_of(scalars: Scalars) -> np.ndarray[Any, Any]:
+    """Return the row of each leaf; where something is rounded stochastically, the first counters below."""
+    if scalars.counters is None:
+        return np.asarray(scalars.rate_index, np.int32)
+    return np.asarray((scalars.rate_index, scalars.counters), np.uint32).view(np.int32)
 
 
 def _any_is_jax(numbers: Iterable[Any]) -> bool:

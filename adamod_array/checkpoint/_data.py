@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from adamod_array._method import Method
+from adamod_array._compact import stored_as
+from adamod_array._method import PARAMS, Method
 from adamod_array._namespace import namespace_of
 from adamod_array._rate import PerLeaf
 from adamod_array._registration import METHODS, SCHEDULES
@@ -47,10 +48,12 @@ def data_of(value: Any, what: str) -> Any:
     """
     if isinstance(value, (Method, Schedule)):
         fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
-        return {
+        data = {
             "class": name_of(type(value)),
             "fields": {name: data_of(x, f"{what}: {name} of {type(value).__name__}") for name, x in fields.items()},
         }
+        compact = isinstance(value, Method) and value.compact
+        return data | ({"compact": [*compact]} if compact else {})
     if isinstance(value, dict):
         return {"leaves": {path: data_of(x, f"{what}{path}") for path, x in value.items()}}
     if isinstance(value, (tuple, list)):
@@ -149,7 +152,7 @@ def method_of_data(data: Any, given: Any, cls: type[Method] | None) -> Any:
 def _method(data: dict[str, Any], what: str, wanted: Method | None, known: Mapping[str, type]) -> Any:
     """Return a method of a file, the one that is wanted."""
     if wanted is None:
-        return _instance(data, what, known)
+        return _compact(_instance(data, what, known), data, what)
     want = data_of(wanted, what)
     if data.get("class") != want["class"]:
         raise CheckpointError(f"{what} is {data.get('class')!s:.200} in the file, {want['class']} in method=")
@@ -161,7 +164,15 @@ def _method(data: dict[str, Any], what: str, wanted: Method | None, known: Mappi
                 f"{what}: {name} is {have['fields'][name]!r} in the file, {here!r} in method=. To go on with other"
                 " hyperparameters, load what was saved, then state.replace(method=...)"
             )
-    return wanted
+    return _compact(wanted, data, what)
+
+
+def _compact(method: Method, data: dict[str, Any], what: str) -> Method:
+    """Return a method that stores its slots as that of a file does."""
+    compact = data.get("compact", [])
+    if not isinstance(compact, list) or not all(x in (*method.slots, PARAMS) for x in compact):
+        raise CheckpointError(f"{what} is damaged: it stores {compact!r:.200} in bfloat16")
+    return stored_as(method, tuple(compact))
 
 
 def mapping(x: Any, what: str) -> dict[str, Any]:

@@ -166,8 +166,7 @@ def _held(file: Any, source: str, template: Template, given: Any, rate: Any) -> 
         counts = {name: _count(data.get(name, None if name == "step" else 0), name) for name in COUNTS}
     except RecursionError:
         raise CheckpointError("is damaged: its metadata are nested too deeply") from None
-    method = saved if given is None else given
-    return Held(source, dtypes, shapes, lambda name: _raw(file, name), counts, method, rate, decay, False)
+    return Held(source, dtypes, shapes, lambda name: _raw(file, name), counts, saved, rate, decay, False)
 
 
 def _data(metadata: dict[str, str]) -> dict[str, Any]:

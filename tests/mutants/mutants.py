@@ -986,7 +986,7 @@ NUMBA = [
     Mutant("alignment", "not flags.aligned or ", "", kernels("made_for")),
     Mutant(
         "one array in C's order, the other in Fortran's",
-        "(flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)",
+        "in_c or (not in_order and flags.f_contiguous and p.flags.f_contiguous)",
         "flags.c_contiguous or flags.f_contiguous",
         numpy("donate", "layout"),
     ),
@@ -1192,7 +1192,7 @@ EAGER = [
     ),
     Mutant(
         "blocks of arrays in different order",
-        "all(x.flags.c_contiguous for x in arrays) or all(x.flags.f_contiguous for x in arrays)",
+        "in_c or (not in_c_order and all(x.flags.f_contiguous for x in arrays))",
         "True",
         numpy("donate", "large_arrays_of_any_layout"),
     ),
@@ -1577,7 +1577,37 @@ RECYCLED = [
     ),
 ]
 
+ROUNDING = [
+    Mutant("a random bit too few", "0xFFFF)", "0x7FFF)", numpy("compact", "oracle or bias")),
+    Mutant("one hash for all", "first_counter(n // 2 + 1)", "first_counter(1)", numpy("compact", "oracle")),
+    Mutant("leaves counted alike", "return leaf * GOLDEN % 2**32", "return 0 * leaf", numpy("compact", "oracle")),
+    Mutant(
+        "late steps as early ones", 'do("mul32", high, 1 << 16)', 'do("mul32", high, 0)', numpy("compact", "oracle")
+    ),
+    Mutant(
+        "the largest rounded to infinity",
+        '"lt32", magnitude, _LARGEST',
+        '"lt32", magnitude, _INFINITY',
+        numpy("compact", "oracle"),
+    ),
+    Mutant("a NaN taken for a quiet one", "if not is_quiet:", "if False:", numpy("compact", "signalling")),
+    Mutant("all taken for quiet", "or quiet.issuperset(", "or bool(", numpy("compact", "signalling")),
+]
+
+COMPACT = [
+    Mutant(
+        "another method stores in float32",
+        "x if x.compact else stored_as(x, compact)",
+        "x",
+        numpy("compact", "hang_on"),
+    ),
+    Mutant("any dtype of slots", 'dtype_name(column[i]) != "bfloat16"', "False", numpy("compact", "cannot_be")),
+    Mutant("half a step", "float(t % 65536)", "float(t % 65535)", numpy("compact", "oracle")),
+]
+
 MUTANTS: Mutants = {
+    f"{PROGRAM}/rounding.py": ROUNDING,
+    f"{PACKAGE}/_compact.py": COMPACT,
     f"{PACKAGE}/_shapes.py": SHAPES,
     f"{ENGINES}/xla.py": XLA,
     f"{ENGINES}/xla_mesh.py": XLA_MESH,
