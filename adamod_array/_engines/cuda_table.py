@@ -116,7 +116,7 @@ def _is_taken(program: Program, g: Any, p: Any, slots: Sequence[Any], memory: Me
     dtypes = [stored[name] for name, _ in program.arrays[2:]]
     return (
         can_be_lowered(program)
-        and not program.rounded
+        and (not program.rounded or memory.is_in_order(p))
         and _room(program, real_compute_dtype(dtype_name(p))) > 0
         and [dtype_name(x) for x in slots] == dtypes
         and all(memory.is_beside(p, x) for x in (p, g, *slots))
@@ -126,7 +126,7 @@ def _is_taken(program: Program, g: Any, p: Any, slots: Sequence[Any], memory: Me
 def _room(program: Program, real: str) -> int:
     """Return how many rows of scalars go with a launch for any number of leaves, wherever the scalars are."""
     every = tuple(range(len(program.scalars)))
-    forms = (Form(len(program.arrays) - 1, False, rows, every, 0) for rows in ROOM)
+    forms = (Form(len(program.arrays) - 1, False, rows, every, 0, bool(program.rounded)) for rows in ROOM)
     return max((form.rows for form in forms if form.nbytes(real) <= LIMIT), default=0)
 
 
@@ -145,6 +145,8 @@ def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
         ends = np.cumsum([0, *(-(-size // BLOCK) for size in sizes)])
         if ends[-1]:
             own = [rows.index(scalars.rate_index[i]) for i in some]
-            layout, blocks = (ends, np.asarray(sizes), np.asarray(own)), int(ends[-1])
+            layout, blocks = [ends, np.asarray(sizes), np.asarray(own)], int(ends[-1])
+            if program.rounded and scalars.counters is not None:
+                layout.append(np.asarray([scalars.counters[i] for i in some]))
             shared = program, storage, gradient_storage, decay, complex_parameter
             yield Group(some, device, *shared, rows, layout, blocks)

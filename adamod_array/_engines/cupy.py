@@ -38,6 +38,9 @@ class _Memory:
         mine, other = p.flags, x.flags
         return bool((mine.c_contiguous and other.c_contiguous) or (mine.f_contiguous and other.f_contiguous))
 
+    def is_in_order(self, x: Any) -> bool:
+        return bool(x.flags.c_contiguous)
+
     @contextlib.contextmanager
     def at(self, device: int) -> Iterator[Any]:
         cuda = sys.modules["cupy"].cuda
