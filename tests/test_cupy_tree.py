@@ -364,6 +364,34 @@ def test_a_graph_takes_steps(on_cupy: Backend, cupy: Any, count: int) -> None:
     assert cuda_launch._of_graphs or count <= FEW
 
 
+def test_a_graph_that_was_not_launched_has_sent_nothing(on_cupy: Backend, cupy: Any, recording: Any) -> None:
+    """Every graph, and every step beside them, finds the table of leaves that it needs."""
+    grads = many(on_cupy, 40, 100)
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        start = many(on_cupy, 40)
+        state = init(METHODS["momentum"], start, lr=0.1)
+        plain = init(METHODS["momentum"], [x.copy() for x in start], lr=0.1)
+        graphs = []
+        for _ in range(2):
+            stream.begin_capture()
+            state = step(state, grads, donate=True)
+            graphs.append(stream.end_capture())
+        graphs[1].launch(stream)  # the first one never is
+        with recording() as seen:
+            state = step(state, grads, donate=True)
+        assert kernels(seen).count(SENDER) > 0
+        stream.begin_capture()
+        state = step(state, grads, donate=True)
+        graph = stream.end_capture()
+        with recording() as seen:
+            graph.launch(stream)
+        assert kernels(seen) == [KERNEL]  # the tables are there by now
+        stream.synchronize()
+    for _ in range(3):
+        plain = step(plain, grads)
+    assert_same(on_cupy, arrays(state), arrays(plain))
+
+
 def _is_device_memory(address: int) -> bool:
     memory = importlib.import_module("cupy_on_cpu.memory")
     return memory.block_at(int(address)) is not None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
+import itertools
+import mmap
 import os
 import pickle
 import random
@@ -172,7 +175,7 @@ def lent_to(backend: Backend, state: Any) -> int:
 
 
 @pytest.mark.only("numpy", "torch")
-def test_what_is_kept(backend: Backend, pool: recycled.Pool) -> None:
+def test_what_is_kept(backend: Backend, pool: recycled.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As much as is in use, for some steps; nothing when nothing is in use."""
     grads = large(backend, 1)
     state = adam_init(large(backend, 0), lr=0.1)
@@ -182,7 +185,7 @@ def test_what_is_kept(backend: Backend, pool: recycled.Pool) -> None:
         places.add(np.asarray(state.slots["v"]["a"]).ctypes.data)
     whole = lent_to(backend, state)
     pages = 15 * recycled._PAGE
-    assert len(places) == 2
+    assert len(places) <= 6  # of three columns in two states
     assert whole <= pool.lent_bytes <= whole + pages
     assert 0 < pool.idle_bytes <= pool.lent_bytes
     # kept states are in use; when they go, what is in use says how much stays
@@ -190,6 +193,9 @@ def test_what_is_kept(backend: Backend, pool: recycled.Pool) -> None:
     assert 5 * whole <= pool.lent_bytes <= 5 * (whole + pages)
     del old
     assert whole <= pool.lent_bytes <= whole + pages
+    pool.begin(asks=False)
+    assert pool.idle_bytes > pool.lent_bytes  # not looked at yet
+    pool.begin(asks=True)
     assert whole // 2 <= pool.idle_bytes <= pool.lent_bytes
     idle = pool.idle_bytes
     assert release_memory() == idle
@@ -197,42 +203,119 @@ def test_what_is_kept(backend: Backend, pool: recycled.Pool) -> None:
     # steps that do not ask for it
     state = adam_step(adam_step(state, grads), grads)
     assert pool.idle_bytes > 0
-    for _ in range(recycled.PATIENCE + 2):
+    for _ in range(2 * recycled.IDLE_STEPS + 4):
+        state = adam_step(state, grads, donate=True)
+    assert pool.idle_bytes > 0  # they were quick
+    monkeypatch.setattr(recycled, "IDLE_SECONDS", 0.0)
+    for _ in range(2 * recycled.IDLE_STEPS + 4):
         state = adam_step(state, grads, donate=True)
     assert pool.idle_bytes == 0
     state = adam_step(adam_step(state, grads), grads)
+    before = pool.lent_bytes + pool.idle_bytes
     del state
+    assert (pool.idle_bytes, pool.lent_bytes) == (before, 0)
+    pool.begin(asks=True)  # the next step, of whatever state
     assert (pool.idle_bytes, pool.lent_bytes) == (0, 0)
 
 
 @pytest.mark.only("numpy", "torch")
-def test_an_interrupt_leaves_no_wrong_account(backend: Backend, pool: recycled.Pool) -> None:
-    """A change without its account, wherever it may be, is put right by the next step."""
+def test_nothing_runs_where_an_array_goes(backend: Backend, pool: recycled.Pool) -> None:
+    """An interrupt there would be lost, and a lock might be held by a thread that waits for this one."""
     grads = large(backend, 1)
     state = adam_step(adam_step(adam_init(large(backend, 0)), grads), grads)
-    accounts = pool.idle_bytes, pool.lent_bytes
-    for wrong in (10**9, -(10**9)):
-        pool.lent_bytes += wrong
-        pool.idle_bytes -= wrong
-        state = adam_step(state, grads)
-        assert (pool.idle_bytes, pool.lent_bytes) == accounts
+    called = list[Any]()
+    profiled = sys.getprofile()
+    sys.setprofile(lambda frame, event, argument: called.append(frame.f_code.co_filename))
+    try:
+        del state
+    finally:
+        sys.setprofile(profiled)
+    assert recycled.__file__ not in called
+    state = adam_step(adam_init(large(backend, 0)), grads)
+    with pool._lock:
+        thread = threading.Thread(target=lambda taken: taken.clear(), args=([state],))
+        del state
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
-def test_what_goes_in_the_middle_of_another_thing_is_kept_for_later(pool: recycled.Pool) -> None:
-    x, y = pool.lend(10**6), pool.lend(10**6)
-    lent = pool.lent_bytes
-    gone = [x]
-    del x
+@pytest.mark.only("numpy")
+def test_an_array_that_a_finalizer_brings_back(pool: recycled.Pool) -> None:
+    """Its memory is not lent again: what counts is what has it, not that it was said to go."""
+    kept = list[Any]()
 
-    def drop() -> None:
-        gone.clear()
-        assert pool.lend(10) is not None  # new memory: the pool is at work
-        assert pool.lent_bytes == lent + recycled._PAGE
+    class Again:
+        def __init__(self) -> None:
+            self.me, self.array = self, pool.lend(10**6)
 
-    pool._alone(drop)
-    z = pool.lend(10**6)  # the memory of x
-    assert pool.lent_bytes == lent
-    del y, z
+        def __del__(self) -> None:
+            kept.append(self.array)
+
+    again = Again()
+    again.array[:] = 1
+    del again
+    gc.collect()
+    pool.begin(asks=True)
+    other = pool.lend(10**6)
+    other[:] = 2
+    assert kept[0].max() == 1
+
+
+def test_an_interrupt_at_any_line_leaves_the_books_right(pool: recycled.Pool) -> None:
+    """Nothing is lent twice, and what is idle is at most what is lent, when the next step begins."""
+
+    def steps() -> list[Any]:
+        arrays = list[Any]()
+        for size in (10**6, 10**6, 2 * 10**6):
+            pool.begin(asks=True)
+            arrays = [pool.lend(size) for _ in range(3)]
+        return arrays
+
+    traced = sys.gettrace()
+    for line in itertools.count():
+        lines = itertools.count()
+
+        def interrupt(frame: Any, event: str, argument: Any, lines: Any = lines, line: int = line) -> Any:
+            if frame.f_code.co_filename != recycled.__file__:
+                return None
+            if event == "line" and next(lines) == line:
+                raise KeyboardInterrupt
+            return interrupt
+
+        held = [x for x in (pool.lend(10**6), pool.lend(2 * 10**6)) if x is not None]
+        for k, x in enumerate(held):
+            x[:] = k
+        sys.settrace(interrupt)
+        try:
+            steps()
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(traced)
+        assert len(held) == 2
+        if (
+            pool._lock.locked()
+        ):  # a tracer comes to the very end of a `with`, as no signal does; the pool is then out of use
+            assert pool.lend(10**6) is None
+            pool._renew()
+        pool.begin(asks=True)
+        assert pool.lent_bytes == sum(-(-x.nbytes // recycled._PAGE) * recycled._PAGE for x in held)
+        assert pool.idle_bytes <= pool.lent_bytes
+        new = [pool.lend(10**6), pool.lend(2 * 10**6)]
+        for x in new:
+            x[:] = 9
+        assert [int(x.max()) for x in held] == [0, 1]
+        del new, x
+    assert line > 30
+
+
+def test_a_handler_in_the_middle_does_without(pool: recycled.Pool) -> None:
+    assert pool._alone(lambda: pool.lend(10**6)) is None
+    assert pool._alone(pool.release) == 0
+    assert pool.lend(10**6) is not None
 
 
 @pytest.mark.only("numpy", "torch")
@@ -349,7 +432,7 @@ print(state.params.flags.owndata, release_memory(), float(state.params[0]).hex()
     off = run(program, ADAMOD_ARRAY_RECYCLE="0").split()
     on = run(program, ADAMOD_ARRAY_RECYCLE="").split()
     assert off == ["True", "0", on[2]]
-    assert on[:2] == ["False", str(3 * 1_601_536)]  # in whole pages
+    assert on[:2] == ["False", str(3 * -(-1_600_000 // mmap.PAGESIZE) * mmap.PAGESIZE)]
 
 
 @pytest.mark.only("numpy")

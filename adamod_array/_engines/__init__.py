@@ -261,8 +261,8 @@ def release_memory() -> int:
     """Give memory back to the system that was kept for results of later steps.
 
     A step without ``donate`` of NumPy's arrays, or of PyTorch's tensors on the CPU, writes into memory of results that
-    nothing looks at any more. No more of it is kept than such results take that are in use, and none for longer than
-    sixteen steps that do not ask for it.
+    nothing looks at any more. As a step begins, no more of it is kept than such results take that are in use, and none
+    that sixteen steps and a second have not asked for; what the last step leaves stays until this is called.
 
     Returns
     -------

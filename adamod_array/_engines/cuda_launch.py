@@ -111,21 +111,10 @@ class Group:
         return form if is_few else replace(form, is_few=False)
 
     def kernel(self, form: Form) -> Any:
-        """Return the kernel, compiled for the device in force.
-
-        Raises
-        ------
-        NotCompiledError
-            It does not compile, which has been said.
-        """
+        """Return the kernel, as :func:`_ready` does."""
         if form not in self.kernels:
             self.kernels[form] = compiled(source(self.program, self.storage, self.gradient_storage, form), KERNEL)
-        try:
-            self.kernels[form].compile()
-        except Exception as error:  # whatever a compiler may raise
-            pass_over(NAME, error)
-            raise NotCompiledError from error
-        return self.kernels[form]
+        return _ready(self.kernels[form])
 
     def sent(self, name: str, words: Any, memory: Memory, stream: Any) -> Any:
         """Return a table on the device with these words, which are sent unless they are there."""
@@ -135,7 +124,8 @@ class Group:
         if table is None:
             table = memory.words(words.size, self.device)
             _send(memory.address(table), words)
-            self.tables[name] = {**dict([*kept.items()][1 - _RECENT :]), key: table}  # another thread may read it
+            if not stream.is_capturing():  # else it is there once the graph is launched, if ever
+                self.tables[name] = {**dict([*kept.items()][1 - _RECENT :]), key: table}  # another thread may read it
         if stream.is_capturing():
             _of_graphs[self.device, memory.address(table)] = table
         return table
@@ -152,7 +142,7 @@ def _send(address: int, words: Any) -> None:
         count = min(SENT, words.size - start)
         part[:count] = words[start : start + count]
         arguments = np.int64(address + 8 * start), np.int32(count), _by_value(part.tobytes())
-        compiled(SEND, SENDER)((1,), (THREADS,), arguments)
+        _ready(compiled(SEND, SENDER))((1,), (THREADS,), arguments)
 
 
 def _by_value(content: bytes) -> Any:
@@ -164,6 +154,22 @@ def _by_value(content: bytes) -> Any:
 def compiled(text: str, name: str) -> Any:
     """Return the kernel of a source text; CuPy compiles it for each device and keeps it on disk."""
     return sys.modules["cupy"].RawKernel(text, name, options=OPTIONS)
+
+
+def _ready(kernel: Any) -> Any:
+    """Return a kernel, compiled for the device in force.
+
+    Raises
+    ------
+    NotCompiledError
+        It does not compile, which has been said.
+    """
+    try:
+        kernel.compile()
+    except Exception as error:  # whatever a compiler may raise
+        pass_over(NAME, error)
+        raise NotCompiledError from error
+    return kernel
 
 
 @functools.cache

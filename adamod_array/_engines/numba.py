@@ -116,11 +116,11 @@ class NumbaPlan(Plan):
             self.methods, self.constants = scalars.methods, scalars.constants(self.constants)
         rows = [scalars.table(self.key[1], self.constants, group.compute) for group in self.groups]
         copies = []  # named, to live until the kernels are done
-        recycled.pool.age()
+        is_large = not self.key[0] and self.nbytes[self.count :].sum() >= recycled.LARGE
+        recycled.pool.begin(asks=is_large)
         if self.key[0]:
             copies = self._copies(namespace, grads, columns, addresses)
         else:
-            is_large = self.nbytes[self.count :].sum() >= recycled.LARGE
             make = recycled.empty_like if is_large else recycled.plain_like
             columns = [[make(x) for x in xs] for xs in columns]
             addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))

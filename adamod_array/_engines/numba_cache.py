@@ -142,6 +142,7 @@ def _sources() -> bytes:
             "numba_words",
             "numpy_abi",
             "numba_objects",
+            "numba_distinct",
             "numba_tensors",
             "xla_ffi_handler",
         )

@@ -27,8 +27,8 @@ _SHORT = 0xFFFF
 _TENSOR, _STORAGE, _KEYS, _DTYPE, _NDIM, _SIZES, _STRIDES, _OFFSET, _DATA, _NBYTES, _FLAGS, _IS_LAZY = range(12)
 """What :data:`_WHERE` tells, by position: of a Python object where its C++ tensor is; of that, of a storage, the rest.
 ``_IS_LAZY`` are the bits of a storage that shares memory until one of its tensors is asked for the address."""
-_TENSOR_WORDS, _STORAGE_WORDS = 26, 9
-"""As far as is searched: what both have had at least since PyTorch 2.0."""
+_TENSOR_WORDS, _STORAGE_WORDS = 22, 9
+"""As far as is searched, which is not beyond the end of either."""
 
 
 def signatures_of(tensors: list[Any], nbytes: Any) -> Any:

@@ -1,8 +1,9 @@
 """Memory of results that is used again: what the last array that looks at it leaves, a later step writes.
 
 New memory is slow: the system finds each page, and fills it with zeros, at its first touch. An array that is made here
-is a view of one that keeps a :class:`_Loan`, as every view, memoryview and tensor of it does; its memory comes back
-when the loan goes.
+is a view of one that keeps a :class:`_Loan`, as every view, memoryview and tensor of it does; its memory is free when
+nothing but the pool has the loan. That is seen when a step begins, and nothing of this package runs where an array
+goes: an interrupt would be lost there, and a lock might never come free.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,8 +27,8 @@ SMALL = {True: 1 << 16, False: 1 << 19}
 LARGE = 1 << 20
 """Bytes of results of a step from which on it pays."""
 _PAGE, _HUGE = mmap.PAGESIZE, 1 << 21
-PATIENCE = 16
-"""Steps after which memory that nobody asked for is given back."""
+IDLE_STEPS, IDLE_SECONDS = 16, 1.0
+"""Memory that nobody asked for during so many steps, and so long, is given back."""
 _QUICK = 5e-6
 """Seconds in which a huge page is offered to the system; small ones take longer, and are then found and zeroed anew."""
 
@@ -35,12 +36,13 @@ _QUICK = 5e-6
 class _Memory:
     """A mapping of this process alone, aligned to pages; it ends with this object."""
 
-    __slots__ = ("_map", "_offered", "address", "nbytes", "since")
+    __slots__ = ("_map", "_offered", "address", "free_at", "free_since", "nbytes")
 
     def __init__(self, nbytes: int) -> None:
         private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
         self._map = mmap.mmap(-1, nbytes, **private)  # which a fork must not share
-        self.address, self.nbytes, self.since = np.frombuffer(self._map, np.uint8).ctypes.data, nbytes, 0
+        self.address, self.nbytes = np.frombuffer(self._map, np.uint8).ctypes.data, nbytes
+        self.free_since, self.free_at = 0, 0.0
         start = -self.address % _HUGE
         self._offered = start, max(0, nbytes - start) // _HUGE * _HUGE
         if self._offered[1] and hasattr(mmap, "MADV_HUGEPAGE"):
@@ -63,121 +65,117 @@ class _Memory:
 class _Loan:
     """Stands for the memory of an array while anything can see it."""
 
-    __slots__ = ("__array_interface__", "_memory", "_pool")
+    __slots__ = ("__array_interface__", "memory")
 
-    def __init__(self, pool: Pool, memory: _Memory, nbytes: int) -> None:
-        self._pool, self._memory = pool, memory
+    def __init__(self, memory: _Memory, nbytes: int) -> None:
+        self.memory = memory
         place = memory.address, False
         self.__array_interface__ = {"version": 3, "data": place, "shape": (nbytes,), "typestr": "|u1"}
 
-    def __del__(self) -> None:
-        if hasattr(self, "__array_interface__"):
-            del self.__array_interface__  # should a finalizer of a user's bring it back
-            self._pool.take_back(self._memory)
+
+_ALONE = next(map(sys.getrefcount, [_Loan.__new__(_Loan)]))
+"""What Python counts, in this very way, where a list has the only reference."""
 
 
 class Pool:
     """Memory that is lent, and memory that lies idle: never more than is lent.
 
-    Arrays go in any thread, at any line, also in the middle of a method here: what is done then is left to that method.
+    Steps may be taken by several threads, and by a signal's handler in the middle of a method here: who comes while
+    another is at work does without.
     """
 
     def __init__(self) -> None:
-        self.idle: dict[int, list[_Memory]] = {}
-        """By size, and of each the longest idle first."""
-        self.idle_bytes = self.lent_bytes = self.steps = 0
-        self._lent: dict[int, int] = {}
-        """Bytes by the identity of a memory."""
-        self._returned: deque[_Memory] = deque()
+        self._books: tuple[list[_Loan], dict[int, list[_Memory]]] = [], {}
+        """What was lent, and what is idle by its size; replaced at once, for an interrupt may come at any line."""
+        self._steps = self._sorted = 0
         self._renew()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock, self._is_at_work = threading.RLock(), False
+        self._lock = threading.Lock()
+
+    @property
+    def lent_bytes(self) -> int:
+        """Return the bytes of what something looks at."""
+        lent = self._books[0]
+        return _total(loan.memory for loan, n in zip(lent, [*map(sys.getrefcount, lent)], strict=False) if n > _ALONE)
+
+    @property
+    def idle_bytes(self) -> int:
+        """Return the bytes of what is kept beside that."""
+        lent, idle = self._books
+        return _total(chain(*idle.values())) + _total(loan.memory for loan in [*lent]) - self.lent_bytes
 
     def lend(self, nbytes: int) -> Any:
         """Return an array of bytes that begins with a page, with whatever is in it; None where there is none."""
-        size = -(-nbytes // _PAGE) * _PAGE
-        memory = self._alone(self._found, size)
-        if memory is None:
-            try:
-                memory = _Memory(size)
-            except (OSError, ValueError, MemoryError):  # too many mappings, perhaps
-                self.release()
-                return None
-        loan = _Loan(self, memory, nbytes)
-        self._lent[id(memory)] = size  # after the loan, which takes it out of there wherever it ends
-        self.lent_bytes += size
-        return np.asarray(loan)
+        return self._alone(self._lend, nbytes)
 
-    def take_back(self, memory: _Memory) -> None:
-        """Take memory that nothing looks at any more."""
-        self._returned.append(memory)
-        self._alone(self._sort_in)
-
-    def age(self) -> None:
-        """Count a step, and give back what many steps have not asked for."""
-        self.steps += 1
-        if self.idle:
-            self._alone(self._clear_old)
+    def begin(self, asks: bool) -> None:
+        """Begin a step, that asks for memory or not: see what is free, and give back what is too much or too old."""
+        self._steps += 1
+        if asks or (any(self._books) and self._steps > self._sorted + IDLE_STEPS):
+            self._alone(self._sort)
 
     def release(self) -> int:
         """Give all idle memory back to the system; return how many bytes."""
-        return self._alone(self._clear) or 0
+        return self._alone(self._release) or 0
 
     def _alone(self, do: Callable[..., T], *what: Any) -> T | None:
-        """Do something that no other thread does meanwhile; nothing in the middle of another thing done so."""
-        with self._lock:
-            if self._is_at_work:
-                return None
-            self._is_at_work = True
-            try:
-                return do(*what)
-            finally:
-                self._is_at_work = False
-
-    def _found(self, size: int) -> _Memory | None:
-        self._sort_in()
-        some = self.idle.get(size)
-        if not some:
+        """Do something unless it, or the like, is being done: by another thread, or where a signal's handler came."""
+        if self._lock.locked():
             return None
-        self.idle_bytes -= size
-        return some.pop()
+        with self._lock:
+            return do(*what)
 
-    def _sort_in(self) -> None:
-        """Keep what was returned, and give back what has been idle for longest, until no more is idle than is lent."""
-        while self._returned:
-            memory = self._returned.popleft()
-            self.lent_bytes -= self._lent.pop(id(memory), 0)
+    def _lend(self, nbytes: int) -> Any:
+        lent, idle = self._books
+        size = -(-nbytes // _PAGE) * _PAGE
+        some = idle.get(size)
+        try:
+            memory = some.pop() if some else _Memory(size)
+        except (OSError, ValueError, MemoryError):  # too many mappings, perhaps
+            self._books = lent, {}
+            return None
+        loan = _Loan(memory, nbytes)
+        array = np.asarray(loan)
+        lent.append(loan)
+        return array
+
+    def _sort(self) -> None:
+        lent, idle = self._books
+        counts = [*map(sys.getrefcount, lent)]
+        free = [loan.memory for loan, n in zip(lent, counts, strict=True) if n <= _ALONE]
+        lent = [loan for loan, n in zip(lent, counts, strict=True) if n > _ALONE]
+        now, self._sorted = time.monotonic(), self._steps
+        for memory in free:
             memory.offer()
-            memory.since = self.steps
-            self.idle.setdefault(memory.nbytes, []).append(memory)
-            self.idle_bytes += memory.nbytes
-            while self.idle_bytes > self.lent_bytes and (some := [*filter(None, self.idle.values())]):
-                self.idle_bytes -= min(some, key=lambda each: each[0].since).pop(0).nbytes
+            memory.free_since, memory.free_at = self._steps, now
+        every = sorted([*chain(*idle.values()), *free], key=lambda memory: memory.free_since)
+        room = _total(loan.memory for loan in lent) - _total(every)
+        idle = {}
+        for memory in every:  # the longest idle first
+            is_old = memory.free_since < self._steps - IDLE_STEPS and memory.free_at < now - IDLE_SECONDS
+            if is_old or room < 0:
+                room += memory.nbytes
+            else:
+                idle.setdefault(memory.nbytes, []).append(memory)
+        self._books = lent, idle
 
-    def _clear_old(self) -> None:
-        self._count()
-        for some in self.idle.values():
-            while some and some[0].since < self.steps - PATIENCE:
-                self.idle_bytes -= some.pop(0).nbytes
-        self.idle = {size: some for size, some in self.idle.items() if some}
+    def _release(self) -> int:
+        self._sort()
+        lent, idle = self._books
+        self._books = lent, {}
+        return _total(chain(*idle.values()))
 
-    def _clear(self) -> int:
-        self._sort_in()
-        self._count()
-        released, self.idle, self.idle_bytes = self.idle_bytes, {}, 0
-        return released
 
-    def _count(self) -> None:
-        """Add up what is there: an interrupt may have come between a change and its account."""
-        self.idle_bytes = sum(size * len(some) for size, some in self.idle.items())
-        self.lent_bytes = sum(self._lent.copy().values())
+def _total(memories: Iterable[_Memory]) -> int:
+    return sum(memory.nbytes for memory in memories)
 
 
 pool = Pool()
-IS_ON = os.environ.get("ADAMOD_ARRAY_RECYCLE") != "0"
+IS_ON = os.environ.get("ADAMOD_ARRAY_RECYCLE") != "0" and getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Without the lock of the interpreter, references are not counted at one place."""
 
 
 def empty_like(x: Any) -> Any:

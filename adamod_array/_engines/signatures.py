@@ -75,7 +75,7 @@ class NumpySignatures:
     """Of NumPy's arrays: type, dtype, shape, strides and flags, from their C structs."""
 
     def __init__(self, arrays: list[Any], count: int) -> None:
-        self._dtypes = [x.dtype for x in arrays]  # kept alive, for they are known by their addresses
+        self._known = {*map(type, arrays)}, [x.dtype for x in arrays]  # kept alive, being known by their addresses
         self._signatures = numpy_abi.signatures_of(arrays)
         self._is_writable = all(x.flags.writeable for x in arrays[count:])
 

@@ -104,7 +104,10 @@ def missing() -> str:
     if found:
         return found[0]
     try:
-        return "" if late("cupy").is_available() else "CuPy finds no GPU"
+        cupy = late("cupy")
+        if not hasattr(cupy.cuda.Stream, "from_external"):
+            return f"CuPy 14 or later takes streams of PyTorch's, and this is {cupy.__version__}"
+        return "" if cupy.is_available() else "CuPy finds no GPU"
     except Exception as error:  # whatever an installation may raise
         pass_over(NAME, error)
         return passed_over[NAME]

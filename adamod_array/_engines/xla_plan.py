@@ -16,7 +16,7 @@ from adamod_array._namespace import REAL_DTYPE, namespace_of
 from adamod_array._scalars import Constants, Scalars
 
 try:
-    from adamod_array._engines.numba_objects import are_distinct
+    from adamod_array._engines.numba_distinct import are_distinct
 except Exception:  # whatever a compiler may raise
 
     def are_distinct(objects: list[Any]) -> bool:
@@ -26,6 +26,10 @@ except Exception:  # whatever a compiler may raise
 
 _aval, _sharding = attrgetter("aval"), attrgetter("sharding")
 _is_deleted = methodcaller("is_deleted")
+
+
+KINDS = 8
+"""Of gradients, for which a plan keeps what it knows: they may alternate."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ class XlaPlan(Plan):
     is_narrow: bool = False
     """Whether no array has numbers of 64 bits."""
     refused: int = 0
-    """How often a compiled program refused what was taken for more of the same."""
+    """How often in a row a compiled program refused what was taken for more of the same."""
     _kinds: dict[Any, _Known] = field(default_factory=dict)
     _index: tuple[Any, Any] = None, None
     """The row of each leaf, and the same as an array."""
@@ -72,7 +76,7 @@ class XlaPlan(Plan):
         """Return the key; None where a scalar is an array of JAX's, known or traced."""
         if not scalars.rates_are_known or _any_is_jax(itertools.chain.from_iterable(scalars.coefficients)):
             return None
-        return donate, scalars.has_decay  # which leaf has which rate is an argument
+        return donate, scalars.has_decay, scalars.names  # which leaf has which rate is an argument
 
     def match(self, signatures: Any, arrays: list[Any], donate: bool, untouched: Any) -> Any:
         """Return what is known of gradients like those of the last step, if no array stands in two places.
@@ -89,7 +93,7 @@ class XlaPlan(Plan):
             return None
         avals, shardings = [*map(_aval, arrays)], [*map(_sharding, arrays)]
         known = _Known({*map(type, arrays)}, avals, shardings)
-        return self._kinds.setdefault((*avals, *shardings), known) if len(self._kinds) < PATIENCE else known
+        return self._kinds.setdefault((*avals, *shardings), known) if len(self._kinds) < KINDS else known
 
     def step(
         self, _: Any, grads: list[Any], columns: Columns, known: Any, scalars: Scalars, claim: Callable[[], None]
@@ -100,9 +104,10 @@ class XlaPlan(Plan):
             tables: Any = [scalars.rows(decay, self.constants[x in REAL_DTYPE]) for x in self.computes]
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
-        if self._index[0] != (scalars.rate_index, scalars.counters):
-            self._index = (scalars.rate_index, scalars.counters), index_of(scalars)
-        arguments = tables, self._index[1], grads, columns
+        index, leaves = self._index, (scalars.rate_index, scalars.counters)  # once: another thread may replace it
+        if index[0] != leaves:
+            self._index = index = leaves, index_of(scalars)
+        arguments = tables, index[1], grads, columns
         program = self.program
         if known is not None:
             if known.program is None:
@@ -110,7 +115,9 @@ class XlaPlan(Plan):
             program = known.program
         claim()
         try:
-            return program(*arguments)  # type: ignore[no-any-return]
+            new: Columns = program(*arguments)
+            self.refused = 0
+            return new
         except Exception as error:
             if known is None or all(map(_is_deleted, itertools.chain(*columns))):
                 raise  # at work, for the last one was not deleted before

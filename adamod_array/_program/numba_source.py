@@ -121,7 +121,7 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         *(["    fence()"] if streams else []),
     ]
     if program.rounded:
-        lines.insert(0, "use_widest_vectors()")
+        lines.insert(1, "    use_widest_vectors()")  # the loop is a function of its own
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
     return "\n".join([*head, "", "", *kernel, ""])
 

@@ -181,3 +181,9 @@ def test_a_cupy_that_does_not_work_costs_speed_alone(torch: Any, monkeypatch: py
     with engine("cupy"):  # which is stepped eagerly then
         state = step(init(METHODS["adam"], [torch.ones(3)]), [torch.ones(3)])
     assert torch_cuda.missing() == "OSError: libcuda.so.1 is not here" and state.step == 1
+
+
+def test_an_older_cupy_costs_speed_alone(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys.modules["cupy"].cuda.Stream, "from_external")
+    assert torch_cuda.missing().startswith("CuPy 14 or later")
+    step(init(METHODS["adam"], [torch.ones(3)]), [torch.ones(3)])

@@ -248,7 +248,7 @@ def test_tensors_are_known_again_by_what_a_kernel_relies_on() -> None:
 
 
 def test_one_array_in_two_places() -> None:
-    from adamod_array._engines.numba_objects import are_distinct
+    from adamod_array._engines.numba_distinct import are_distinct
 
     for count in (0, 1, 2, 3, 4, 5, 100, 1000):
         objects = [object() for _ in range(count)]

@@ -1044,7 +1044,7 @@ SIGNATURES = [
     ),
 ]
 
-TORCH_ABI = [
+NUMBA_TENSORS = [
     Mutant("the class", "peek(x + CLASS) != row[0]", "False", kernels("known_again")),
     Mutant("dispatch keys", " or peek(tensor + where[_KEYS]) != row[1]", "", kernels("known_again")),
     Mutant("the dtype", "(peek(tensor + where[_DTYPE]) & _SHORT) != row[2]", "False", kernels("known_again")),
@@ -1062,7 +1062,7 @@ TORCH_ABI = [
     ),
 ]
 
-PYTHON_ABI = [
+NUMBA_DISTINCT = [
     Mutant("an object that stands twice", "if seen[place] == x:", "if False:", kernels("two_places")),
 ]
 
@@ -1529,14 +1529,20 @@ SHAPES = [
 RECYCLED = [
     Mutant(
         "memory that is lent twice",
-        "        return some.pop()",
-        "        return some[-1]",
+        "memory = some.pop() if some",
+        "memory = some[-1] if some",
+        numpy("memory_pool", "nothing_that_is_seen and numba"),
+    ),
+    Mutant(
+        "what is seen taken for free",
+        "if n <= _ALONE]",
+        "if n <= _ALONE + 1]",
         numpy("memory_pool", "nothing_that_is_seen and numba"),
     ),
     Mutant(
         "an array that does not keep its loan",
-        "        return np.asarray(loan)",
-        '        return np.asarray(type("Memory", (), {"__array_interface__": loan.__array_interface__})())',
+        "array = np.asarray(loan)",
+        'array = np.asarray(type("Memory", (), {"__array_interface__": loan.__array_interface__})())',
         numpy("memory_pool", "nothing_that_is_seen and numba"),
     ),
     Mutant(
@@ -1545,29 +1551,12 @@ RECYCLED = [
         "mmap.MAP_SHARED | mmap",
         numpy("memory_pool", "a_child_writes"),
     ),
-    Mutant(
-        "more idle than is lent",
-        "while self.idle_bytes > self.lent_bytes and",
-        "while False and",
-        numpy("memory_pool", "what_is_kept and numba"),
-    ),
+    Mutant("more idle than is lent", "is_old or room < 0", "is_old", numpy("memory_pool", "what_is_kept and numba")),
     Mutant(
         "idle memory that stays for ever",
-        "some[0].since < self.steps - PATIENCE",
-        "some[0].since < 0",
+        "is_old or room < 0",
+        "room < 0",
         numpy("memory_pool", "what_is_kept and numba"),
-    ),
-    Mutant(
-        "an account that is never put right",
-        "        self._count()\n        for some in",
-        "        for some in",
-        numpy("memory_pool", "an_interrupt_leaves and numba"),
-    ),
-    Mutant(
-        "work in the middle of other work",
-        "            if self._is_at_work:",
-        "            if False:",
-        numpy("memory_pool", "in_the_middle"),
     ),
     Mutant(
         "tensors that are views",
@@ -1647,8 +1636,8 @@ MUTANTS: Mutants = {
     f"{ENGINES}/numba_read.py": NUMBA_READ,
     f"{ENGINES}/signatures.py": SIGNATURES,
     f"{ENGINES}/numpy_abi.py": NUMPY_ABI,
-    f"{ENGINES}/numba_tensors.py": TORCH_ABI,
-    f"{ENGINES}/numba_objects.py": PYTHON_ABI,
+    f"{ENGINES}/numba_tensors.py": NUMBA_TENSORS,
+    f"{ENGINES}/numba_distinct.py": NUMBA_DISTINCT,
     f"{ENGINES}/numba_compile.py": NUMBA_COMPILE,
     f"{PROGRAM}/render.py": RENDER,
     f"{PROGRAM}/numba_source.py": NUMBA_SOURCE,
