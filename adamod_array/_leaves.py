@@ -18,7 +18,7 @@ from adamod_array._method import Method
 from adamod_array._methods import Methods, first, method_of, methods_of
 from adamod_array._namespace import Namespace, dtype_name, framework, has_tracers, is_complex, is_tracer, namespace_of
 from adamod_array._program.rounding import first_counter
-from adamod_array._program.trace import slot_is_complex
+from adamod_array._program.trace import rounded_places, slot_is_complex
 from adamod_array._tree import Tree
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Leaves:
     """Tokens of arrays that were handed to users."""
     placings: _dtensor.Placings = None
     """How the parameters are laid over processes, and so all columns, where some are DTensors."""
+    first_counters: list[int] | None = None
+    """What :meth:`counters` returns, once it was asked."""
     dtensors: list[dict[int, Any]] = field(default_factory=list)
     """Those that users have given or been given, a column as in ``columns``, by the number of the leaf."""
 
@@ -119,13 +121,15 @@ class Leaves:
         Raises
         ------
         TypeError
-            That part is no range of elements.
+            That part is no range of elements, and something of the leaf is rounded stochastically.
         """
-        begun = [*map(first_counter, range(len(self.params)))]
-        for i, placing in enumerate(self.placings or ()):
-            if placing is not None:
-                begun[i] += placing.start(functools.partial(_tree.path, self.spec, "params", i))
-        return [x % 2**32 for x in begun] if self.placings else begun
+        if self.first_counters is None:
+            begun = [*map(first_counter, range(len(self.params)))]
+            for i, placing in enumerate(self.placings or ()):
+                if placing is not None and rounded_places(method_of(self.method, i), dtype_name(self.params[i])):
+                    begun[i] += placing.start(functools.partial(_tree.path, self.spec, "params", i))
+            self.first_counters = [x % 2**32 for x in begun]
+        return self.first_counters
 
     @property
     def slots(self) -> list[list[Any]]:
@@ -146,7 +150,8 @@ class Leaves:
         """Return the leaves after a step of this part, which lie as these do."""
         whole = columns if part is None else part.put(columns, self.columns)
         known = self.layouts, self.leaf_indices, self.plan, self.part
-        new = Leaves(self.method, self.spec, whole, self.namespace, *known, placings=self.placings)
+        kept = {"placings": self.placings, "first_counters": self.first_counters}
+        new = Leaves(self.method, self.spec, whole, self.namespace, *known, **kept)
         if self.placings is not None:
             pairs = zip(self.dtensors, self.columns, whole, strict=True)
             new.dtensors = [{i: x for i, x in each.items() if old[i] is now[i]} for each, old, now in pairs]

@@ -100,7 +100,7 @@ class Namespace:
                 return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
             except ImportError as error:
                 raise ImportError(
-                    f"bfloat16 in {self.name} needs ml_dtypes: pip install 'adamod_array[numpy]'"
+                    f"bfloat16 in {self.name} needs ml_dtypes: pip install 'adamod_array[{self.name}]'"
                 ) from error
         return getattr(self.xp, name)
 

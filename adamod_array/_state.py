@@ -9,7 +9,7 @@ from typing import Any, Generic
 import optree
 
 from adamod_array import _hold
-from adamod_array._compact import compact_of, kept_compact
+from adamod_array._compact import STORAGE, changed, compact_of
 from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
 from adamod_array._method import PARAMS
@@ -156,7 +156,8 @@ class State(Generic[P]):
         **changes
             ``params``, ``slots``, ``step``, ``skipped``, ``method`` (with the same slots), ``lr`` or
             ``weight_decay``; the last three may be tree prefixes of ``params``. Another method stores its slots as
-            this one does.
+            this one does, unless ``slot_dtype`` or ``param_rounding``, as of ``init``, are given: slots in bfloat16
+            become float32 exactly (by None or ``"float32"``), those in float32 are rounded to nearest, this once.
 
         Returns
         -------
@@ -176,12 +177,12 @@ class State(Generic[P]):
         >>> state.replace(lr=1e-4, step=100).lr
         0.0001
         """
+        known = (*CHILDREN, *STATIC, *STORAGE)
         for name in changes:
-            if name not in (*CHILDREN, *STATIC):
-                raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join((*CHILDREN, *STATIC))}")
-        if changes.keys() & {"params", "slots", "method"}:
-            if "method" in changes:
-                changes["method"] = kept_compact(changes["method"], self.method)
+            if name not in known:
+                raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join(known)}")
+        if changes.keys() & {"params", "slots", "method", *STORAGE}:
+            changes = changed(self, changes)
             new = dataclasses.replace(self, **changes)
             new.resolved()
             return new

@@ -63,12 +63,14 @@ def init(
         The learning rate; a schedule is called with t = 1 for the first step.
     weight_decay : float or a tree prefix of floats
         Decoupled (Loshchilov & Hutter 2019): parameters shrink by ``1 - lr * weight_decay`` a step.
-    slot_dtype : "bfloat16" or a mapping of slots to it, optional
+    slot_dtype : "bfloat16", "float32", or a mapping of slots to them, optional
         Store all slots, or those named (``{"m": "bfloat16", "s": "bfloat16"}``), in 16 bits: computed with in float32,
         then rounded stochastically, which keeps averages unbiased, by a hash of the step and of an element's place, so
-        that a run has the same bits on every backend. For float32, bfloat16 and float16 parameters.
+        that a run has the same bits on every backend. For float32, bfloat16 and float16 parameters. Slots that a
+        mapping does not name are float32. Any framework's own bfloat16 will do.
     param_rounding : "nearest" or "stochastic", optional
         How parameters of bfloat16 are rounded; stochastically, updates count that are too small to move them at once.
+        Others, of which a tree may have some, are rounded to nearest.
 
     Raises
     ------

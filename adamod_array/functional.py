@@ -41,8 +41,9 @@ def adam_init(
     ('m', 'v', 'v_max')
     """
     method = Adam(beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, amsgrad=amsgrad)
-    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
-    return init(method, params, lr, weight_decay=weight_decay, **stored)
+    return init(
+        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
+    )
 
 
 def adam_step(
@@ -97,8 +98,9 @@ def adamod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, adamod_init)
     method = AdaMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, variant=variant, hold_idle=hold_idle)
-    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
-    return init(method, params, lr, weight_decay=weight_decay, **stored)
+    return init(
+        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
+    )
 
 
 def adamod_step(
@@ -152,8 +154,9 @@ def radam_init(
     method = RAdam(
         beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, threshold=threshold, below=below, variant=variant
     )
-    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
-    return init(method, params, lr, weight_decay=weight_decay, **stored)
+    return init(
+        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
+    )
 
 
 def radam_step(
@@ -198,8 +201,9 @@ def momentum_init(
     Momentum(beta=0.9, nesterov=True)
     """
     method = Momentum(beta=beta, nesterov=nesterov)
-    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
-    return init(method, params, lr, weight_decay=weight_decay, **stored)
+    return init(
+        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
+    )
 
 
 def momentum_step(
@@ -244,8 +248,10 @@ def diffgrad_init(
     >>> tuple(diffgrad_init(np.zeros(2)).slots)
     ('m', 'v', 'g_last')
     """
-    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
-    return init(DiffGrad(beta1=beta1, beta2=beta2, eps=eps), params, lr, weight_decay=weight_decay, **stored)
+    method = DiffGrad(beta1=beta1, beta2=beta2, eps=eps)
+    return init(
+        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
+    )
 
 
 def diffgrad_step(
@@ -298,8 +304,9 @@ def diffmod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, diffmod_init)
     method = DiffMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, hold_idle=hold_idle)
-    stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
-    return init(method, params, lr, weight_decay=weight_decay, **stored)
+    return init(
+        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
+    )
 
 
 def diffmod_step(

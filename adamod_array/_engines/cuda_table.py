@@ -146,7 +146,8 @@ def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
         if ends[-1]:
             own = [rows.index(scalars.rate_index[i]) for i in some]
             layout, blocks = [ends, np.asarray(sizes), np.asarray(own)], int(ends[-1])
-            if program.rounded and scalars.counters is not None:
+            if program.rounded:
+                assert scalars.counters is not None
                 layout.append(np.asarray([scalars.counters[i] for i in some]))
             shared = program, storage, gradient_storage, decay, complex_parameter
             yield Group(some, device, *shared, rows, layout, blocks)

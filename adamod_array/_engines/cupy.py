@@ -108,7 +108,8 @@ def begin(inputs: StepInputs, donate: bool) -> Callable[[], Columns]:
         with p.device:
             row = scalars.arguments(i, inputs.namespace, COMPUTE_DTYPE[storage], p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
-        if counts and scalars.counters is not None:
+        if counts:
+            assert scalars.counters is not None
             row = (*row, np.uint32(scalars.counters[i]))
         launches[i] = kernel, g, old, new, row, counts
     finish_eagerly = eager.begin(inputs.subset(fallback), donate) if fallback else None

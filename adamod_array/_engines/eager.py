@@ -98,7 +98,10 @@ def _leaves(inputs: StepInputs, grads: Sequence[Any]) -> list[_Leaf]:
         in_order = bool(program.rounded)  # an element's place in a block is then its place in the array, too
         in_blocks = namespace.name == "numpy" and old[0].size > SMALL and _is_contiguous((g, *old), in_order)
         row = inputs.scalars.arguments(i, namespace, dtype, namespace.device(old[0])) if in_blocks else ()
-        first = 0 if inputs.scalars.counters is None else inputs.scalars.counters[i]
+        first = 0
+        if program.rounded:
+            assert inputs.scalars.counters is not None
+            first = inputs.scalars.counters[i]
         leaves.append(_Leaf(g, tuple(old), method, scalars, row, dtype, slot_dtypes, program, first, in_blocks))
     return leaves
 
@@ -169,6 +172,7 @@ def _new(inputs: StepInputs, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[An
     if leaf.program.rounded:
         step = inputs.scalars.shared(STEP, namespace, real, namespace.device(p))
         index = words.counted(namespace, leaf.first, p)
+        results = [namespace.cast(x, compute) for x in results]  # a comparison is 1 or 0
         results = round_outputs(words.doing(namespace), results, leaf.program.rounded, step, index)
     return [namespace.copy(x) if copy else x for x, copy in zip(results, copied, strict=True)]
 

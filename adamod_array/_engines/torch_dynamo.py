@@ -118,6 +118,7 @@ def _stepped(scalars: _Scalars, i: int, g: Any, old: list[Any], ok: Any, donate:
     if places := rounded_places(scalars.method_of(i), "bfloat16" if p.dtype == torch.bfloat16 else "float32"):
         t = torch.full((), scalars.t, dtype=torch.int64, device=p.device)
         index = counted_by_torch(first_counter(i), p)
+        new = [x.to(compute) for x in new]  # a comparison is 1 or 0
         new = round_outputs(_do_with_words, new, places, (t % 65536, t // 65536 % 65536), index)
     return [x.copy_(y) if donate else y.to(x.dtype) for x, y in zip(old, new, strict=True)]
 

@@ -145,4 +145,9 @@ _OF_ARRAYS: dict[str, Callable[..., Any]] = {
     "shr32": np.right_shift,
     "lt32": np.less,
 }
-OF_SCALARS = _OF_ARRAYS | {"where": np.where, "word": np.uint32}
+OF_SCALARS = _OF_ARRAYS | {
+    "where": np.where,
+    "word": np.uint32,
+    "bits": lambda x: np.float32(x).view(np.uint32),
+    "unbits": lambda x: np.uint32(x).view(np.float32),
+}

@@ -47,7 +47,7 @@ def data_of(value: Any, what: str) -> Any:
         It is a function, or anything else that is no number, word, flag, None, schedule, or sequence of them.
     """
     if isinstance(value, (Method, Schedule)):
-        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+        fields = {name: getattr(value, name) for name in _fields(type(value))}
         data = {
             "class": name_of(type(value)),
             "fields": {name: data_of(x, f"{what}: {name} of {type(value).__name__}") for name, x in fields.items()},
@@ -93,6 +93,12 @@ def value_of(data: Any, what: str) -> Any:
     return data
 
 
+def _fields(cls: type) -> list[str]:
+    """Return the names of what an object of a class is made of; how slots are stored has a place of its own."""
+    elsewhere = {"compact"} if issubclass(cls, Method) else set()
+    return [each.name for each in dataclasses.fields(cls) if each.init and each.name not in elsewhere]
+
+
 def _instance(data: Mapping[str, Any], what: str, known: Mapping[str, type]) -> Any:
     name = data.get("class")
     cls = known.get(name) if isinstance(name, str) else None
@@ -102,7 +108,7 @@ def _instance(data: Mapping[str, Any], what: str, known: Mapping[str, type]) -> 
             f"{what} is of the class {name!r:.200}, and a file makes objects of adamod_array's own classes alone: give"
             f" yours to load(..., {word}=...)"
         )
-    takes = {each.name for each in dataclasses.fields(cls) if each.init}
+    takes = _fields(cls)
     fields = mapping(data.get("fields"), what)
     for field in fields:
         if field not in takes:
@@ -144,8 +150,10 @@ def method_of_data(data: Any, given: Any, cls: type[Method] | None) -> Any:
     if cls is not None:
         known[name_of(cls)] = cls
     found = {what: _method(mapping(x, what), what, wanted.get(what), known) for what, x in leaves.items()}
-    if len({(type(x), x.slots) for x in found.values()}) > 1:
-        raise CheckpointError("method is damaged: the methods of one state are of one class and keep the same slots")
+    if len({(type(x), x.slots, x.compact) for x in found.values()}) > 1:
+        raise CheckpointError(
+            "method is damaged: the methods of one state are of one class and keep the same slots, stored alike"
+        )
     return {what.removeprefix("method"): x for what, x in found.items()} if is_tree else found["method"]
 
 
@@ -164,13 +172,19 @@ def _method(data: dict[str, Any], what: str, wanted: Method | None, known: Mappi
                 f"{what}: {name} is {have['fields'][name]!r} in the file, {here!r} in method=. To go on with other"
                 " hyperparameters, load what was saved, then state.replace(method=...)"
             )
-    return _compact(wanted, data, what)
+    stored = _compact(wanted, data, what)
+    if wanted.compact and wanted.compact != stored.compact:
+        raise CheckpointError(
+            f"{what} stores {', '.join(stored.compact) or 'nothing'} in bfloat16 in the file, {', '.join(wanted.compact)}"
+            " in method=. Load what was saved, then state.replace(slot_dtype=...)"
+        )
+    return stored
 
 
 def _compact(method: Method, data: dict[str, Any], what: str) -> Method:
     """Return a method that stores its slots as that of a file does."""
     compact = data.get("compact", [])
-    if not isinstance(compact, list) or not all(x in (*method.slots, PARAMS) for x in compact):
+    if not isinstance(compact, list) or compact != [x for x in (*method.slots, PARAMS) if x in compact]:
         raise CheckpointError(f"{what} is damaged: it stores {compact!r:.200} in bfloat16")
     return stored_as(method, tuple(compact))
 

@@ -46,7 +46,6 @@ def as_optax(
         Decoupled, times the learning rate, as in ``optax.adamw``.
     mask : tree of bool, or function of the parameters that returns one, optional
         What decays, as in ``optax.adamw``: a tree prefix of the parameters. By default everything.
-
     slot_dtype : "bfloat16" or a mapping of slots to it, optional
         As of :func:`adamod_array.init`.
 
@@ -54,7 +53,7 @@ def as_optax(
     -------
     optax.GradientTransformationExtraArgs
         Its state is a :class:`MethodState`, with slots as :func:`adamod_array.init` makes them: float32 for 16-bit
-        parameters. An update has the dtype of its gradient, and is None where the gradient is. Parameters may be left
+        parameters, bfloat16 where ``slot_dtype`` says so. An update has the dtype of its gradient, and is None where the gradient is. Parameters may be left
         out of ``update`` unless there is weight decay, or a method of your own whose rule reads them. Other arguments
         are ignored. Gradients are used as they are given: of complex parameters give ``jnp.conj`` of what ``jax.grad``
         returns, as to optax's own.

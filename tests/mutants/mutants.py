@@ -1586,11 +1586,16 @@ ROUNDING = [
 COMPACT = [
     Mutant(
         "another method stores in float32",
-        "x if x.compact else stored_as(x, compact)",
-        "x",
+        "return stored_as(x, compact)\n\n    return _mapped(kept",
+        "return x\n\n    return _mapped(kept",
         numpy("compact", "hang_on"),
     ),
-    Mutant("any dtype of slots", 'dtype_name(column[i]) != "bfloat16"', "False", numpy("compact", "cannot_be")),
+    Mutant("any dtype of slots", 'name in compact and dtype != "bfloat16"', "False", numpy("compact", "cannot_be")),
+    Mutant(
+        "slots rounded to nearest", 'name not in compact and dtype == "bfloat16"', "False", numpy("compact", "cannot_be")
+    ),
+    Mutant("another storage", "x.compact and x.compact != compact", "False", numpy("compact_changes", "by_hand")),
+    Mutant("None that keeps", "changes[name] or wide", "changes[name]", numpy("compact_changes", "goes_on")),
     Mutant("half a step", "float(t % 65536)", "float(t % 65535)", numpy("compact", "oracle")),
 ]
 

@@ -1,0 +1,129 @@
+"""Slots in 16 bits of any rule, dtype and shape: scalars and comparisons as slots, mixed trees, steps not taken."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adamod_array import AdaMod, Method, Momentum, init, step
+from tests.backend import Backend
+from tests.trees import bits, leaves, tree, values
+
+pytestmark = pytest.mark.only("numpy", "torch", "jax", "cupy")
+
+SIZES = (1, 7, 20_000)
+"""Also more than the rule as written takes of NumPy's at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(Method):
+    """Keeps a constant, the rate, a comparison, and a coefficient; all exact in 8 bits."""
+
+    slots = ("one", "rate", "sign", "count")
+
+    def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
+        return (1.0 * t,)
+
+    def rule(self, xp: Any, lr: Any, c: Any, g: Any, p: Any, *kept: Any) -> tuple[Any, ...]:
+        return p - lr * g, 1.5, lr, g > 0, c[0]
+
+
+def test_slots_may_be_numbers_and_comparisons(backend: Backend) -> None:
+    for size in SIZES:
+        g = values(size)
+        for donate in (False, True):
+            state = init(Odd(), backend.array(values(size, seed=1)), lr=0.25, slot_dtype="bfloat16")
+            for _ in range(2):
+                state = step(state, backend.array(g), donate=donate)
+            expected = {"one": 1.5, "rate": 0.25, "sign": g > 0, "count": 2.0}
+            for name, want in expected.items():
+                found = backend.numpy(state.slots[name])
+                assert found.dtype.name == "bfloat16"
+                np.testing.assert_array_equal(found.astype(np.float64), np.broadcast_to(want, size))
+
+
+@pytest.mark.only("torch")
+def test_so_they_may_inside_a_users_compiled_function(backend: Backend) -> None:
+    import torch
+
+    state = init(Odd(), backend.array(values(7)), lr=0.25, slot_dtype="bfloat16")
+    g = backend.array(values(7, seed=1))
+    compiled = torch.compile(lambda s, g: step(s, g), backend="eager", fullgraph=True)
+    assert bits(backend, compiled(state, g).slots) == bits(backend, step(state, g).slots)
+
+
+@pytest.mark.only("jax")
+def test_so_they_may_inside_a_users_jit(backend: Backend) -> None:
+    import jax
+
+    state = init(Odd(), backend.array(values(7)), lr=0.25, slot_dtype="bfloat16")
+    g = backend.array(values(7, seed=1))
+    assert bits(backend, jax.jit(step)(state, g).slots) == bits(backend, step(state, g).slots)
+
+
+@pytest.mark.only("jax")
+def test_counts_of_few_bits_count(backend: Backend) -> None:
+    """Else all steps would have the same random bits."""
+    import jax
+
+    params, grads = tree(backend), tree(backend, seed=7)
+    state = init(AdaMod(), params, slot_dtype="bfloat16").replace(step=3)
+    expected = bits(backend, step(state, grads).slots)
+    for dtype in ("int8", "uint8", "int16", "uint16", "int32"):
+        counted = jax.jit(lambda s, g, t: step(s.replace(step=t), g).slots)
+        assert bits(backend, counted(state, grads, backend.xp.asarray(3, dtype))) == expected, dtype
+
+
+def test_a_step_that_is_not_taken_leaves_the_bits(backend: Backend) -> None:
+    """As an array or on a device says it; parameters of float16, and of no dimension or element, too."""
+    answers = [False, lambda grads: False]
+    if backend.name in ("torch", "jax", "cupy"):
+        answers.append(backend.xp.asarray(np.asarray(False)) if backend.name != "torch" else backend.xp.tensor(False))
+    for dtype in ("float32", "float16", "bfloat16"):
+        shapes = {"n": (), "e": (0, 3), "w": (3, 5), "z": (20_000,)}
+        params = {name: backend.array(values(*shape), dtype) for name, shape in shapes.items()}
+        grads = {name: backend.array(values(*shape, seed=1), dtype) for name, shape in shapes.items()}
+        how = "stochastic" if dtype == "bfloat16" else None
+        start = step(init(AdaMod(), params, slot_dtype="bfloat16", param_rounding=how), grads)
+        before = bits(backend, (start.params, start.slots))
+        for answer in answers:
+            after = step(start, grads, where=answer)
+            assert bits(backend, (after.params, after.slots)) == before, dtype
+            assert int(after.step) == 1
+        assert bits(backend, step(start, grads, where=True).slots) != before[1]
+
+
+def test_parameters_of_float16_zero_dimensions_and_no_elements(backend: Backend) -> None:
+    """As in float32, where both hold the numbers: slots are of the same float32 numbers then, and so are their bits."""
+    found = []
+    for dtype in ("float16", "float32"):
+        shapes = {"n": (), "e": (0, 3), "w": (3, 5)}
+        params = {name: backend.array(values(*shape), dtype) for name, shape in shapes.items()}
+        grads = {name: backend.array(values(*shape, seed=1), dtype) for name, shape in shapes.items()}
+        for donate in (False, True):
+            state = init(Momentum(), params, slot_dtype="bfloat16")
+            for _ in range(3):
+                state = step(state, grads, donate=donate and state.step > 0)
+            assert [tuple(x.shape) for x in leaves(state.params)] == [(0, 3), (), (3, 5)]
+            assert {str(x.dtype).rpartition(".")[2] for x in leaves(state.slots)} == {"bfloat16"}
+            found.append(bits(backend, state.slots))
+    assert all(x == found[0] for x in found)
+
+
+def test_trees_may_mix_what_is_rounded(backend: Backend) -> None:
+    """Leaves of other dtypes are stepped as ever, complex ones too."""
+    kinds = ("bfloat16", "float32", "float16", "complex64", "float64")
+    params = {dtype: backend.array(values(3, 4), dtype) for dtype in kinds}
+    grads = {dtype: backend.array(values(3, 4, seed=1), dtype) for dtype in kinds}
+    found = init(Momentum(), params, param_rounding="stochastic")
+    plain = init(Momentum(), params)
+    for _ in range(3):
+        found, plain = step(found, grads), step(plain, grads)
+    assert bits(backend, found.params["bfloat16"]) != bits(backend, plain.params["bfloat16"])
+    for dtype in kinds[1:]:
+        assert bits(backend, (found.params[dtype], found.slots["m"][dtype])) == bits(
+            backend, (plain.params[dtype], plain.slots["m"][dtype])
+        )
