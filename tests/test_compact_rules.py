@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from adamod_array import AdaMod, Method, Momentum, init, step
+from adamod_array._program import numba_source
+from adamod_array._program.rounding import STEP
+from adamod_array._program.trace import trace
 from tests.backend import Backend
 from tests.trees import bits, leaves, tree, values
 
@@ -127,3 +132,27 @@ def test_trees_may_mix_what_is_rounded(backend: Backend) -> None:
         assert bits(backend, (found.params[dtype], found.slots["m"][dtype])) == bits(
             backend, (plain.params[dtype], plain.slots["m"][dtype])
         )
+
+
+@pytest.mark.only("numpy")
+def test_kernels_hash_in_the_widest_vectors(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The function that holds the loop asks for them: of threads, that is another than the kernel."""
+    if backend.engine != "numba":
+        return
+    llvm = pytest.importorskip("llvmlite.binding")
+    from adamod_array._engines.numba_compile import compiled_kernel
+
+    monkeypatch.setenv("ADAMOD_ARRAY_CACHE", str(tmp_path))  # of what was on disk, nothing can be seen
+    program = trace(Momentum(compact=("m",)), common=STEP)
+    for threads in (True, False):
+        text = numba_source.source(program, "float32", "float32", donate=True, threads=threads)
+        kernel = compiled_kernel.__wrapped__(text, "float32", threads)
+        (code,), (assembly,) = kernel.inspect_llvm().values(), kernel.inspect_asm().values()
+        (wide,) = re.findall(r'^attributes (#\d+) = \{.*"prefer-vector-width"="512"', code, re.MULTILINE)
+        hashing = [x for x in re.split(r"^(?=define )", code, flags=re.MULTILINE) if str(0x604BAA5D) in x]
+        assert hashing
+        assert all(wide in x.partition("{\n")[0].split() for x in hashing)
+        if llvm.get_host_cpu_features().get("avx512f", False):
+            assert "zmm" in assembly
