@@ -150,8 +150,8 @@ class Leaves:
         """Return the leaves after a step of this part, which lie as these do."""
         whole = columns if part is None else part.put(columns, self.columns)
         known = self.layouts, self.leaf_indices, self.plan, self.part
-        kept = {"placings": self.placings, "first_counters": self.first_counters}
-        new = Leaves(self.method, self.spec, whole, self.namespace, *known, **kept)
+        new = Leaves(self.method, self.spec, whole, self.namespace, *known, placings=self.placings)
+        new.first_counters = self.first_counters
         if self.placings is not None:
             pairs = zip(self.dtensors, self.columns, whole, strict=True)
             new.dtensors = [{i: x for i, x in each.items() if old[i] is now[i]} for each, old, now in pairs]

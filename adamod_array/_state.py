@@ -156,8 +156,8 @@ class State(Generic[P]):
         **changes
             ``params``, ``slots``, ``step``, ``skipped``, ``method`` (with the same slots), ``lr`` or
             ``weight_decay``; the last three may be tree prefixes of ``params``. Another method stores its slots as
-            this one does, unless ``slot_dtype`` or ``param_rounding``, as of ``init``, are given: slots in bfloat16
-            become float32 exactly (by None or ``"float32"``), those in float32 are rounded to nearest, this once.
+            this one does, unless ``slot_dtype`` or ``param_rounding`` are given, as of ``init``: None widens slots
+            exactly, ``"bfloat16"`` rounds them to nearest, this once.
 
         Returns
         -------
@@ -176,6 +176,8 @@ class State(Generic[P]):
         >>> state = adam_init({"w": np.zeros(2), "b": np.zeros(1)})
         >>> state.replace(lr=1e-4, step=100).lr
         0.0001
+        >>> adam_init(np.zeros(1, np.float32)).replace(slot_dtype="bfloat16").method.compact
+        ('m', 'v')
         """
         known = (*CHILDREN, *STATIC, *STORAGE)
         for name in changes:

@@ -41,9 +41,7 @@ def adam_init(
     ('m', 'v', 'v_max')
     """
     method = Adam(beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, amsgrad=amsgrad)
-    return init(
-        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
-    )
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def adam_step(
@@ -98,9 +96,7 @@ def adamod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, adamod_init)
     method = AdaMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, variant=variant, hold_idle=hold_idle)
-    return init(
-        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
-    )
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def adamod_step(
@@ -154,9 +150,7 @@ def radam_init(
     method = RAdam(
         beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, threshold=threshold, below=below, variant=variant
     )
-    return init(
-        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
-    )
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def radam_step(
@@ -201,9 +195,7 @@ def momentum_init(
     Momentum(beta=0.9, nesterov=True)
     """
     method = Momentum(beta=beta, nesterov=nesterov)
-    return init(
-        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
-    )
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def momentum_step(
@@ -249,9 +241,7 @@ def diffgrad_init(
     ('m', 'v', 'g_last')
     """
     method = DiffGrad(beta1=beta1, beta2=beta2, eps=eps)
-    return init(
-        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
-    )
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def diffgrad_step(
@@ -304,9 +294,7 @@ def diffmod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, diffmod_init)
     method = DiffMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, hold_idle=hold_idle)
-    return init(
-        method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding
-    )
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def diffmod_step(

@@ -201,7 +201,8 @@ def test_what_cannot_be_is_said_at_once(backend: Backend) -> None:
     half = params | {"b": backend.array([1.0], "float16")}
     for kind, given, options, words in (
         (TypeError, wide, {"slot_dtype": "bfloat16"}, r"params\['b'\] must be float32, bfloat16 or float16 .* float64"),
-        *((TypeError, x, {"param_rounding": "stochastic"}, r"there is none: params\['b'\] is ") for x in (params, half)),
+        (TypeError, params, {"param_rounding": "stochastic"}, r"there is none: params\['b'\] is float32"),
+        (TypeError, half, {"param_rounding": "stochastic"}, r"there is none: params\['b'\] is float16"),
         (ValueError, params, {"slot_dtype": "float8"}, "slot_dtype must be 'bfloat16'.*'float8'"),
         (ValueError, params, {"slot_dtype": {"q": "bfloat16"}}, r"keeps \('m', 'v'\), got 'q'"),
         (ValueError, params, {"param_rounding": "up"}, "'nearest' or 'stochastic', got 'up'"),
@@ -213,7 +214,9 @@ def test_what_cannot_be_is_said_at_once(backend: Backend) -> None:
         state.replace(slots=state.slots | {"m": state.slots["v"]})
     for dtype in ("float32", "bfloat16", "float16"):
         state = adam_init(tree(backend, dtype), slot_dtype={"m": "bfloat16"})
-        with pytest.raises(TypeError, match=r"slots\['v'\]\['b'\] must be float32, as this state stores it, got bfloat16"):
+        with pytest.raises(
+            TypeError, match=r"slots\['v'\]\['b'\] must be float32, as this state stores it, got bfloat16"
+        ):
             state.replace(slots=state.slots | {"v": state.slots["m"]})
     with pytest.raises(ValueError, match=r"store slots alike"):
         init({"layers": state.method, "b": Adam()}, params)

@@ -64,7 +64,7 @@ def test_another_method_stores_as_the_state_does_also_of_trees_by_hand(backend: 
     params = tree(backend)
     state = init(Adam(), params, slot_dtype={"m": "bfloat16"})
     other = init(Adam(), params, slot_dtype="bfloat16").method
-    with pytest.raises(ValueError, match="method= stores m, v in bfloat16.*this state m; say it by replace"):
+    with pytest.raises(ValueError, match=r"method= stores m, v in bfloat16.*this state m; say it by replace"):
         state.replace(method=other)
     with pytest.raises(ValueError, match="this state nothing"):
         adam_init(params).replace(method=other)
@@ -96,7 +96,7 @@ def test_a_method_is_made_of_its_fields(backend: Backend) -> None:
     class Own(Method):
         compact: float = 0.5  # type: ignore[assignment]
 
-    with pytest.raises(TypeError, match="Own: compact is how a state stores the slots.* another name"):
+    with pytest.raises(TypeError, match=r"Own: compact is how a state stores the slots.* another name"):
         Own()
 
     @dataclasses.dataclass(frozen=True)
@@ -152,7 +152,9 @@ def test_files_say_how_slots_are_stored(backend: Backend, tmp_path: Path) -> Non
         assert checkpoint.load(path, params).method == state.method
         assert checkpoint.load(path, params, method={"layers": Adam(), "b": Adam(beta1=0.5)}).method == state.method
         wanted = {"layers": Adam(compact=("v",)), "b": Adam(beta1=0.5, compact=("v",))}
-        with pytest.raises(checkpoint.CheckpointError, match=r"stores (m|nothing) in bfloat16 in the file, v in method="):
+        with pytest.raises(
+            checkpoint.CheckpointError, match=r"stores (m|nothing) in bfloat16 in the file, v in method="
+        ):
             checkpoint.load(path, params, method=wanted)
 
 

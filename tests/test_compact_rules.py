@@ -43,7 +43,7 @@ def test_slots_may_be_numbers_and_comparisons(backend: Backend) -> None:
             state = init(Odd(), backend.array(values(size, seed=1)), lr=0.25, slot_dtype="bfloat16")
             for _ in range(2):
                 state = step(state, backend.array(g), donate=donate)
-            expected = {"one": 1.5, "rate": 0.25, "sign": g > 0, "count": 2.0}
+            expected: dict[str, Any] = {"one": 1.5, "rate": 0.25, "sign": g > 0, "count": 2.0}
             for name, want in expected.items():
                 found = backend.numpy(state.slots[name])
                 assert found.dtype.name == "bfloat16"
@@ -135,9 +135,7 @@ def test_trees_may_mix_what_is_rounded(backend: Backend) -> None:
 
 
 @pytest.mark.only("numpy")
-def test_kernels_hash_in_the_widest_vectors(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_kernels_hash_in_the_widest_vectors(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The function that holds the loop asks for them: of threads, that is another than the kernel."""
     if backend.engine != "numba":
         return
@@ -156,3 +154,44 @@ def test_kernels_hash_in_the_widest_vectors(
         assert all(wide in x.partition("{\n")[0].split() for x in hashing)
         if llvm.get_host_cpu_features().get("avx512f", False):
             assert "zmm" in assembly
+
+
+def test_counters_are_computed_once(backend: Backend) -> None:
+    """Of a thousand leaves that costs more than the rest of the step's Python."""
+    state = init(Momentum(), tree(backend), slot_dtype="bfloat16")
+    leaves_of = state.resolved()[0]
+    known = leaves_of.counters()
+    assert leaves_of.counters() is known
+    assert step(state, tree(backend, seed=7)).resolved()[0].counters() is known
+
+
+@pytest.mark.only("torch")
+def test_only_what_is_rounded_must_be_a_range_of_elements(backend: Backend) -> None:
+    """Of two processes, of which the other one is only said to be."""
+    if backend.device != "cpu":
+        return
+    import torch
+    from torch.distributed.tensor import DTensor, Replicate, Shard, init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        mesh = init_device_mesh("cpu", (2,))
+
+        def spread(dtype: str, placement: Any) -> Any:
+            return DTensor.from_local(backend.array(values(4, 3), dtype), mesh, [placement], run_check=False)
+
+        params = {"b": spread("bfloat16", Shard(0)), "w": spread("float32", Shard(1))}
+        state = step(init(Momentum(), params, param_rounding="stochastic"), params)
+        assert state.step == 1
+        for wrong, options in (
+            (params, {"slot_dtype": "bfloat16"}),
+            (
+                {"w": spread("bfloat16", Shard(1)), "b": spread("bfloat16", Replicate())},
+                {"param_rounding": "stochastic"},
+            ),
+        ):
+            with pytest.raises(TypeError, match=r"params\['w'\] must be sharded along its first axis"):
+                init(Momentum(), wrong, **options)
+    finally:
+        torch.distributed.destroy_process_group()

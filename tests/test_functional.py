@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import pytest
@@ -42,8 +42,9 @@ def test_every_hyperparameter_arrives() -> None:
     for name, method in METHODS.items():
         for field in (x for x in dataclasses.fields(method) if x.name != "compact"):
             value = other.get(field.name, True if field.default is False else 0.25)
-            state = getattr(functional, f"{name}_init")(np.zeros(2), **{field.name: value})
-            assert state.method == method(**{field.name: value}), (name, field.name)
+            given: dict[str, Any] = {field.name: value}
+            state = getattr(functional, f"{name}_init")(np.zeros(2), **given)
+            assert state.method == method(**given), (name, field.name)
 
 
 def test_a_checker_knows_the_callers_types() -> None:

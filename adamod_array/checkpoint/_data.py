@@ -175,8 +175,8 @@ def _method(data: dict[str, Any], what: str, wanted: Method | None, known: Mappi
     stored = _compact(wanted, data, what)
     if wanted.compact and wanted.compact != stored.compact:
         raise CheckpointError(
-            f"{what} stores {', '.join(stored.compact) or 'nothing'} in bfloat16 in the file, {', '.join(wanted.compact)}"
-            " in method=. Load what was saved, then state.replace(slot_dtype=...)"
+            f"{what} stores {', '.join(stored.compact) or 'nothing'} in bfloat16 in the file,"
+            f" {', '.join(wanted.compact)} in method=. Load what was saved, then state.replace(slot_dtype=...)"
         )
     return stored
 

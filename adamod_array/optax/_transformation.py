@@ -53,10 +53,10 @@ def as_optax(
     -------
     optax.GradientTransformationExtraArgs
         Its state is a :class:`MethodState`, with slots as :func:`adamod_array.init` makes them: float32 for 16-bit
-        parameters, bfloat16 where ``slot_dtype`` says so. An update has the dtype of its gradient, and is None where the gradient is. Parameters may be left
-        out of ``update`` unless there is weight decay, or a method of your own whose rule reads them. Other arguments
-        are ignored. Gradients are used as they are given: of complex parameters give ``jnp.conj`` of what ``jax.grad``
-        returns, as to optax's own.
+        parameters, bfloat16 where ``slot_dtype`` says so. An update has the dtype of its gradient, and is None where
+        the gradient is. Parameters may be left out of ``update`` unless there is weight decay, or a method of your own
+        whose rule reads them. Other arguments are ignored. Gradients are used as they are given: of complex parameters
+        give ``jnp.conj`` of what ``jax.grad`` returns, as to optax's own.
 
     Raises
     ------

@@ -488,6 +488,7 @@ NAMESPACE = [
 ]
 
 TORCH_DYNAMO = [
+    Mutant("a comparison as bits", "[x.to(compute) for x in new]", "[*new]", torch("compact_rules", "users_compiled")),
     Mutant(
         "DTensors are stepped in a graph",
         'if hasattr(p, "placements") or hasattr(g, "placements"):',
@@ -1114,6 +1115,12 @@ RENDER = [
 
 NUMBA_SOURCE = [
     Mutant(
+        "vectors of half the width",
+        "    if program.rounded:\n        lines.insert",
+        "    if False:\n        lines.insert",
+        numpy("compact_rules", "widest"),
+    ),
+    Mutant(
         "a last piece that is not whole left where it was",
         "copy_{x}(to_{x}, at_{x}_new + start * {n}, count * {n})",
         "copy_{x}(to_{x}, at_{x}_new + start * {n}, (count - 1) * {n})",
@@ -1157,6 +1164,12 @@ EVALUATE = [
 ]
 
 EAGER = [
+    Mutant(
+        "a comparison as bits",
+        "[namespace.cast(x, compute) for x in results]",
+        "[*results]",
+        torch("compact_rules", "comparisons"),
+    ),
     Mutant(
         "gradients said to share no memory after a step that copied them",
         "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
@@ -1592,10 +1605,14 @@ COMPACT = [
     ),
     Mutant("any dtype of slots", 'name in compact and dtype != "bfloat16"', "False", numpy("compact", "cannot_be")),
     Mutant(
-        "slots rounded to nearest", 'name not in compact and dtype == "bfloat16"', "False", numpy("compact", "cannot_be")
+        "slots rounded to nearest",
+        'name not in compact and dtype == "bfloat16"',
+        "False",
+        numpy("compact", "cannot_be"),
     ),
     Mutant("another storage", "x.compact and x.compact != compact", "False", numpy("compact_changes", "by_hand")),
     Mutant("None that keeps", "changes[name] or wide", "changes[name]", numpy("compact_changes", "goes_on")),
+    Mutant("counts that wrap", 'in ("int8", "uint8", "int16", "uint16")', "in ()", jax("compact_rules", "few_bits")),
     Mutant("half a step", "float(t % 65536)", "float(t % 65535)", numpy("compact", "oracle")),
 ]
 
