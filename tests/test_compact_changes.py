@@ -168,3 +168,12 @@ def test_where_the_state_cannot_go_it_says_why(backend: Backend) -> None:
     with pytest.raises(TypeError, match=r"slots in bfloat16 .* dask does not show.*replace\(slot_dtype=None\)"):
         checkpoint.convert(state, like)
     assert checkpoint.convert(state.replace(slot_dtype=None), like).method == Adam()
+
+
+@pytest.mark.only("torch")
+def test_an_optimizer_refuses_what_is_rounded(backend: Backend) -> None:
+    from adamod_array.torch import Optimizer
+
+    for compact in (("m",), ("params",)):
+        with pytest.raises(TypeError, match=r"what is rounded stochastically, .* is so by adamod_array\.step, not by"):
+            Optimizer([backend.array([1.0])], Momentum(compact=compact))
