@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,34 @@ def test_files_say_how_slots_are_stored(backend: Backend, tmp_path: Path) -> Non
             checkpoint.CheckpointError, match=r"stores (m|nothing) in bfloat16 in the file, v in method="
         ):
             checkpoint.load(path, params, method=wanted)
+
+
+@pytest.mark.only("numpy")
+def test_files_whose_slots_are_stored_otherwise_are_damaged(backend: Backend, tmp_path: Path) -> None:
+    """One that says nothing of a slot of bfloat16, says it of one of float32, or says what there is not."""
+    pytest.importorskip("safetensors")
+    from adamod_array import checkpoint
+
+    params = tree(backend)
+    checkpoint.save(adam_init(params, slot_dtype={"m": "bfloat16"}), tmp_path / "run")
+    data = (tmp_path / "run").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    for compact, words in (
+        ([], r"m\['b'\] is bfloat16 .* whose method stores m in float32"),
+        (["m", "v"], r"v\['b'\] is float32 .* whose method stores v in bfloat16"),
+        (["q"], "is damaged: it stores"),
+        (["v", "m"], "is damaged: it stores"),
+        (["m", "m"], "is damaged: it stores"),
+    ):
+        header = json.loads(data[8 : 8 + size])
+        fields = json.loads(header["__metadata__"]["adamod_array"])
+        fields["method"]["compact"] = compact
+        text = json.dumps(fields)
+        header["__metadata__"] = {"adamod_array": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        changed = json.dumps(header).encode()
+        (tmp_path / "changed").write_bytes(len(changed).to_bytes(8, "little") + changed + data[8 + size :])
+        with pytest.raises(checkpoint.CheckpointError, match=words):
+            checkpoint.load(tmp_path / "changed", params)
 
 
 @pytest.mark.only("numpy")
