@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from adamod_array import Adam, AdaMod, Method
-from reproduction.frame import Results, Run
+from reproduction.frame import Results, Run, Values
 from reproduction.grids import digits_runs
 from reproduction.grids.transformer_runs import ADAMOD, CONFIGS, MIDDLE, WARM, steps
 from reproduction.runs.compact_slots import stored
@@ -73,12 +73,16 @@ def trainings(task: Task, rate: float, kind: Kind, quick: bool) -> tuple[list[Ru
     return wide, narrow
 
 
-def ends(results: Results, task: Task, kind: Kind) -> np.ndarray:
-    """Return the ends with float32 slots and with the others, by rate and seed."""
+def pairs(results: Results, task: Task, kind: Kind, quick: bool) -> list[list[list[Values]]]:
+    """Return what trainings with float32 slots left and what the others, by rate and seed."""
     known = {repr(Run(task.run, **r.config)): r.values for r in results if "method" in r.config}
-    return np.asarray(
-        [
-            [[task.measure(known[repr(run)]) for run in half] for half in trainings(task, rate, kind, False)]
-            for rate in rates(task, False)
-        ]
-    ).swapaxes(0, 1)
+    by_rate = [
+        [[known[repr(run)] for run in half] for half in trainings(task, rate, kind, quick)]
+        for rate in rates(task, quick)
+    ]
+    return [[both[i] for both in by_rate] for i in (0, 1)]
+
+
+def measured(found: list[list[list[Values]]], measure: Callable[[Values], float]) -> np.ndarray:
+    """Return a number of each training: float32 and the others, by rate and seed."""
+    return np.asarray([[[measure(values) for values in row] for row in half] for half in found])
