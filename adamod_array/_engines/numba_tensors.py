@@ -8,17 +8,15 @@ gives addresses and shapes alone: neither dispatch keys nor how large a storage 
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from adamod_array._engines.numba_cache import compiled
 from adamod_array._engines.numba_memory import peek
 from adamod_array._engines.numba_objects import CLASS, ITEMS
-
-torch = sys.modules["torch"]
 
 _INLINE = 5
 """Up to so many dimensions are kept in the tensor itself."""
