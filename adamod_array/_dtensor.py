@@ -36,6 +36,27 @@ class Placing(NamedTuple):
         """Return along which dimensions of the mesh the processes have different parts."""
         return tuple([not each.is_replicate() for each in self.placements])
 
+    def start(self, path: Callable[[], str]) -> int:
+        """Return the place, in C order, of the first element that this process has of the whole.
+
+        Raises
+        ------
+        TypeError
+            Its part is no range of them.
+        """
+        try:
+            from torch.distributed.tensor._utils import compute_local_shape_and_global_offset as found
+        except ImportError:
+            raise TypeError(f"{path()} is a DTensor, and this PyTorch does not tell where its parts begin") from None
+        size, offset = found(self.shape, self.mesh, self.placements)
+        first = next((k for k, n in enumerate(self.shape) if n > 1), 0)
+        if tuple(size[first + 1 :]) != tuple(self.shape[first + 1 :]):
+            raise TypeError(
+                f"{path()} must be sharded along its first axis, or replicated, for numbers to be rounded"
+                f" stochastically; got the placements {self.placements}"
+            )
+        return offset[first] * math.prod(self.shape[first + 1 :]) if self.shape else 0
+
     def is_shared_with(self, x: Any) -> bool:
         """Return whether a DTensor is laid over the same processes in the same way."""
         return tuple(x.placements) == self.placements and self.is_on_mesh_of(x)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adamod_array import _check, _dtensor, _hold, _tree
+from adamod_array import _check, _compact, _dtensor, _hold, _tree
 from adamod_array._aliasing import WRITABLE, Named
 from adamod_array._hold import Holds
 from adamod_array._method import Method
-from adamod_array._methods import Methods, method_of, methods_of
+from adamod_array._methods import Methods, first, method_of, methods_of
 from adamod_array._namespace import Namespace, dtype_name, framework, has_tracers, is_complex, is_tracer, namespace_of
-from adamod_array._program.trace import slot_is_complex
+from adamod_array._program.rounding import first_counter
+from adamod_array._program.trace import rounded_places, slot_is_complex
 from adamod_array._tree import Tree
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Leaves:
     """Tokens of arrays that were handed to users."""
     placings: _dtensor.Placings = None
     """How the parameters are laid over processes, and so all columns, where some are DTensors."""
+    first_counters: list[int] | None = None
+    """What :meth:`counters` returns, once it was asked."""
     dtensors: list[dict[int, Any]] = field(default_factory=list)
     """Those that users have given or been given, a column as in ``columns``, by the number of the leaf."""
 
@@ -73,6 +76,7 @@ class Leaves:
                     if is_complex(x) != as_complex:  # it would lose half of each number, or lack it
                         what = f"complex like its parameter ({dtype_name(p)})" if as_complex else "real"
                         raise TypeError(f"{_tree.path(spec, root, i)} must be {what}, got {dtype_name(x)}")
+        _compact.check(method, namespace, leaves, columns, functools.partial(_tree.path, spec))
         return Leaves.laid_out(method, spec, [leaves, *columns], namespace)
 
     @staticmethod
@@ -111,10 +115,30 @@ class Leaves:
         """Return the parameters."""
         return self.columns[0]
 
+    def counters(self) -> list[int]:
+        """Return the counter of the first element of each leaf, or of this process's part of it.
+
+        Raises
+        ------
+        TypeError
+            That part is no range of elements, and something of the leaf is rounded stochastically.
+        """
+        if self.first_counters is None:
+            begun = [*map(first_counter, range(len(self.params)))]
+            for i, placing in enumerate(self.placings or ()):
+                if placing is not None and rounded_places(method_of(self.method, i), dtype_name(self.params[i])):
+                    begun[i] += placing.start(functools.partial(_tree.path, self.spec, "params", i))
+            self.first_counters = [x % 2**32 for x in begun]
+        return self.first_counters
+
     @property
     def slots(self) -> list[list[Any]]:
-        """Return the slots, in the order of ``method.slots``."""
-        return self.columns[1:]
+        """Return the slots, in the order of ``method.slots``, those stored in bfloat16 in what they are computed in."""
+        if True not in (compact := first(self.method).compact_slots) or self.namespace is None:
+            return self.columns[1:]
+        widen, dtype = self.namespace.cast, self.namespace.dtype("float32")
+        pairs = zip(self.columns[1:], compact, strict=True)
+        return [[x if x is None else widen(x, dtype) for x in xs] if each else xs for xs, each in pairs]
 
     def tree(self, leaves: list[Any]) -> Tree:
         """Return the tree with these leaves."""
@@ -127,6 +151,7 @@ class Leaves:
         whole = columns if part is None else part.put(columns, self.columns)
         known = self.layouts, self.leaf_indices, self.plan, self.part
         new = Leaves(self.method, self.spec, whole, self.namespace, *known, placings=self.placings)
+        new.first_counters = self.first_counters
         if self.placings is not None:
             pairs = zip(self.dtensors, self.columns, whole, strict=True)
             new.dtensors = [{i: x for i, x in each.items() if old[i] is now[i]} for each, old, now in pairs]

@@ -8,6 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+PARAMS = "params"
+"""What a method's ``compact`` calls the parameters."""
+
 Array = Any
 """Any array of the array API standard. The standard has no common base class to name here."""
 
@@ -46,6 +49,15 @@ class Method:
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays kept beside each parameter. All start at zero."""
 
+    compact: tuple[str, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
+    """Names of the slots that a state stores in bfloat16, rounded stochastically, and ``"params"`` where it rounds its
+    parameters of bfloat16 so. Set by ``slot_dtype=`` and ``param_rounding=`` of :func:`adamod_array.init`."""
+
+    @property
+    def compact_slots(self) -> tuple[bool, ...]:
+        """Return which slots are stored in bfloat16."""
+        return tuple([name in self.compact for name in self.slots])
+
     def __post_init__(self) -> None:
         check_slots(self)
         for field in dataclasses.fields(self):
@@ -68,6 +80,7 @@ class Method:
             if field.name.startswith("eps") and number < 0:
                 raise ValueError(f"{name} must not be negative, got {number}")
             object.__setattr__(self, field.name, number)
+        object.__setattr__(self, "compact", _known_names(self))
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
         """Return the scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
@@ -127,13 +140,37 @@ def chosen(xp: Any, ok: Array | None, new: Sequence[Array], old: Sequence[Array]
     return [*new] if ok is None else [xp.where(ok > 0, x, y) for x, y in zip(new, old, strict=True)]
 
 
+def _known_names(method: Method) -> tuple[str, ...]:
+    """Return what a method stores in bfloat16, in the order of its slots.
+
+    Raises
+    ------
+    TypeError
+        It is no sequence of names, or a class of the user's means something else by ``compact``.
+    ValueError
+        It names what is no slot.
+    """
+    owner, given = type(method).__name__, method.compact
+    if type(method).__dataclass_fields__["compact"] is not Method.__dataclass_fields__["compact"]:
+        raise TypeError(
+            f"{owner}: compact is how a state stores the slots of any method; give your hyperparameter another name"
+        )
+    if not isinstance(given, (tuple, list)) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"{owner}: compact must be a tuple of names of slots, got {given!r}")
+    known = (*method.slots, PARAMS)
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{owner}: compact names slots, {', '.join(map(repr, known))}, got {name!r}")
+    return tuple([name for name in known if name in given])
+
+
 def check_slots(method: Method) -> None:
     """Check that slots have names, each its own.
 
     Raises
     ------
     ValueError
-        One is no Python name, or Python takes two for the same (it normalises names).
+        One is no Python name, or Python takes two for the same (it normalises names), or it is that of the parameters.
     """
     names, seen = method.slots, set()
     if isinstance(names, str):
@@ -141,6 +178,8 @@ def check_slots(method: Method) -> None:
     for name in names:
         if not (isinstance(name, str) and name.isidentifier()):
             raise ValueError(f"{type(method).__name__}: slots must be Python names, got {name!r}")
+        if name == PARAMS:
+            raise ValueError(f"{type(method).__name__}: no slot may be called {PARAMS!r}, which the parameters are")
         if (normal := unicodedata.normalize("NFKC", name)) in seen:
             raise ValueError(f"{type(method).__name__}: slots must have different names, got {name!r} twice")
         seen.add(normal)

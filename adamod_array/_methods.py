@@ -56,6 +56,8 @@ def methods_of(value: Tree, spec: Any, params: Sequence[Any], hint: str = "") ->
             raise ValueError(
                 f"methods of one state keep the same slots: {its_place()} keeps {one.slots}, {place()} {x.slots}"
             )
+        if x.compact != one.compact:
+            raise ValueError(f"methods of one state store slots alike: {place()} does not as {its_place()} does")
     some: Method = places[0][0] if places else next(x for x in flatten(value)[0] if isinstance(x, Method))
     if not given:
         return some

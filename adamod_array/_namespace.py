@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,7 +88,20 @@ class Namespace:
     xp: Any
 
     def dtype(self, name: str) -> Any:
-        """Return the namespace's dtype of that name."""
+        """Return the namespace's dtype of that name; bfloat16 of NumPy is that of ml_dtypes.
+
+        Raises
+        ------
+        ImportError
+            It is not installed.
+        """
+        if name == "bfloat16" and self.name in ("numpy", "cupy"):
+            try:
+                return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+            except ImportError as error:
+                raise ImportError(
+                    f"bfloat16 in {self.name} needs ml_dtypes: pip install 'adamod_array[{self.name}]'"
+                ) from error
         return getattr(self.xp, name)
 
     @property

@@ -16,6 +16,7 @@ from adamod_array._leaves import Leaves
 from adamod_array._method import Method
 from adamod_array._methods import Methods
 from adamod_array._namespace import REAL_DTYPE, Namespace
+from adamod_array._program.rounding import STEP
 from adamod_array._program.trace import constants, trace
 from adamod_array._rate import PerLeaf, checked_decay, is_single, rate_at, spread, with_factor
 from adamod_array._tree import Tree, path
@@ -65,6 +66,8 @@ class Scalars:
         Coefficients, one tuple per entry of ``methods``.
     common : mapping of str to number
         What all leaves share, by the names that :func:`adamod_array._program.trace.trace` gives it.
+    counters : sequence of int, optional
+        The first counter of each leaf, where any of it is rounded stochastically.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class Scalars:
         method_index: tuple[int, ...],
         coefficients: Sequence[tuple[Any, ...]],
         common: Mapping[str, Any] = NOTHING,
+        counters: Sequence[int] | None = None,
     ) -> None:
+        self.counters = counters
         self.rates, self.rate_index, self.coefficients, self.common = rates, rate_index, coefficients, common
         self.methods, self.method_index = methods, method_index
         self.names = (*common,) if common else ()
@@ -107,12 +112,13 @@ class Scalars:
         if options.weight_decay is not None:
             weight_decay = _of_step(options.weight_decay, leaves, "weight_decay")
         n = spec.num_leaves
+        counters = leaves.counters() if common and STEP[0] in common else None
         if isinstance(method, Method) and not isinstance(lr, PerLeaf) and not isinstance(weight_decay, PerLeaf):
             rate = rate_at(lr, t, lambda: "lr", framework)
             if type(weight_decay) is not float or options.weight_decay is not None:  # a state's own is checked
                 weight_decay = checked_decay(weight_decay, lambda: "weight_decay", framework)
             coefficients = [coefficients_at(method, t)]
-            return cls([with_factor(rate, weight_decay)], (0,) * n, (method,), (0,), coefficients, common)
+            return cls([with_factor(rate, weight_decay)], (0,) * n, (method,), (0,), coefficients, common, counters)
         each = zip(*(x if isinstance(x, PerLeaf) else (x,) * n for x in (method, lr, weight_decay)), strict=True)
         methods: dict[Method, int] = {}
         rows: dict[tuple[Any, ...], int] = {}
@@ -130,7 +136,7 @@ class Scalars:
                 method_index.append(which)
             rate_index.append(rows[key])
         coefficients = [coefficients_at(each, t) for each in methods]
-        return cls(rates, tuple(rate_index), tuple(methods), tuple(method_index), coefficients, common)
+        return cls(rates, tuple(rate_index), tuple(methods), tuple(method_index), coefficients, common, counters)
 
     @property
     def all(self) -> tuple[Any, ...]:
@@ -165,8 +171,10 @@ class Scalars:
     def subset(self, leaf_indices: Sequence[int]) -> Scalars:
         """Return the scalars of some of the leaves."""
         rate_index = [self.rate_index[i] for i in leaf_indices]
+        counters = None if self.counters is None else [self.counters[i] for i in leaf_indices]
         if len(self.methods) == 1:
-            return self.with_numbers(self.rates, self.coefficients, tuple(rate_index))
+            one = self.methods, self.method_index, self.coefficients, self.common
+            return Scalars(self.rates, tuple(rate_index), *one, counters)
         rows = [*dict.fromkeys(rate_index)]  # only their own: methods of other leaves may have another Program
         used = [*dict.fromkeys(self.method_index[k] for k in rows)]
         return Scalars(
@@ -176,19 +184,18 @@ class Scalars:
             tuple([used.index(self.method_index[k]) for k in rows]),
             [self.coefficients[k] for k in used],
             self.common,
+            counters,
         )
 
     def with_numbers(
         self,
         rates: Sequence[tuple[Any, Any]],
         coefficients: Sequence[tuple[Any, ...]],
-        rate_index: Any = None,
-        common: Mapping[str, Any] | None = None,
+        common: Mapping[str, Any],
     ) -> Scalars:
-        """Return the same rows with other numbers, or for other leaves."""
-        index = self.rate_index if rate_index is None else rate_index
-        common = self.common if common is None else common
-        return Scalars(rates, index, self.methods, self.method_index, coefficients, common)
+        """Return the same rows with other numbers."""
+        one = self.rate_index, self.methods, self.method_index
+        return Scalars(rates, *one, coefficients, common, self.counters)
 
     def shared(self, names: Collection[str], namespace: Namespace, dtype: str, device: Any) -> tuple[Any, ...]:
         """Return what all leaves share under these names, rounded to a real dtype for arrays on a device."""

@@ -9,8 +9,10 @@ from typing import Any, Generic
 import optree
 
 from adamod_array import _hold
+from adamod_array._compact import STORAGE, changed, compact_of
 from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
+from adamod_array._method import PARAMS
 from adamod_array._namespace import dtype_name, namespace_of
 from adamod_array._pickled import check_pickled
 from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
@@ -36,7 +38,8 @@ class State(Generic[P]):
         The parameters, in the caller's own containers.
     slots : dict of str to tree
         What the method keeps beside each parameter, zero at first: real where the rule makes it
-        real, float32 where the parameter has 16 bits, on the parameter's device.
+        real, float32 where the parameter has 16 bits (bfloat16 where ``init`` was given ``slot_dtype=``), on the
+        parameter's device.
     step : int
         Steps taken so far; an int on the host until a user's ``jax.jit`` traces it.
     method : Method or a tuple of one a leaf
@@ -152,7 +155,9 @@ class State(Generic[P]):
         ----------
         **changes
             ``params``, ``slots``, ``step``, ``skipped``, ``method`` (with the same slots), ``lr`` or
-            ``weight_decay``; the last three may be tree prefixes of ``params``.
+            ``weight_decay``; the last three may be tree prefixes of ``params``. Another method stores its slots as
+            this one does, unless ``slot_dtype`` or ``param_rounding`` are given, as of ``init``: None widens slots
+            exactly, ``"bfloat16"`` rounds them to nearest, this once.
 
         Returns
         -------
@@ -171,11 +176,15 @@ class State(Generic[P]):
         >>> state = adam_init({"w": np.zeros(2), "b": np.zeros(1)})
         >>> state.replace(lr=1e-4, step=100).lr
         0.0001
+        >>> adam_init(np.zeros(1, np.float32)).replace(slot_dtype="bfloat16").method.compact
+        ('m', 'v')
         """
+        known = (*CHILDREN, *STATIC, *STORAGE)
         for name in changes:
-            if name not in (*CHILDREN, *STATIC):
-                raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join((*CHILDREN, *STATIC))}")
-        if changes.keys() & {"params", "slots", "method"}:
+            if name not in known:
+                raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join(known)}")
+        if changes.keys() & {"params", "slots", "method", *STORAGE}:
+            changes = changed(self, changes)
             new = dataclasses.replace(self, **changes)
             new.resolved()
             return new
@@ -223,7 +232,9 @@ class State(Generic[P]):
     def __repr__(self) -> str:
         decay = "" if self.weight_decay == 0.0 else f", weight_decay={self.weight_decay}"
         params = optree.tree_map(_Summary, self.params)
-        slots = ", ".join(self.slots) or "none"
+        compact = compact_of(self.method)
+        slots = ", ".join([f"{name} bfloat16" if name in compact else name for name in self.slots]) or "none"
+        slots += "; params rounded stochastically" if PARAMS in compact else ""
         taken = self._spent()
         spent = "" if taken is None else f" (donated to step {taken[0]})"
         skipped = "" if type(self.skipped) is int and self.skipped == 0 else f", skipped={self.skipped}"

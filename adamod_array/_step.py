@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adamod_array import _aliasing, _check, _engines, _hold, _tree
+from adamod_array import _aliasing, _check, _compact, _engines, _hold, _tree
 from adamod_array._coefficients import next_step
 from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._leaves import Leaves
@@ -37,7 +37,15 @@ from adamod_array._tree import P, Tree
 
 
 @contained
-def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> State[P]:
+def init(
+    method: Any,
+    params: P,
+    lr: Any = 1e-3,
+    *,
+    weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
+) -> State[P]:
     """Return the state before the first step of any method.
 
     Parameters
@@ -55,12 +63,22 @@ def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> 
         The learning rate; a schedule is called with t = 1 for the first step.
     weight_decay : float or a tree prefix of floats
         Decoupled (Loshchilov & Hutter 2019): parameters shrink by ``1 - lr * weight_decay`` a step.
+    slot_dtype : "bfloat16", "float32", or a mapping of slots to them, optional
+        Store all slots, or those named (``{"m": "bfloat16", "s": "bfloat16"}``), in 16 bits: computed with in float32,
+        then rounded stochastically, which keeps averages unbiased, by a hash of the step and of an element's place, so
+        that a run has the same bits on every backend. For float32, bfloat16 and float16 parameters. Slots that a
+        mapping does not name are float32. Any framework's own bfloat16 will do.
+    param_rounding : "nearest" or "stochastic", optional
+        How parameters of bfloat16 are rounded; stochastically, updates count that are too small to move them at once.
+        Others, of which a tree may have some, are rounded to nearest.
 
     Raises
     ------
     TypeError
         Not a method, or methods of two classes; a leaf that is not a floating array; frameworks mixed; a rate
-        that is no number.
+        that is no number; compact slots beside parameters, or in a framework, that cannot have them.
+    ImportError
+        NumPy's slots are to be bfloat16, and ml_dtypes is not installed.
     ValueError
         A rate that is negative or not finite, or no prefix of the tree; slots of the same name; a tensor
         whose memory is gone.
@@ -75,15 +93,20 @@ def init(method: Any, params: P, lr: Any = 1e-3, *, weight_decay: Any = 0.0) -> 
     """
     given, spec = _tree.flatten(params)
     if are_shapes(given):
-        of_arrays = functools.partial(init, method, lr=lr, weight_decay=weight_decay)
+        stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
+        of_arrays = functools.partial(init, method, lr=lr, weight_decay=weight_decay, **stored)
         return state_of_shapes(given, spec, of_arrays)
     method = methods_of(method, spec, given, "; the order is init(method, params)")
+    method = _compact.with_compact(method, slot_dtype, param_rounding)
     for each in {*method} if isinstance(method, Methods) else (method,):
         trace(each)  # a rule that no kernel could follow is an error now, and everywhere
     namespace = _check.params(given, functools.partial(_tree.path, spec, "params"))
+    _compact.check(method, namespace, given, (), functools.partial(_tree.path, spec))
     lr, weight_decay = constant_rate(lr, spec, given), decay_rate(weight_decay, spec, given)
     given = [np.asarray(p) if isinstance(p, np.generic) else p for p in given]
     leaves = Leaves.laid_out(method, spec, [given], namespace)
+    if first(method).compact:
+        leaves.counters()  # which fails where parts of leaves cannot be counted
     slots = [
         [None if p is None else _zeros(method_of(method, k), namespace, p, i) for k, p in enumerate(leaves.params)]
         for i in range(len(method.slots))
@@ -97,6 +120,8 @@ def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
     """Return slot ``i`` of a parameter before the first step."""
     assert namespace is not None
     dtype = COMPUTE_DTYPE[dtype_name(p)]
+    if method.compact_slots[i]:
+        dtype = "bfloat16"
     if is_complex(p) and not slot_is_complex(method, i):
         dtype = REAL_DTYPE[dtype]
         p = namespace.xp.real(p)
@@ -207,6 +232,8 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
     if not is_plain:
         ok, gradients, common = resolved(options, grads, gradients, leaves)
     t = next_step(state.step)
+    if first(leaves.method).compact:
+        common = {**common, **_compact.halves_of(t)}
     scalars = Scalars.at(t, leaves.method, state.lr, state.weight_decay, leaves, options, common)
     _hold.raise_if_spent(holds)  # a schedule may have donated this very state
     leaves, gradients = leaves.localized(gradients)

@@ -23,6 +23,8 @@ def adam_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -39,7 +41,7 @@ def adam_init(
     ('m', 'v', 'v_max')
     """
     method = Adam(beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, amsgrad=amsgrad)
-    return init(method, params, lr, weight_decay=weight_decay)
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def adam_step(
@@ -70,6 +72,8 @@ def adamod_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     beta3: float = 0.999,
@@ -92,7 +96,7 @@ def adamod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, adamod_init)
     method = AdaMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, variant=variant, hold_idle=hold_idle)
-    return init(method, params, lr, weight_decay=weight_decay)
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def adamod_step(
@@ -124,6 +128,8 @@ def radam_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -144,7 +150,7 @@ def radam_init(
     method = RAdam(
         beta1=beta1, beta2=beta2, eps=eps, eps_root=eps_root, threshold=threshold, below=below, variant=variant
     )
-    return init(method, params, lr, weight_decay=weight_decay)
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def radam_step(
@@ -174,6 +180,8 @@ def momentum_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta: float = 0.9,
     nesterov: bool = False,
 ) -> State[P]:
@@ -187,7 +195,7 @@ def momentum_init(
     Momentum(beta=0.9, nesterov=True)
     """
     method = Momentum(beta=beta, nesterov=nesterov)
-    return init(method, params, lr, weight_decay=weight_decay)
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def momentum_step(
@@ -217,6 +225,8 @@ def diffgrad_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -230,7 +240,8 @@ def diffgrad_init(
     >>> tuple(diffgrad_init(np.zeros(2)).slots)
     ('m', 'v', 'g_last')
     """
-    return init(DiffGrad(beta1=beta1, beta2=beta2, eps=eps), params, lr, weight_decay=weight_decay)
+    method = DiffGrad(beta1=beta1, beta2=beta2, eps=eps)
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def diffgrad_step(
@@ -260,6 +271,8 @@ def diffmod_init(
     lr: Any = 1e-3,
     *,
     weight_decay: Any = 0.0,
+    slot_dtype: Any = None,
+    param_rounding: Any = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     beta3: float = 0.999,
@@ -281,7 +294,7 @@ def diffmod_init(
     if len_memory is not None:
         beta3 = decay_of(len_memory, beta3, diffmod_init)
     method = DiffMod(beta1=beta1, beta2=beta2, beta3=beta3, eps=eps, hold_idle=hold_idle)
-    return init(method, params, lr, weight_decay=weight_decay)
+    return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
 def diffmod_step(

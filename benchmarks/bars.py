@@ -64,6 +64,8 @@ FRESH, TORCH_FRESH = "NumPy + Numba, fresh", "PyTorch, fresh"
 USERS = "JAX, in the user's jit, donated"
 LIMIT, NAIVE = "limit: a loop that only adds", "naive NumPy"
 FUSED, FOREACH, OPTAX = "torch Adam, fused", "torch Adam, foreach", "optax adam, jitted, donated"
+COMPACT = ", slots in bfloat16"
+"""Of AdaMod, m and s; of Adam, both."""
 PLAIN = "PyTorch, plain tensors, donated"
 LEAVES, SMALL, MANY = "100x1000", "1x1000", "1000x1000"
 PAIRS = "1x20000000 complex64"
@@ -101,6 +103,26 @@ SPEED = (
     Bar("JAX RAdam, in the user's jit: times as fast as optax", "RAdam", USERS, "optax radam, jitted, donated", 1),
     Bar("JAX AdaMod: times as fast as optax's Adam (the bytes: 7/9)", "AdaMod", JAX, f"Adam | {OPTAX}", 7 / 9),
     Bar("JAX AdaMod, in the user's jit: the same", "AdaMod", USERS, f"Adam | {OPTAX}", 7 / 9),
+    *(
+        Bar(
+            f"{_short(name)} AdaMod, m and s in bfloat16: times as fast as Adam",
+            "AdaMod",
+            name + COMPACT,
+            f"Adam | {name}",
+            1 / 1.05,
+        )
+        for name in (NUMBA, TORCH)
+    ),
+    *(
+        Bar(
+            f"{_short(name)} Adam, m and v in bfloat16: times as fast as in float32",
+            "Adam",
+            name + COMPACT,
+            name,
+            1 / 0.9,
+        )
+        for name in (NUMBA, TORCH)
+    ),
     Bar("100 leaves, NumPy + Numba Adam: times as fast as torch fused", "Adam", NUMBA, FUSED, 1, LEAVES),
     Bar("100 leaves, PyTorch Adam: times as fast as torch fused", "Adam", TORCH, FUSED, 1, LEAVES),
     Bar("100 leaves, PyTorch Adam: nn.Parameter against plain tensors", "Adam", PLAIN, TORCH, 1.1, LEAVES, True),

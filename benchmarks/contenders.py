@@ -11,7 +11,7 @@ import numpy as np
 
 import adamod_array
 from adamod_array import Adam, AdaMod, Method, RAdam
-from benchmarks.bars import JAX, LIMIT, NUMBA, PEERS, TORCH
+from benchmarks.bars import COMPACT, JAX, LIMIT, NUMBA, PEERS, TORCH
 from benchmarks.contender import ARRAYS, FRAMEWORKS, Contender, Run
 from benchmarks.models import MODELS
 from benchmarks.peers import naive, naive_adam, naive_adamod, optax_optimizer, torch_optimizer
@@ -35,7 +35,9 @@ def find(key: str) -> Contender:
 # This library
 
 
-def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -> Callable[[Method], Contender]:
+def ours(
+    module: str, name: str, *, donate: bool = True, engine: str = "auto", slot_dtype: Any = None
+) -> Callable[[Method], Contender]:
     """A step of this library on the arrays of one framework."""
 
     def contender(method: Method) -> Contender:
@@ -44,7 +46,7 @@ def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -
                 importlib.import_module("numba")  # never its absence, unnoticed
             framework = FRAMEWORKS[module]()
             params = framework.params(problem)
-            state = adamod_array.init(method, params, LR)
+            state = adamod_array.init(method, params, LR, slot_dtype=slot_dtype)
 
             def step(grads: Iterable[Any]) -> None:
                 nonlocal state
@@ -58,9 +60,16 @@ def ours(module: str, name: str, *, donate: bool = True, engine: str = "auto") -
             backward = framework.backward(problem, params)
             return Run(backward, step if engine == "auto" else chosen, lambda: list(state.params))
 
-        return Contender(name, type(method).__name__, build, method, ours=True)
+        rtol = 1e-4 if slot_dtype is None else COMPACT_RTOL
+        return Contender(name, type(method).__name__, build, method, ours=True, rtol=rtol)
 
     return contender
+
+
+def compact(method: Method, **slots: str) -> list[Contender]:
+    """Steps of this library with these slots in 16 bits."""
+    pairs = (("numpy", NUMBA), ("torch", TORCH))
+    return [ours(module, f"{name}{COMPACT}", slot_dtype=slots)(method) for module, name in pairs]
 
 
 def ours_in_users_jit(method: Method, module: str = "jax") -> Contender:
@@ -105,6 +114,9 @@ def limit(method: str) -> Contender:
     return Contender("limit: a loop that only adds", method, build, None)
 
 
+COMPACT_RTOL = 0.05
+"""Slots of 8 bits: each is off by up to 1 part in 128."""
+
 METHODS: tuple[Method, ...] = (AdaMod(), Adam(), RAdam())
 EXACT = RAdam(threshold=5, variant="reference")  # what PyTorch calls RAdam
 
@@ -135,7 +147,13 @@ ALL: list[Contender] = [
     optax_optimizer(RAdam(threshold=5), "radam", rtol=1e-2),
 ]
 GUESTS = {
-    "AdaMod": [find("Adam | optax adam, jitted, donated")],
-    "Adam": [ours("torch, plain tensors", "PyTorch, plain tensors, donated")(Adam())],
+    "AdaMod": [
+        *map(find, ("Adam | optax adam, jitted, donated", f"Adam | {NUMBA}", f"Adam | {TORCH}")),
+        *compact(AdaMod(), m="bfloat16", s="bfloat16"),
+    ],
+    "Adam": [
+        ours("torch, plain tensors", "PyTorch, plain tensors, donated")(Adam()),
+        *compact(Adam(), m="bfloat16", v="bfloat16"),
+    ],
 }
 """Timed in a method's heat for a bar, without a row in the table."""

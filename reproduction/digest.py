@@ -102,7 +102,7 @@ def _is_text(node: ast.stmt) -> bool:
 @functools.cache
 def _of_method(method: Method) -> str:
     """Return the digest of what a method computes: its programs, constants and coefficients."""
-    parts = [repr(method)]
+    parts = [repr(method), *method.compact]
     for decay in (False, True):
         parts += [repr(trace(method, decay=decay)), repr(constants(method))]
     parts += [repr([float(c) for c in method.coefficients(t, host_math)]) for t in STEPS]
@@ -115,5 +115,6 @@ def _of_rules() -> str:
     methods = [x for x in vars(adamod_array).values() if isinstance(x, type) and issubclass(x, Method) and x != Method]
     modules = [importlib.import_module(f"adamod_array.{name}") for name in RULES]
     code_of = [code(inspect.getsource(module)) for module in modules]
-    defaults = [repr([(f.name, f.default) for f in dataclasses.fields(method)]) for method in methods]
+    fields = [[(f.name, f.default) for f in dataclasses.fields(method) if f.name != "compact"] for method in methods]
+    defaults = [repr(each) for each in fields]
     return _digest([*(_of_method(method()) for method in methods), *defaults, *code_of])

@@ -320,7 +320,8 @@ def trajectory(
     slots are zero before. Doubles are exact: 0.999 is the double nearest to it, here as in the package.
     """
     rates = {t: mpf(lr(t) if callable(lr) else lr) for t in range(start, start + len(gradients))}
-    options: dict[str, Any] = {k: mpf(x) if type(x) is float else x for k, x in asdict(method).items()}
+    fields = {name: x for name, x in asdict(method).items() if name != "compact"}
+    options: dict[str, Any] = {name: mpf(x) if type(x) is float else x for name, x in fields.items()}
     oracle = _ORACLES[type(method), options.pop("variant", "paper")]
     theta, wide = np.asarray(theta), [np.asarray(g) for g in gradients]
     rows = []

@@ -384,6 +384,6 @@ def test_files_of_other_releases(tmp_path: Path) -> None:
     loaded = load(path, PARAMS)
     assert (loaded.method.beta3, loaded.method.hold_idle) == (0.5, False)
     assert load(path, PARAMS, method=loaded.method).method == loaded.method
-    rewritten(lambda fields: fields.update(format=2))
+    rewritten(lambda fields: fields.update(format=3))
     with pytest.raises(CheckpointError, match="of a later release"):
         load(path, PARAMS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -249,7 +250,7 @@ def test_which_leaves_a_kernel_takes() -> None:
     from adamod_array._engines.numba_compile import storages
     from adamod_array._program.trace import trace
 
-    storage_of = storages(lambda is_complex: trace(AdaMod(), complex_parameter=is_complex))
+    storage_of = storages(functools.partial(trace, AdaMod()))
 
     def taken(p: str, g: str, *slots: str) -> bool:
         arrays = [np.zeros(1, dtype) for dtype in (p, g, *slots)]

@@ -46,9 +46,13 @@ def _numbers(dtype: str, n: int, seed: int) -> Any:
     return real + 1j * values(n, seed=seed + 1) if "complex" in dtype else real
 
 
-def trained(on: Backend, method: Method, dtype: str, donate: bool, **options: Any) -> list[Any]:
+SLOTS = {"slot_dtype": "bfloat16"}
+COMPACT = SLOTS | {"param_rounding": "stochastic"}
+
+
+def trained(on: Backend, method: Method, dtype: str, donate: bool, stored: Any = None, **options: Any) -> list[Any]:
     with engine(on.engine):
-        state = init(method, tree(on, dtype), lr=0.01, weight_decay=0.1)
+        state = init(method, tree(on, dtype), lr=0.01, weight_decay=0.1, **(stored or {}))
         for seed in (10, 20, 30):
             state = step(state, tree(on, dtype, seed), donate=donate, **options)
     return arrays(state)
@@ -80,6 +84,21 @@ def test_the_bits_are_those_of_every_other_way(
         assert bits(NUMPY, trained(NUMPY, method, dtype, donate=False)) == found
     monkeypatch.setitem(passed_over, cuda_launch.NAME, "to see what takes its place")
     assert bits(on_cupy, trained(on_cupy, method, dtype, donate=False)) == found
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_elements_are_counted_in_every_way(on_cupy: Backend, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """What is rounded stochastically: in packs and one by one, of many leaves and of few, of those in F order."""
+    for method in (METHODS["adamod"], METHODS["adam"]):
+        found = bits(NUMPY, trained(NUMPY, method, dtype, donate=False, stored=COMPACT))
+        for donate in (False, True):
+            assert bits(on_cupy, trained(on_cupy, method, dtype, donate, COMPACT)) == found
+        with monkeypatch.context() as patched:
+            patched.setattr(cuda_launch, "FEW", 4)  # addresses in the device's memory
+            assert bits(on_cupy, trained(on_cupy, method, dtype, donate=True, stored=COMPACT)) == found
+        with monkeypatch.context() as patched:
+            patched.setitem(passed_over, cuda_launch.NAME, "to see what takes its place")
+            assert bits(on_cupy, trained(on_cupy, method, dtype, donate=False, stored=COMPACT)) == found
 
 
 def test_infinite_complex_parameters(on_cupy: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +137,17 @@ def test_leaves_have_scalars_of_their_own(on_cupy: Backend, recording: Any, rows
 def test_one_launch_a_device_and_dtype_for_150_leaves(on_cupy: Backend, recording: Any) -> None:
     grads = many(on_cupy, 150, 200)
     halves = [x.astype("float16") for x in many(on_cupy, 5)]
-    for params, with_halves in ((many(on_cupy, 150), False), ([*many(on_cupy, 150), *halves], True)):
-        state = init(METHODS["adamod"], params, weight_decay=0.01)
-        given = [*grads, *halves] if with_halves else grads
+    mixed = [*many(on_cupy, 150), *halves]
+    trees: tuple[tuple[list[Any], dict[str, str]], ...] = ((many(on_cupy, 150), {}), (mixed, {}), (mixed, SLOTS))
+    for params, stored in trees:
+        state = init(METHODS["adamod"], params, weight_decay=0.01, **stored)
+        given = [*grads, *halves][: len(params)]
         state = step(state, given, donate=True)
         for donate in (True, True, False):
             with recording() as seen:
                 state = step(state, given, donate=donate)
             launched = [name for name in kernels(seen) if name != SENDER]
-            assert launched == [KERNEL] * (2 if with_halves else 1)
+            assert launched == [KERNEL] * (1 if len(params) == 150 else 2)
             assert (SENDER in kernels(seen)) == (not donate)  # new arrays have other addresses
             assert (seen.transfers, seen.synchronizations) == ([], [])
 

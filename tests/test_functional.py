@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import pytest
@@ -27,10 +27,11 @@ METHODS: dict[str, type[Method]] = {
 def test_every_hyperparameter_is_spelt_out() -> None:
     for name, method in METHODS.items():
         parameters = [*inspect.signature(getattr(functional, f"{name}_init")).parameters.values()]
-        assert [x.name for x in parameters[:3]] == ["params", "lr", "weight_decay"]
-        given = [(x.name, x.annotation, x.default) for x in parameters[3:] if x.name != "len_memory"]
+        common = ["params", "lr", "weight_decay", "slot_dtype", "param_rounding"]
+        assert [x.name for x in parameters[:5]] == common
+        given = [(x.name, x.annotation, x.default) for x in parameters[5:] if x.name != "len_memory"]
         defaults = method()
-        fields = [(x.name, x.type, x.default) for x in dataclasses.fields(method)]
+        fields = [(x.name, x.type, x.default) for x in dataclasses.fields(method) if x.name != "compact"]
         assert given == fields, name
         assert all(x.kind is x.KEYWORD_ONLY for x in parameters[2:])
         assert getattr(functional, f"{name}_init")(np.zeros(2)).method == defaults
@@ -39,10 +40,11 @@ def test_every_hyperparameter_is_spelt_out() -> None:
 def test_every_hyperparameter_arrives() -> None:
     other = {"variant": "reference", "below": "skip", "threshold": 5.5}
     for name, method in METHODS.items():
-        for field in dataclasses.fields(method):
+        for field in (x for x in dataclasses.fields(method) if x.name != "compact"):
             value = other.get(field.name, True if field.default is False else 0.25)
-            state = getattr(functional, f"{name}_init")(np.zeros(2), **{field.name: value})
-            assert state.method == method(**{field.name: value}), (name, field.name)
+            given: dict[str, Any] = {field.name: value}
+            state = getattr(functional, f"{name}_init")(np.zeros(2), **given)
+            assert state.method == method(**given), (name, field.name)
 
 
 def test_a_checker_knows_the_callers_types() -> None:

@@ -221,7 +221,8 @@ class Fuzz(RuleBasedStateMachine):
         methods = EVERY if is_long() else FEW
         method = methods.get(name, METHODS["momentum"])
         betas = [field.name for field in dataclasses.fields(method) if field.name.startswith("beta")]
-        other = dataclasses.replace(method, **dict.fromkeys(betas, 0.5))
+        changed: dict[str, Any] = dict.fromkeys(betas, 0.5)
+        other = dataclasses.replace(method, **changed)
         made: list[Any] = []
         for kind in kinds:
             dtype = kind["dtype"] if kind["dtype"] in self.backend.table["dtypes"] else "float32"

@@ -215,7 +215,7 @@ def test_xla_flushes_denormals_and_not_this_library() -> None:
 def test_one_program_for_every_step_and_rate(donate: bool) -> None:
     """And every set of hyperparameters, of which there is no end."""
     params = jnp.ones(117)
-    programs = xla.jitted((((True, False), trace(AdaMod(), decay=True)),), donate, True)
+    programs = xla.jitted((((True, False, ""), trace(AdaMod(), decay=True)),), donate, True)
     before = programs._cache_size()
     with engine("jit"):
         for t in range(1, 101):
@@ -234,8 +234,8 @@ def test_a_donated_step_needs_no_memory(method: Method) -> None:
     x = jnp.zeros(100_000, "float32")
     scalars = ([method.coefficients(3.0, host_math)], [(1e-3, None)], [[constants(method)]], ())
     arrays = ([x], [[x] for _ in range(1 + len(method.slots))])
-    lines = (((False, False), trace(method)),)
-    programs = [xla.jitted(lines, True, True).lower(np.uint32(0), ((0,), (0,)), *scalars, *arrays)]
+    lines = (((False, False, ""), trace(method)),)
+    programs = [xla.jitted(lines, True, True).lower(np.uint32(0), ((0,), (0,), (0,)), *scalars, *arrays)]
     with engine("jit"):
         programs.append(jax.jit(step, donate_argnums=0).lower(init(method, x), x))
     for lowered in programs:

@@ -421,6 +421,7 @@ print((resident("VmRSS") - before) / (16 * n), (resident("VmHWM") - before) / (1
 
 @pytest.mark.only("numpy")
 def test_the_variable_that_turns_it_off() -> None:
+    pytest.importorskip("numba")  # the rule as written makes its arrays by NumPy
     program = """
 import numpy as np
 from adamod_array import adam_init, adam_step, release_memory

@@ -85,13 +85,14 @@ def test_an_engine_knows_no_schedule_and_no_method() -> None:
 
 
 def test_an_engine_keeps_to_its_own_inside() -> None:
-    """They share the eager one, compilers, readers of memory, launches, memory of results; ``report`` asks all."""
+    """They share the eager one, compilers, memory and words, launches, memory of results; ``report`` asks all."""
     kernels = {f"_engines.numba_{name}" for name in ("cache", "compile", "distinct", "memory", "objects", "read")}
     common = {
         "_engines",
         "_engines.plan",
         "_engines.eager",
         "_engines.dense",
+        "_engines.words",
         "_engines.recycled",
         "_engines.cuda_table",
         "_engines.cuda_launch",

@@ -49,10 +49,10 @@ class StepInputs:
     claim: Callable[[], None] = claim_nothing
     """To be called just before the first write of a donated step: what fails before leaves the state as it was."""
 
-    def program(self, *, decay: bool, complex_parameter: bool = False) -> Program:
-        """Return the Program of the leaves, whose methods differ in constants alone."""
+    def program(self, *, decay: bool, complex_parameter: bool = False, storage: str = "float32") -> Program:
+        """Return the Program of leaves that are stored in this dtype, whose methods differ in constants alone."""
         method, common = self.scalars.methods[0], self.scalars.names
-        return trace(method, decay=decay, complex_parameter=complex_parameter, common=common)
+        return trace(method, decay=decay, complex_parameter=complex_parameter, common=common, storage=storage)
 
     @property
     def params(self) -> list[Array]:

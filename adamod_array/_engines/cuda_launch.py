@@ -11,7 +11,7 @@ import functools
 import sys
 import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -54,6 +54,9 @@ class Memory(Protocol):
     def is_beside(self, p: Any, x: Any) -> bool:
         """Return whether ``x`` lies in memory without gaps, element beside element with ``p``."""
 
+    def is_in_order(self, x: Any) -> bool:
+        """Return whether an element's place in memory is its place in C order."""
+
     def at(self, device: int) -> AbstractContextManager[Any]:
         """Return a context in which CuPy launches on a device and the framework's current stream, which it gives."""
 
@@ -88,7 +91,7 @@ class Group:
     rows: list[int]
     """Which rows of scalars they have."""
     layout: Any
-    """The kernel's table ``leaves``: first blocks, sizes and rows."""
+    """The kernel's table ``leaves``: first blocks, sizes, rows, and counters where the program counts."""
     blocks: int
     kernels: dict[Form, Any] = field(default_factory=dict)
     tables: dict[str, dict[Any, Any]] = field(default_factory=dict)
@@ -102,9 +105,9 @@ class Group:
     def form(self, arrays: int, pointers: tuple[int, ...], numbers: int) -> Form:
         """Return the form of the arguments, with addresses among them where there is room."""
         room = next(rows for rows in ROOM if rows >= len(self.rows))
-        form = Form(arrays, True, room, pointers, numbers)
+        form = Form(arrays, True, room, pointers, numbers, bool(self.program.rounded))
         is_few = len(self.leaves) <= FEW and form.nbytes(self.real) <= LIMIT
-        return form if is_few else Form(arrays, False, room, pointers, numbers)
+        return form if is_few else replace(form, is_few=False)
 
     def kernel(self, form: Form) -> Any:
         """Return the kernel, as :func:`_ready` does."""
@@ -226,7 +229,7 @@ def _fill(words: Any, form: Form, at: Any, to: Any, group: Group) -> None:
     gradients[:count] = at[0]
     old.reshape(-1, FEW)[:, :count] = at[1:]
     fresh.reshape(-1, FEW)[:, :count] = to
-    for start, part in zip((0, FEW + 1, 2 * FEW + 1), group.layout, strict=True):
+    for start, part in zip((0, FEW + 1, 2 * FEW + 1, 3 * FEW + 1), group.layout, strict=False):
         leaves[start : start + part.size] = part
 
 

@@ -93,7 +93,8 @@ def _plan(inputs: StepInputs, memory: Memory) -> TablePlan:
     by_kernel: dict[Any, list[int]] = {}
     for i, (g, p, *slots) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
         decays = inputs.scalars.decays(i)
-        if _is_taken(inputs.program(decay=decays, complex_parameter=is_complex(p)), g, p, slots, memory):
+        program = inputs.program(decay=decays, complex_parameter=is_complex(p), storage=dtype_name(p))
+        if _is_taken(program, g, p, slots, memory):
             # a factor of 1 changes no real number; of a complex one it spoils the other half of an infinite one
             key = memory.device(p), dtype_name(p), dtype_name(g), decays if is_complex(p) else None
             by_kernel.setdefault(key, []).append(len(taken))
@@ -115,6 +116,7 @@ def _is_taken(program: Program, g: Any, p: Any, slots: Sequence[Any], memory: Me
     dtypes = [stored[name] for name, _ in program.arrays[2:]]
     return (
         can_be_lowered(program)
+        and (not program.rounded or memory.is_in_order(p))
         and _room(program, real_compute_dtype(dtype_name(p))) > 0
         and [dtype_name(x) for x in slots] == dtypes
         and all(memory.is_beside(p, x) for x in (p, g, *slots))
@@ -124,7 +126,7 @@ def _is_taken(program: Program, g: Any, p: Any, slots: Sequence[Any], memory: Me
 def _room(program: Program, real: str) -> int:
     """Return how many rows of scalars go with a launch for any number of leaves, wherever the scalars are."""
     every = tuple(range(len(program.scalars)))
-    forms = (Form(len(program.arrays) - 1, False, rows, every, 0) for rows in ROOM)
+    forms = (Form(len(program.arrays) - 1, False, rows, every, 0, bool(program.rounded)) for rows in ROOM)
     return max((form.rows for form in forms if form.nbytes(real) <= LIMIT), default=0)
 
 
@@ -133,7 +135,7 @@ def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
     device, storage, gradient_storage, _ = key
     scalars = mine.scalars
     decay = any(map(scalars.decays, leaves))
-    program = mine.program(decay=decay, complex_parameter=storage in REAL_DTYPE)
+    program = mine.program(decay=decay, complex_parameter=storage in REAL_DTYPE, storage=storage)
     room = _room(program, real_compute_dtype(storage))
     every = [*dict.fromkeys(scalars.rate_index[i] for i in leaves)]
     for first in range(0, len(every), room):
@@ -143,6 +145,9 @@ def _groups(mine: StepInputs, leaves: list[int], key: Any) -> Iterator[Group]:
         ends = np.cumsum([0, *(-(-size // BLOCK) for size in sizes)])
         if ends[-1]:
             own = [rows.index(scalars.rate_index[i]) for i in some]
-            layout, blocks = (ends, np.asarray(sizes), np.asarray(own)), int(ends[-1])
+            layout, blocks = [ends, np.asarray(sizes), np.asarray(own)], int(ends[-1])
+            if program.rounded:
+                assert scalars.counters is not None
+                layout.append(np.asarray([scalars.counters[i] for i in some]))
             shared = program, storage, gradient_storage, decay
             yield Group(some, device, *shared, rows, layout, blocks)

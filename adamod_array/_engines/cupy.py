@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from adamod_array._engines import Columns, StepInputs, cuda_launch, cuda_table, eager, put
 from adamod_array._method import Method
 from adamod_array._namespace import COMPUTE_DTYPE, dtype_name, namespace_of
@@ -35,6 +37,9 @@ class _Memory:
     def is_beside(self, p: Any, x: Any) -> bool:
         mine, other = p.flags, x.flags
         return bool((mine.c_contiguous and other.c_contiguous) or (mine.f_contiguous and other.f_contiguous))
+
+    def is_in_order(self, x: Any) -> bool:
+        return bool(x.flags.c_contiguous)
 
     @contextlib.contextmanager
     def at(self, device: int) -> Iterator[Any]:
@@ -64,14 +69,15 @@ _MEMORY = _Memory()
 @functools.lru_cache(maxsize=1024)
 def _kernel(
     method: Method, storage: str, gradient_storage: str, decay: bool, common: tuple[str, ...]
-) -> tuple[Any, Any]:
-    """Return the kernel of a method (None where there is none), and the dtypes of slots it takes."""
-    program = trace(method, decay=decay, complex_parameter=storage.startswith("complex"), common=common)
+) -> tuple[Any, Any, bool]:
+    """Return the kernel of a method (None where there is none), the dtypes of slots it takes, and whether it counts."""
+    is_complex = storage.startswith("complex")
+    program = trace(method, decay=decay, complex_parameter=is_complex, common=common, storage=storage)
     stored = stored_dtypes(program, storage)
     slots = [stored[name] for name, _ in program.arrays[2:]]
     if not can_be_lowered(program):
-        return None, slots
-    return _compiled(source(program, storage, gradient_storage)), slots
+        return None, slots, False
+    return _compiled(source(program, storage, gradient_storage)), slots, bool(program.rounded)
 
 
 @functools.cache
@@ -95,34 +101,37 @@ def begin(inputs: StepInputs, donate: bool) -> Callable[[], Columns]:
         p, *slots = old
         storage = dtype_name(p)
         scalars = inputs.scalars
-        kernel, dtypes = _kernel(scalars.method(i), storage, dtype_name(g), scalars.decays(i), scalars.names)
+        kernel, dtypes, counts = _kernel(scalars.method(i), storage, dtype_name(g), scalars.decays(i), scalars.names)
         if kernel is None or [dtype_name(x) for x in slots] != dtypes:
             fallback.append(i)
             continue
         with p.device:
             row = scalars.arguments(i, inputs.namespace, COMPUTE_DTYPE[storage], p.device)
             new = old if donate else [sys.modules["cupy"].empty_like(x) for x in old]
-        launches[i] = kernel, g, old, new, row
+        if counts:
+            assert scalars.counters is not None
+            row = (*row, np.uint32(scalars.counters[i]))
+        launches[i] = kernel, g, old, new, row, counts
     finish_eagerly = eager.begin(inputs.subset(fallback), donate) if fallback else None
 
     def finish() -> Columns:
         if donate:
             inputs.claim()
-        for kernel, g, old, new, numbers in launches.values():
+        for kernel, g, old, new, numbers, counts in launches.values():
             with old[0].device:
-                _launch(kernel, g, old, new, numbers)
-        launched = [[new[k] for _, _, _, new, _ in launches.values()] for k in range(len(inputs.columns))]
+                _launch(kernel, g, old, new, numbers, counts)
+        launched = [[new[k] for _, _, _, new, _, _ in launches.values()] for k in range(len(inputs.columns))]
         columns = put(launched, [*launches], inputs.columns)
         return columns if finish_eagerly is None else put(finish_eagerly(), fallback, columns)
 
     return finish
 
 
-def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any]) -> None:
-    """Write the new arrays, which may be the old ones."""
+def _launch(kernel: Any, g: Any, old: Sequence[Any], new: Sequence[Any], scalars: Sequence[Any], counts: bool) -> None:
+    """Write the new arrays, which may be the old ones; ``counts`` where elements are counted in C order."""
     inputs, outputs = (g, *old), new
     flags = old[0].flags
-    if flags.f_contiguous and not flags.c_contiguous:  # CuPy walks through memory in C order
+    if flags.f_contiguous and not flags.c_contiguous and not counts:  # CuPy walks through memory in C order
         inputs = (g.T, *(x.T for x in old))
         outputs = inputs[1:] if new is old else [x.T for x in new]
     kernel(*inputs, *scalars, *outputs)

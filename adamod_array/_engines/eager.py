@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ import numpy as np
 
 from adamod_array._aliasing import WRITABLE, overlapping
 from adamod_array._check import has_unknown_sizes
-from adamod_array._engines import Columns, StepInputs
+from adamod_array._engines import Columns, StepInputs, words
 from adamod_array._method import Method, apply_rule, chosen
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, Namespace, dtype_name, namespace_of
 from adamod_array._program.evaluate import Evaluation
 from adamod_array._program.program import Program
+from adamod_array._program.rounding import STEP, round_outputs
 from adamod_array._program.trace import CLIP, OK, trace
 from adamod_array._scalars import Row
 
@@ -44,6 +44,8 @@ class _Leaf:
     slot_dtypes: list[str]
     """What the slots are computed in: a user may keep them in another dtype."""
     program: Program
+    first: int
+    """The counter of the first element."""
     in_blocks: bool
 
 
@@ -90,11 +92,17 @@ def _leaves(inputs: StepInputs, grads: Sequence[Any]) -> list[_Leaf]:
         scalars = inputs.scalars.rounded(i, namespace, real, namespace.device(old[0]))
         method = inputs.scalars.method(i)
         decay, common = scalars[1] is not None, inputs.scalars.names
-        program = trace(method, decay=decay, complex_parameter=dtype in REAL_DTYPE, common=common)
+        storage = dtype_name(old[0])
+        program = trace(method, decay=decay, complex_parameter=dtype in REAL_DTYPE, common=common, storage=storage)
         slot_dtypes = [dtype if domain == "complex" else real for _, domain in program.arrays[2:]]
-        in_blocks = namespace.name == "numpy" and old[0].size > SMALL and _is_contiguous((g, *old))
+        in_order = bool(program.rounded)  # an element's place in a block is then its place in the array, too
+        in_blocks = namespace.name == "numpy" and old[0].size > SMALL and _is_contiguous((g, *old), in_order)
         row = inputs.scalars.arguments(i, namespace, dtype, namespace.device(old[0])) if in_blocks else ()
-        leaves.append(_Leaf(g, tuple(old), method, scalars, row, dtype, slot_dtypes, program, in_blocks))
+        first = 0
+        if program.rounded:
+            assert inputs.scalars.counters is not None
+            first = inputs.scalars.counters[i]
+        leaves.append(_Leaf(g, tuple(old), method, scalars, row, dtype, slot_dtypes, program, first, in_blocks))
     return leaves
 
 
@@ -108,7 +116,7 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
         results_of, size = _block_step(inputs, leaf)
         for start in range(0, flat_old[0].size, size):
             block = slice(start, start + size)
-            results = results_of(*(x[block] for x in flat_old))
+            results = results_of(*(x[block] for x in flat_old), first=leaf.first + start)
             for x, result in zip(flat_new, results, strict=True):
                 x[block] = result
     return new
@@ -117,12 +125,13 @@ def _step(inputs: StepInputs, leaf: _Leaf, in_place: bool) -> tuple[Any, ...]:
 def _block_step(inputs: StepInputs, leaf: _Leaf) -> tuple[Callable[..., list[Any]], int]:
     """Return what computes a block, and its size: of real numbers the Program, of complex ones the rule."""
     if not leaf.program.is_real:
-        return functools.partial(_new, inputs, leaf), SMALL  # its temporaries are new at every operation
+        # its temporaries are new at every operation
+        return lambda *arrays, first: _new(inputs, leaf, *arrays), SMALL
     size = min(BLOCK, leaf.old[0].size)
     evaluation = Evaluation(leaf.program, leaf.arguments, np.dtype(leaf.dtype), size)
 
-    def results(*arrays: Any) -> list[Any]:
-        new = evaluation(*arrays)
+    def results(*arrays: Any, first: int) -> list[Any]:
+        new = evaluation(*arrays, first=first)
         return [x.copy() if aliases else x for x, aliases in zip(new, leaf.program.aliases_input, strict=True)]
 
     return results, size
@@ -160,6 +169,11 @@ def _new(inputs: StepInputs, leaf: _Leaf, g: Any, p: Any, *kept: Any) -> list[An
     copied = [passed and namespace.name in WRITABLE for passed in leaf.program.aliases_input]
     results = [_broadcast(namespace, x, leaf.dtype, p) for x in new]
     results = chosen(namespace.xp, ok[0] if ok else None, results, old)
+    if leaf.program.rounded:
+        step = inputs.scalars.shared(STEP, namespace, real, namespace.device(p))
+        index = words.counted(namespace, leaf.first, p)
+        results = [namespace.cast(x, compute) for x in results]  # a comparison is 1 or 0
+        results = round_outputs(words.doing(namespace), results, leaf.program.rounded, step, index)
     return [namespace.copy(x) if copy else x for x, copy in zip(results, copied, strict=True)]
 
 
@@ -176,8 +190,9 @@ def _broadcast(namespace: Namespace, x: Any, dtype: str, p: Any) -> Any:
     return namespace.copy(namespace.xp.broadcast_to(x.to(p.device) if namespace.name == "torch" else x, p.shape))
 
 
-def _is_contiguous(arrays: tuple[Any, ...]) -> bool:
-    return all(x.flags.c_contiguous for x in arrays) or all(x.flags.f_contiguous for x in arrays)
+def _is_contiguous(arrays: tuple[Any, ...], in_c_order: bool) -> bool:
+    in_c = all(x.flags.c_contiguous for x in arrays)
+    return in_c or (not in_c_order and all(x.flags.f_contiguous for x in arrays))
 
 
 def disjoint(inputs: StepInputs) -> list[Any]:

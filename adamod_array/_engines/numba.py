@@ -74,6 +74,8 @@ class NumbaPlan(Plan):
     fallback: list[int]
     """Those that the eager engine steps."""
     groups: list[_Group]
+    counters: Any
+    """The first counter of each leaf, as a row beside the addresses; None where nothing is rounded stochastically."""
     nbytes: Any
     """Of each array of the leaves taken."""
     methods: tuple[Method, ...]
@@ -122,6 +124,8 @@ class NumbaPlan(Plan):
             make = recycled.empty_like if is_large else recycled.plain_like
             columns = [[make(x) for x in xs] for xs in columns]
             addresses = np.concatenate((addresses, addresses_of(namespace.name, [*chain(*columns)])))
+        if self.counters is not None:
+            addresses = np.concatenate((addresses, self.counters))
         table = addresses.reshape(-1, len(grads))
         tables = [table if x.leaves is None else np.ascontiguousarray(table[:, x.leaves]) for x in self.groups]
         claim()
@@ -178,9 +182,10 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
     """Group the leaves by the kernel that takes them."""
     by_dtype: dict[Storage, list[int]] = {}
     fallback: list[int] = []
-    storage_of = storages(lambda is_complex: inputs.program(decay=key[1], complex_parameter=is_complex))
+    storage_of = storages(functools.partial(inputs.program, decay=key[1]))
+    in_order = bool(inputs.scalars.methods[0].compact)  # an element's place in memory is then that in the array, too
     for i, (g, p, *slots) in enumerate(zip(inputs.grads, *inputs.columns, strict=True)):
-        storage = storage_of(p, g, slots) if all(_alike(p, x) for x in (p, g, *slots)) else None
+        storage = storage_of(p, g, slots) if all(_alike(p, x, in_order) for x in (p, g, *slots)) else None
         (fallback if storage is None else by_dtype.setdefault(storage, [])).append(i)
     kernels = {storage: _kernel(inputs, key, storage, leaves) for storage, leaves in by_dtype.items()}
     for storage, kernel in kernels.items():
@@ -190,8 +195,10 @@ def _plan(inputs: StepInputs, key: tuple[Any, ...]) -> NumbaPlan:
     groups = [_group(inputs, key, storage, leaves, in_kernel, kernels[storage]) for storage, leaves in by_dtype.items()]
     arrays = [xs[i] for xs in (inputs.grads, *inputs.columns) for i in in_kernel]
     nbytes = np.asarray([math.prod(x.shape) * x.dtype.itemsize for x in arrays], np.int64)
+    counters = inputs.scalars.counters
     return NumbaPlan(
         key=key,
+        counters=None if counters is None else np.asarray([counters[i] for i in in_kernel], np.int64),
         count=len(in_kernel),
         in_kernel=in_kernel,
         fallback=sorted(fallback),
@@ -207,7 +214,7 @@ def _kernel(inputs: StepInputs, key: tuple[Any, ...], storage: Storage, leaves: 
     donate, decay, _, forks, _ = key
     elements = sum(math.prod(inputs.params[i].shape) for i in leaves)
     threads = elements > SERIAL and not forks and has_threads()
-    program = inputs.program(decay=decay, complex_parameter=storage[0] in REAL_DTYPE)
+    program = inputs.program(decay=decay, complex_parameter=storage[0] in REAL_DTYPE, storage=storage[0])
     text = source(program, *storage, donate=donate, threads=threads)
     name = f"a kernel of {type(inputs.scalars.methods[0]).__name__} for {storage[0]}"
     if name in passed_over:
@@ -253,11 +260,12 @@ def _group(
     )
 
 
-def _alike(p: Any, x: Any) -> bool:
-    """Return whether ``x`` lies in memory without gaps, element beside element with ``p``."""
+def _alike(p: Any, x: Any, in_order: bool) -> bool:
+    """Return whether ``x`` lies in memory without gaps, element beside element with ``p``; perhaps in C order alone."""
     if isinstance(x, np.ndarray):
         flags = x.flags
         if not flags.aligned or not x.dtype.isnative:
             return False
-        return (flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)
-    return are_beside(p, x)
+        in_c = flags.c_contiguous and p.flags.c_contiguous
+        return in_c or (not in_order and flags.f_contiguous and p.flags.f_contiguous)
+    return are_beside(p, x) and (not in_order or x.is_contiguous())

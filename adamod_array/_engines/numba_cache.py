@@ -139,6 +139,7 @@ def _sources() -> bytes:
             "numba_compile",
             "numba_memory",
             "numba_stream",
+            "numba_words",
             "numpy_abi",
             "numba_objects",
             "numba_distinct",

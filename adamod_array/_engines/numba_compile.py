@@ -30,15 +30,15 @@ Storage = tuple[str, str]
 """The storage dtypes of a parameter and its gradient."""
 
 
-def storages(program_of: Callable[[bool], Program]) -> Callable[[Any, Any, Sequence[Any]], Storage | None]:
-    """Return a function that says of a leaf in which dtypes a kernel takes it, if one does: its slots as computed.
+def storages(program_of: Callable[..., Program]) -> Callable[[Any, Any, Sequence[Any]], Storage | None]:
+    """Return a function that says of a leaf in which dtypes a kernel takes it, if one does: its slots as stored.
 
-    ``program_of`` returns the Program of real parameters or, given True, of complex ones.
+    ``program_of`` takes ``complex_parameter`` and ``storage``, as :func:`adamod_array._program.trace.trace` does.
     """
 
     @functools.cache
     def slot_dtypes(storage: str) -> list[str] | None:
-        program = program_of(storage in REAL_DTYPE)
+        program = program_of(complex_parameter=storage in REAL_DTYPE, storage=storage)
         return [*stored_dtypes(program, storage).values()][2:] if can_be_lowered(program) else None
 
     def storage_of(p: Any, g: Any, slots: Sequence[Any]) -> Storage | None:

@@ -31,12 +31,13 @@ def converts_float16() -> bool:
 
 
 @functools.cache
-def memory(storage: str, array: int, arrays: int, part: int | None = None) -> tuple[Any, Any]:
+def memory(storage: str, array: int, arrays: int, part: int | None = None, *, cut: bool = False) -> tuple[Any, Any]:
     """Return ``load(address, i)`` and ``store(address, i, x)`` for one of a kernel's arrays.
 
     ``x`` is in the compute dtype: 16-bit floats widen exactly when loaded and are rounded to nearest
-    even when stored. ``array`` of ``arrays`` numbers the alias scope. Of complex numbers, pairs of
-    ``storage``, ``part`` says which is meant: 0 real, 1 imaginary.
+    even when stored; with ``cut``, of what is bfloat16 already, the upper half is stored. ``array`` of ``arrays``
+    numbers the alias scope. Of complex numbers, pairs of ``storage``, ``part`` says which is meant: 0 real, 1
+    imaginary.
     """
     number = getattr(numba.types, COMPUTE_DTYPE[storage])
     int64 = numba.types.int64
@@ -70,7 +71,7 @@ def memory(storage: str, array: int, arrays: int, part: int | None = None) -> tu
             if storage == "float16":
                 x = builder.fptrunc(x, ir.HalfType())
             elif storage == "bfloat16":
-                x = _to_bfloat16(builder, x)
+                x = _upper_half(builder, x) if cut else _to_bfloat16(builder, x)
             scoped(builder, builder.store(x, pointer(builder, address, i), align=SIZE[storage]))
             return context.get_dummy_value()
 
@@ -100,6 +101,10 @@ def prefetch(written: bool) -> Any:
 def _from_bfloat16(builder: Any, x: Any) -> Any:
     """Return the upper half of a float32."""
     return builder.bitcast(builder.shl(builder.zext(x, _WORD), _WORD(16)), ir.FloatType())
+
+
+def _upper_half(builder: Any, x: Any) -> Any:
+    return builder.trunc(builder.lshr(builder.bitcast(x, _WORD), _WORD(16)), _HALF)
 
 
 def _to_bfloat16(builder: Any, x: Any) -> Any:

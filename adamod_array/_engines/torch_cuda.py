@@ -43,6 +43,10 @@ class TorchMemory:
     def is_beside(self, p: Any, x: Any) -> bool:
         return are_beside(p, x)
 
+    def is_in_order(self, x: Any) -> bool:
+        in_c: bool = x.is_contiguous()
+        return in_c
+
     @contextlib.contextmanager
     def at(self, device: int) -> Iterator[Any]:
         stream = _stream(self.stream(device))

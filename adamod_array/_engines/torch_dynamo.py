@@ -15,8 +15,11 @@ import torch
 from torch.utils import _pytree
 
 from adamod_array._coefficients import next_step
+from adamod_array._engines.words import counted_by_torch, table_of
 from adamod_array._formulas import _logarithm
 from adamod_array._method import Method, apply_rule, chosen
+from adamod_array._program.rounding import first_counter, round_outputs
+from adamod_array._program.trace import rounded_places
 from adamod_array._scalars import Options
 from adamod_array._state import State
 from adamod_array._tree import Tree
@@ -112,6 +115,11 @@ def _stepped(scalars: _Scalars, i: int, g: Any, old: list[Any], ok: Any, donate:
     results = apply_rule(scalars.method_of(i), _Functions, rate, decay, c, g.to(compute), given[0], slots)
     new = [_array_of_its_own(x, p, [g, *old[1:], *results[:k]]) for k, x in enumerate(results)]
     new = chosen(_Functions, None if ok is True else ok.to(p.device), new, given)
+    if places := rounded_places(scalars.method_of(i), "bfloat16" if p.dtype == torch.bfloat16 else "float32"):
+        t = torch.full((), scalars.t, dtype=torch.int64, device=p.device)
+        index = counted_by_torch(first_counter(i), p)
+        new = [x.to(compute) for x in new]  # a comparison is 1 or 0
+        new = round_outputs(_do_with_words, new, places, (t % 65536, t // 65536 % 65536), index)
     return [x.copy_(y) if donate else y.to(x.dtype) for x, y in zip(old, new, strict=True)]
 
 
@@ -142,6 +150,13 @@ def _array_of_its_own(x: Any, p: Any, inputs: list[Any]) -> Any:
     if x.shape != p.shape:
         return x.expand(p.shape).clone()
     return x.clone() if x is p or any(x is y for y in inputs) else x
+
+
+def _do_with_words(name: str, *operands: Any) -> Any:
+    return _WORDS[name](*operands)
+
+
+_WORDS = table_of("torch")
 
 
 class _Functions:

@@ -17,7 +17,7 @@ from typing import Any
 from adamod_array._engines import Columns, StepInputs, put
 from adamod_array._engines.eager import HELD, disjoint_unless
 from adamod_array._engines.plan import Plan
-from adamod_array._engines.torch_program import fresh, functions, is_list, write
+from adamod_array._engines.torch_program import fresh, functions, write
 from adamod_array._late import late
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
 from adamod_array._program.program import Program
@@ -37,6 +37,8 @@ class _Group:
     step: Callable[..., Any]
     fused: Callable[..., Any] | None
     """``step`` through torch.compile."""
+    counters: list[int]
+    """The first of each leaf, where something is rounded stochastically."""
     flat: bool
     """Whether ``fused`` takes leaves without their shape."""
 
@@ -123,7 +125,7 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
     groups = []
     for (device, storage, _, decay, fused), every in leaves.items():
         compute = COMPUTE_DTYPE[storage]
-        program = inputs.program(decay=decay, complex_parameter=compute in REAL_DTYPE)
+        program = inputs.program(decay=decay, complex_parameter=compute in REAL_DTYPE, storage=storage)
         prepare, step = _functions(program, compute)
         on_host = device.type == "cpu"
         for at in _chunks(inputs, every, 0 if fused else CHUNK) if on_host else [every]:
@@ -133,7 +135,8 @@ def _groups(inputs: StepInputs, donate: bool, fuse: bool) -> list[_Group]:
                 alike = [x.dtype for x in arrays] if on_host else [*map(inputs.namespace.layout, arrays)]
                 rates = [] if on_host else [inputs.scalars.rate_index[i] for i in at]
                 compiled = _fused(program, compute, donate, (*alike, *rates), dynamic=on_host)
-            groups.append(_Group(at, compute, prepare, step, compiled, on_host))
+            counters = [] if inputs.scalars.counters is None else [inputs.scalars.counters[i] for i in at]
+            groups.append(_Group(at, compute, prepare, step, compiled, counters, on_host))
     return groups
 
 
@@ -163,11 +166,12 @@ def _prepared(inputs: StepInputs, group: _Group) -> Any:
 
 def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
     """Return the new parameters and slots, in the compute dtype; what is compiled has them stored already."""
+    named = {"counters": group.counters} if group.counters else {}
     if group.fused is not None:
         try:
             if not group.flat:
-                return group.fused(scalars, *arrays)
-            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays))
+                return group.fused(scalars, *arrays, **named)
+            new = group.fused(scalars, *([_flat(x) for x in xs] for xs in arrays), **named)
             return [
                 [y.resize_(x.shape) for x, y in zip(*each, strict=True)] for each in zip(arrays[1:], new, strict=True)
             ]
@@ -178,8 +182,8 @@ def _computed(group: _Group, scalars: Any, arrays: list[Any]) -> Any:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             group.fused = None
     # a number of the host's goes into kernels as an argument; one on a device would have to be waited for
-    numbers = [x.item() if not is_list(x) and x.device.type == "cpu" else x for x in scalars]
-    return group.step(numbers, *arrays)
+    numbers = [x.item() if hasattr(x, "item") and x.device.type == "cpu" else x for x in scalars]
+    return group.step(numbers, *arrays, **named)
 
 
 def _compiler_errors() -> tuple[type[Exception], ...]:
@@ -210,14 +214,14 @@ def _fused(program: Program, compute: str, donate: bool, arrays: Any, *, dynamic
     compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, options=options)
     tried = False
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **named: Any) -> Any:
         nonlocal tried
         if tried:
-            return compiled(*args)
+            return compiled(*args, **named)
         tried = True
         with warnings.catch_warnings():  # of PyTorch about PyTorch: it imports deprecated parts of its own
             warnings.simplefilter("ignore", DeprecationWarning)
-            return compiled(*args)
+            return compiled(*args, **named)
 
     return call
 

@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
+from adamod_array._engines.words import counted_by_torch as counted
+from adamod_array._engines.words import table_of
 from adamod_array._namespace import REAL_DTYPE
-from adamod_array._program.program import Program
+from adamod_array._program.program import INDEX, Program
+from adamod_array._program.rounding import WORDS
 
 _LISTS = ("add", "sub", "mul", "div", "minimum", "maximum", "neg", "sqrt", "exp", "abs")
 """What PyTorch has for lists; the rest goes tensor by tensor."""
@@ -32,7 +35,7 @@ def _operation(name: str, real: Any) -> Callable[..., Any]:
     A number takes part as a tensor of dtype ``real`` where PyTorch has no form of the operation for it.
     """
     torch = sys.modules["torch"]
-    one = getattr(torch, name)
+    one = table_of("torch")[name] if name in WORDS else getattr(torch, name)
     many = getattr(torch, f"_foreach_{name}", None) if name in _LISTS else None  # no name of these is public
 
     def tensor(x: Any) -> Any:
@@ -91,12 +94,13 @@ def _cast(xs: Any, dtype: Any) -> Any:
 def functions(program: Program, compute: str, store: Callable[..., Any] | None = None) -> tuple[Any, Any]:
     """Return ``prepare``, which does the arithmetic among scalars, and ``step``, which takes lists to new lists.
 
+    ``step`` is given the first counter of each leaf, too, for a program that rounds stochastically.
     ``store`` takes what ``step`` returns. The code of ``step`` is nobody else's: PyTorch counts how often code was
     compiled, and gives up after eight times.
     """
     torch = sys.modules["torch"]
     dtype, real = getattr(torch, compute), getattr(torch, REAL_DTYPE.get(compute, compute))
-    scalars = [*program.scalars]
+    scalars = [*program.scalars, *program.words]
     among_scalars: list[_Call] = []
     among_lists: list[_Call] = []
     for x in program.operations:
@@ -110,15 +114,17 @@ def functions(program: Program, compute: str, store: Callable[..., Any] | None =
     outputs = [*zip(program.outputs, program.aliases_input, strict=True)]
 
     def prepare(*given: Any) -> list[Any]:
-        values = dict(zip(program.scalars, given, strict=True))
+        values = dict(zip(program.scalars, given, strict=True)) | program.words
         for result, operation, operands in among_scalars:
             values[result] = operation(*[values[x] for x in operands])
         return [*values.values()]
 
-    def step(prepared: Sequence[Any], *given: Any) -> Any:
+    def step(prepared: Sequence[Any], *given: Any, counters: Sequence[int] = ()) -> Any:
         values = dict(zip(scalars, prepared, strict=True))
         for (name, kind), xs in zip(arrays, given, strict=True):
             values[name] = _cast(xs, kind)  # a user may keep slots in another dtype
+        if program.rounded:
+            values[INDEX] = [*map(counted, counters, given[0])]
         for (result, operation, operands), gone in zip(among_lists, dead, strict=True):
             values[result] = operation(*[values[x] for x in operands])
             for x in gone:
@@ -131,4 +137,6 @@ def functions(program: Program, compute: str, store: Callable[..., Any] | None =
 
 def _with_code_of_its_own(function: Any) -> Any:
     code = function.__code__
-    return FunctionType(code.replace(), function.__globals__, code.co_name, None, function.__closure__)
+    twin = FunctionType(code.replace(), function.__globals__, code.co_name, None, function.__closure__)
+    twin.__kwdefaults__ = function.__kwdefaults__
+    return twin

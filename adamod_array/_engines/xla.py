@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from adamod_array._engines import Columns, StepInputs
+import numpy as np
+
+from adamod_array._engines import Columns, StepInputs, words
 from adamod_array._engines.xla_fence import divisor, fenced, first, mixed, opaque_zero
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name
-from adamod_array._program.program import COMPARISONS, Operand, Operation, Program
+from adamod_array._program.program import COMPARISONS, INDEX, Operand, Operation, Program
+from adamod_array._program.rounding import WORDS
 from adamod_array._program.trace import constants
 from adamod_array._scalars import arguments
 
@@ -26,24 +29,30 @@ Filled by ``setdefault``, which is atomic: a lock could be held for ever by an i
 def program_of(inputs: StepInputs, opaque: Any, donate: bool) -> tuple[Callable[..., Columns], tuple[Any, ...]]:
     """Return a jitted function that takes the step, and its arguments."""
     scalars, kinds = inputs.scalars, _kinds(inputs)
-    programs = tuple([(kind, inputs.program(decay=kind[0], complex_parameter=kind[1])) for kind in kinds])
+    programs = tuple(
+        [(kind, inputs.program(decay=kind[0], complex_parameter=kind[1], storage=kind[2])) for kind in kinds]
+    )
     numbers = [
         [constants(method, complex_parameter=is_complex, common=scalars.names) for method in scalars.methods]
-        for _, is_complex in kinds
+        for _, is_complex, _ in kinds
     ]
     common = (*scalars.common.values(),)
-    index = scalars.rate_index, scalars.method_index
+    index = scalars.rate_index, scalars.method_index, tuple(scalars.counters or [0] * len(inputs.params))
     arguments = (opaque, index, scalars.coefficients, scalars.rates, numbers, common)
     return jitted(programs, donate, on_one_cpu()), (*arguments, inputs.grads, inputs.columns)
 
 
-Kind = tuple[bool, bool]
-"""Of a leaf: whether it decays, and whether it is complex."""
+Kind = tuple[bool, bool, str]
+"""Of a leaf: whether it decays, whether it is complex, and "bfloat16" where its program depends on that."""
 Programs = tuple[tuple[Kind, Program], ...]
 
 
 def _kinds(inputs: StepInputs) -> tuple[Kind, ...]:
-    return tuple(sorted({(inputs.scalars.decays(i), p.dtype.kind == "c") for i, p in enumerate(inputs.params)}))
+    return tuple(sorted({_kind(inputs.scalars.decays(i), p) for i, p in enumerate(inputs.params)}))
+
+
+def _kind(decays: bool, p: Any) -> Kind:
+    return decays, p.dtype.kind == "c", "bfloat16" if dtype_name(p) == "bfloat16" else ""
 
 
 @functools.lru_cache(maxsize=256)
@@ -59,7 +68,7 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
     def step(
         opaque: Any, index: Any, c: Any, rates: Any, constants: Any, common: Any, grads: Any, columns: Columns
     ) -> Columns:
-        rate_index, method_index = index
+        rate_index, method_index, counters = index
         if isinstance(opaque, list):
             unknown = [mixed([first(x) for x in arrays if x.size] if sequential else arrays) for arrays in opaque]
         else:
@@ -69,13 +78,13 @@ def jitted(programs: Programs, donate: bool, sequential: bool) -> Any:
             unknown = [number] * len(grads)
         constants_of = dict(zip(steps, constants, strict=True))
         new = []
-        for k, number, g, p, *slots in zip(rate_index, unknown, grads, *columns, strict=True):
+        for k, number, counter, g, p, *slots in zip(rate_index, unknown, counters, grads, *columns, strict=True):
             lr, decay = rates[k]
-            kind = decay is not None, p.dtype.kind == "c"
+            kind = _kind(decay is not None, p)
             own = method_index[k]
             scalars = arguments(lr, decay, (*c[own], *constants_of[kind][own]), common)
             new.append(
-                steps[kind](number, scalars, resharded(g, p), p, *slots)
+                steps[kind](number, np.uint32(counter), scalars, resharded(g, p), p, *slots)
             )  # traced once for all leaves of one shape
         return [[arrays[k] for arrays in new] for k in range(len(columns))]
 
@@ -107,7 +116,9 @@ def _computed(scalars: Any, number: Any) -> Any:
     return jax.lax.cond(known, lambda x: x, lambda x: jax.tree.map(operator.neg, x), (scalars, number))
 
 
-def _step_leaf(program: Program, sequential: bool, number: Any, scalars: Any, g: Any, *old: Any) -> list[Any]:
+def _step_leaf(
+    program: Program, sequential: bool, number: Any, counter: Any, scalars: Any, g: Any, *old: Any
+) -> list[Any]:
     """Return the new parameter and slots of one leaf."""
     jnp = sys.modules["jax"].numpy
     compute = COMPUTE_DTYPE[dtype_name(old[0])]
@@ -115,6 +126,9 @@ def _step_leaf(program: Program, sequential: bool, number: Any, scalars: Any, g:
     given: dict[Operand, Any] = {name: jnp.asarray(x, real) for name, x in zip(program.scalars, scalars, strict=True)}
     for (name, kind), x in zip(program.arrays, (g, *old), strict=True):
         given[name] = x.astype(compute if kind == "complex" else real)
+    if program.rounded:
+        given[INDEX] = words.iota(counter, old[0].shape)
+        given |= {name: jnp.uint32(x) for name, x in program.words.items()}
     new = _Evaluation(program, given, number, sequential).outputs()
     zero = opaque_zero(number, 0)
     return [_stored(jnp.broadcast_to(y, x.shape), x.dtype, zero) for x, y in zip(old, new, strict=True)]
@@ -234,6 +248,8 @@ _EXPENSIVE = ("div", "sqrt", "exp")
 
 
 def _function(name: str) -> Any:
+    if name in WORDS:
+        return words.table_of("jax")[name]
     if name in ("add", "sub", "neg", *COMPARISONS):
         return getattr(operator, name)
     if name == "div":

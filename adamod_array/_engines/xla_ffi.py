@@ -23,7 +23,7 @@ from adamod_array._engines.xla_call import UnavailableError as UnavailableError
 from adamod_array._engines.xla_call import building, in_program, may_nest, registered
 from adamod_array._engines.xla_ffi_handler import handler_of
 from adamod_array._engines.xla_mesh import Place, as_varying, place_in_program, place_of, varying
-from adamod_array._engines.xla_plan import XlaPlan
+from adamod_array._engines.xla_plan import XlaPlan, index_of
 from adamod_array._namespace import COMPUTE_DTYPE, REAL_DTYPE, dtype_name, has_tracers, have_wide, real_compute_dtype
 from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
@@ -41,7 +41,8 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
     place = None
     if _fit(inputs) and not has_tracers([*inputs.grads, *inputs.written]):
         place = place_of(zip(*inputs.columns, inputs.grads, strict=True))
-    if place is None:
+    counts = inputs.scalars.counters is not None
+    if place is None or (counts and not place.counts([p.shape for p in inputs.params])):
         return XlaPlan(key=key)
     with building():
         kernels = _kernels(_programs(inputs), in_place=donate)
@@ -54,11 +55,8 @@ def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
 def _programs(inputs: StepInputs) -> tuple[tuple[Storage, Program], ...]:
     """Return the Program of the leaves of each storage."""
     found = dict.fromkeys(map(_storage, inputs.params, inputs.grads))
-    return tuple([(storage, _program(inputs, storage[0] in REAL_DTYPE)) for storage in found])
-
-
-def _program(inputs: StepInputs, is_complex: bool) -> Program:
-    return inputs.program(decay=inputs.scalars.has_decay, complex_parameter=is_complex)
+    program_of = functools.partial(inputs.program, decay=inputs.scalars.has_decay)
+    return tuple([(x, program_of(complex_parameter=x[0] in REAL_DTYPE, storage=x[0])) for x in found])
 
 
 def _storage(p: Any, g: Any) -> Storage:
@@ -67,7 +65,7 @@ def _storage(p: Any, g: Any) -> Storage:
 
 def _fit(inputs: StepInputs) -> bool:
     leaves = zip(inputs.grads, *inputs.columns, strict=True)
-    storage_of = storages(functools.partial(_program, inputs))
+    storage_of = storages(functools.partial(inputs.program, decay=inputs.scalars.has_decay))
     return all(storage_of(p, g, slots) is not None for g, p, *slots in leaves)
 
 
@@ -75,7 +73,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
     """Take the step as a part of the user's program; where that may call no kernel, by ``by_xla(inputs, opaque)``."""
     jax, scalars, arrays = sys.modules["jax"], inputs.scalars, [*inputs.grads, *inputs.written]
     place = place_in_program(inputs.params, arrays, scalars.all) if _fit(inputs) else None
-    if place is None:
+    if place is None or (scalars.counters is not None and not place.counts([p.shape for p in inputs.params])):
         return by_xla(inputs, opaque)
     numbers = scalars.coefficients, scalars.rates, dict(scalars.common)
     arrays, tree = jax.tree.flatten((opaque, *numbers, inputs.grads, inputs.columns))
@@ -97,7 +95,7 @@ def run_traced(inputs: StepInputs, opaque: Any, by_xla: Callable[..., Columns]) 
         constants = inputs.scalars.constants(domains)
         rows = [inputs.scalars.rows(inputs.scalars.has_decay, constants[each]) for each in domains]
         tables = _tables(kernels, rows)
-        index = np.asarray(inputs.scalars.rate_index, np.int32)
+        index = index_of(inputs.scalars)
         return place.program(functools.partial(_step, kernels))(tables, index, inputs.grads, inputs.columns)
 
     result: Columns = in_program(kernel, xla)(*arrays)
@@ -122,6 +120,8 @@ class _Kernel:
     outputs: int
     in_place: bool
     """XLA copies first what is read once more."""
+    counts: bool
+    """Whether it takes the first counter of each leaf, too."""
     small: str
     """Its source for few numbers."""
     large: str
@@ -140,7 +140,8 @@ class _Kernel:
         with building():
             large = sum(p.size for p, *_ in old) > SERIAL
             text = self.large if large else self.small
-            target = _target(text, self.compute, self.outputs, self.in_place, large and alone and may_nest())
+            threads = large and alone and may_nest()
+            target = _target(text, self.compute, self.outputs, self.in_place, self.counts, threads)
             new = iter(jax.ffi.ffi_call(target, results, input_output_aliases=aliases)(scalars, rows, *inputs))
         return [list(itertools.islice(new, self.outputs)) for _ in old]
 
@@ -165,7 +166,8 @@ def _kernels(programs: tuple[tuple[Storage, Program], ...], *, in_place: bool) -
     kernels = []
     for storage, program in programs:
         small, large = (source(program, *storage, donate=in_place, threads=each) for each in (False, True))
-        kernels.append((storage, _Kernel(COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, small, large)))
+        own = COMPUTE_DTYPE[storage[0]], len(program.outputs), in_place, bool(program.rounded)
+        kernels.append((storage, _Kernel(*own, small, large)))
     return tuple(kernels)
 
 
@@ -182,7 +184,8 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
         leaves = [i for i, (p, g) in enumerate(zip(columns[0], grads, strict=True)) if _storage(p, g) == storage]
         for start in range(0, len(leaves), LEAVES):
             some = leaves[start : start + LEAVES]
-            rows = rate_index if len(some) == len(grads) else rate_index[np.asarray(some)]
+            rows = rate_index if len(some) == len(grads) else rate_index[..., np.asarray(some)]
+            rows = rows[0] if rows.ndim > 1 and not kernel.counts else rows
             old = [[xs[i] for xs in columns] for i in some]
             new += kernel.call(table[kernel.compute], rows, [grads[i] for i in some], old, alone)
             leaf_indices += some
@@ -190,7 +193,7 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
 
 
 @functools.cache
-def _target(text: str, compute: str, outputs: int, in_place: bool, threads: bool) -> str:
+def _target(text: str, compute: str, outputs: int, in_place: bool, counts: bool, threads: bool) -> str:
     """Register a kernel with XLA; returns the name it has there."""
     name, real = f"{digest(text)}{'' if threads else '_serial'}", real_compute_dtype(compute)
-    return registered(name, lambda: handler_of(compiled_kernel(text, real, threads), real, outputs, in_place))
+    return registered(name, lambda: handler_of(compiled_kernel(text, real, threads), real, outputs, in_place, counts))

@@ -26,8 +26,11 @@ _METADATA, _VERSION = 24, 24
 _API_VERSION = 0 | 1 << 32
 
 
-def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
-    """Return the C function that XLA calls: it gathers addresses and calls the kernel."""
+def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool, counts: bool) -> Any:
+    """Return the C function that XLA calls: it gathers addresses and calls the kernel.
+
+    With ``counts``, first counters of leaves follow after their rows.
+    """
     load = memory(compute, 0, 1)[0]
     columns = 1 + outputs if in_place else 1 + 2 * outputs
     number = np.float32 if compute == "float32" else np.float64
@@ -37,7 +40,7 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
         if _tells_version(frame):
             return
         args, results = peek(frame + _ARGS), peek(frame + _RETS)
-        leaves = _size(peek(args + 8))
+        leaves = _size(peek(args + 8)) // (2 if counts else 1)
         scalars_at, rows_at = peek(peek(args) + _DATA), peek(peek(args + 8) + _DATA)
         dims = peek(peek(args) + _DIMS)
         scalars = np.empty((peek(dims), peek(dims + 8)), number)
@@ -45,9 +48,12 @@ def handler_of(kernel: Any, compute: str, outputs: int, in_place: bool) -> Any:
             scalars.flat[i] = load(scalars_at, i)
         row_of = np.empty(leaves, np.int64)
         sizes = np.empty(leaves, np.int64)
-        addresses = np.empty((columns, leaves), np.int64)
+        addresses = np.empty((columns + (1 if counts else 0), leaves), np.int64)
         for k in range(leaves):
             row_of[k] = (peek(rows_at + 8 * (k // 2)) >> (32 * (k % 2))) & 0x7FFFFFFF
+            if counts:
+                n = leaves + k
+                addresses[columns, k] = (peek(rows_at + 8 * (n // 2)) >> (32 * (n % 2))) & 0xFFFFFFFF
             inputs = args + 8 * (2 + k * (1 + outputs))
             sizes[k] = _size(peek(inputs))
             for j in range(1 + outputs):

@@ -41,6 +41,13 @@ class Place:
             return _by_xla(step)
         return lambda *x: step(*x, not self.are_parts)
 
+    def counts(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Return whether each device can tell by its place alone which elements of every leaf it has, one range."""
+        if self.specs is None:
+            return not self.by_xla
+        pairs = zip(self.specs, shapes, strict=True)
+        return all(_split(spec, self.mesh, shape) is not None for spec, shape in pairs)
+
     def _by_specs(self, step: Step) -> Step:
         jax = sys.modules["jax"]
         whole, specs, alone = jax.sharding.PartitionSpec(), [*(self.specs or ())], self.mesh.size == 1
@@ -49,7 +56,7 @@ class Place:
             placed = [*map(resharded, grads, columns[0])]
             kept = [specs] * len(columns)
             parts = jax.shard_map(
-                lambda *x: step(*x, alone),
+                lambda tables, rows, *x: step(tables, _counted(rows, specs, self.mesh, x[0]), *x, alone),
                 mesh=self.mesh,
                 in_specs=(whole, whole, specs, kept),
                 out_specs=kept,
@@ -59,6 +66,32 @@ class Place:
             return result
 
         return call
+
+
+def _split(spec: Any, mesh: Any, shape: Sequence[int]) -> tuple[str, ...] | None:
+    """Return the axes of a mesh over which an array is split into ranges in C order; None where parts are none."""
+    names = [each if isinstance(each, tuple) else (each,) for each in spec if each is not None]
+    axes = [tuple([name for name in each if mesh.shape[name] > 1]) for each in names]
+    places = [k for k, each in enumerate(x for x in spec) if each is not None]
+    split = [(k, each) for k, each in zip(places, axes, strict=True) if each]
+    if not split:
+        return ()
+    if len(split) > 1 or any(n != 1 for n in shape[: split[0][0]]):
+        return None
+    return split[0][1]
+
+
+def _counted(rows: Any, specs: Sequence[Any], mesh: Any, parts: Sequence[Any]) -> Any:
+    """Return rows and first counters of leaves, the latter of the parts that this device has."""
+    if rows.ndim == 1:
+        return rows
+    jax = sys.modules["jax"]
+    begun = []
+    for spec, part in zip(specs, parts, strict=True):
+        axes = _split(spec, mesh, (1,) * part.ndim)
+        place = jax.lax.axis_index(axes).astype("uint32") if axes else np.uint32(0)
+        begun.append(jax.numpy.uint32(place * np.uint32(part.size % 2**32)))
+    return rows.at[1].add(jax.lax.bitcast_convert_type(jax.numpy.stack(begun), "int32"))
 
 
 ALONE = Place()

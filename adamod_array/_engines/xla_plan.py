@@ -68,7 +68,7 @@ class XlaPlan(Plan):
     refused: int = 0
     """How often in a row a compiled program refused what was taken for more of the same."""
     _kinds: dict[Any, _Known] = field(default_factory=dict)
-    _index: tuple[tuple[int, ...], Any] = ((), None)
+    _index: tuple[Any, Any] = None, None
     """The row of each leaf, and the same as an array."""
 
     @staticmethod
@@ -104,9 +104,9 @@ class XlaPlan(Plan):
             tables: Any = [scalars.rows(decay, self.constants[x in REAL_DTYPE]) for x in self.computes]
         else:
             tables = [scalars.table(self.key[1], self.constants, compute) for compute in self.computes]
-        index = self._index  # once: another thread may replace it meanwhile
-        if index[0] != scalars.rate_index:
-            self._index = index = scalars.rate_index, np.asarray(scalars.rate_index, np.int32)
+        index, leaves = self._index, (scalars.rate_index, scalars.counters)  # once: another thread may replace it
+        if index[0] != leaves:
+            self._index = index = leaves, index_of(scalars)
         arguments = tables, index[1], grads, columns
         program = self.program
         if known is not None:
@@ -123,6 +123,13 @@ class XlaPlan(Plan):
                 raise  # at work, for the last one was not deleted before
             self.refused += 1
             raise UnlikeError from error
+
+
+def index_of(scalars: Scalars) -> np.ndarray[Any, Any]:
+    """Return the row of each leaf; where something is rounded stochastically, the first counters below."""
+    if scalars.counters is None:
+        return np.asarray(scalars.rate_index, np.int32)
+    return np.asarray((scalars.rate_index, scalars.counters), np.uint32).view(np.int32)
 
 
 def _any_is_jax(numbers: Iterable[Any]) -> bool:

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 from adamod_array._namespace import real_compute_dtype
 from adamod_array._program.lower import ONE, ZERO, lowered, stored_dtypes
-from adamod_array._program.program import Operand, Program
+from adamod_array._program.program import INDEX, Operand, Program
 from adamod_array._program.render import Renderer
 
 C_TYPE = {
     "bool": "bool",
+    "word": "unsigned int",
     "float16": "float16",  # CuPy's classes, like complex
     "bfloat16": "bfloat16",
     "float32": "float",
@@ -26,7 +27,7 @@ class Source:
     """What an ElementwiseKernel is made of."""
 
     inputs: str
-    """``g``, ``p`` and the slots as ``in_*``, then the program's scalars."""
+    """``g``, ``p`` and the slots as ``in_*``, then the program's scalars, and the first counter where it counts."""
     outputs: str
     """``p`` and the slots as ``out_*``; they may be the inputs' own arrays."""
     operation: str
@@ -43,11 +44,21 @@ class _Cuda(Renderer):
         "where": "{} ? {} : {}",
         "and": "{} && {}",
         "or": "{} || {}",
+        "word": "(unsigned int)({})",
+        "bits": "__float_as_uint({})",
+        "unbits": "__uint_as_float({})",
+        "add32": "{} + {}",
+        "mul32": "{} * {}",
+        "xor32": "{} ^ {}",
+        "and32": "{} & {}",
+        "or32": "{} | {}",
+        "shr32": "{} >> {}",
+        "lt32": "{} < {}",
     }
 
     def __init__(self, program: Program, real: str) -> None:
         self._arrays = {name for name, _ in program.arrays}
-        self._numbers = {ZERO: f"{real}(0)", ONE: f"{real}(1)"}
+        self._numbers = {ZERO: f"{real}(0)", ONE: f"{real}(1)"} | {x: f"{x}u" for x in program.words}
 
     def name(self, value: Operand) -> str:
         return f"x_{value}" if value in self._arrays else self._numbers.get(value, value)
@@ -58,6 +69,7 @@ def source(program: Program, storage: str, gradient_storage: str) -> Source:
     real, stored = real_compute_dtype(storage), stored_dtypes(program, storage) | {"g": gradient_storage}
     inputs = [f"{stored[name]} in_{name}" for name, _ in program.arrays]
     inputs += [f"{real} {name}" for name in program.scalars]
+    inputs += ["uint32 first"] if program.rounded else []
     outputs = [f"{stored[name]} out_{name}" for name, _ in program.arrays[1:]]
     return Source(", ".join(inputs), ", ".join(outputs), "\n".join(statements(program, storage, stored)))
 
@@ -77,7 +89,9 @@ def statements(program: Program, storage: str, stored: dict[str, str]) -> list[s
                 lines.append(f"const {whole} c_{name} = {whole}(in_{name});")  # one load
                 parts = {f"{name}_re": f"c_{name}.real()", f"{name}_im": f"c_{name}.imag()"}
         lines += [f"const {real} {write.name(part)} = {real}({value});" for part, value in parts.items()]
-    types = {"real": real, "bool": "bool"}
+    if program.rounded:  # CuPy's i is an element's place in C order
+        lines.append(f"const unsigned int {INDEX} = (unsigned int)(i) + first;")
+    types = {"real": real, "bool": "bool", "word": C_TYPE["word"]}
     lines += [f"const {types[x.domain]} {x.result} = {write.expression(x)};" for x in of_reals.operations]
     results = iter(of_reals.outputs)
     for name, domain in program.arrays[1:]:

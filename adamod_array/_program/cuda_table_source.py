@@ -61,15 +61,20 @@ class Form:
     """Which scalars are on the device; of these, every row has an address."""
     numbers: int
     """How many others each row has."""
+    counts: bool = False
+    """Whether the program counts elements."""
 
     @property
     def tables(self) -> dict[str, int]:
-        """Return the tables and the words of each: addresses, then of each leaf its first block, size and row."""
+        """Return the tables and the words of each: addresses, then of each leaf its first block, size and row.
+
+        Of a program that counts elements, the first counter of each leaf comes last.
+        """
         return {
             "gradients": FEW,
             "old": FEW * self.arrays,
             "fresh": FEW * self.arrays,
-            "leaves": 3 * FEW + 1,
+            "leaves": (4 if self.counts else 3) * FEW + 1,
         }
 
     @property
@@ -89,6 +94,7 @@ def source(program: Program, storage: str, gradient_storage: str, form: Form) ->
     width = 16 // min(_size(dtype) for dtype in stored.values())
     headers = dict.fromkeys(HEADERS[dtype] for dtype in stored.values() if dtype in HEADERS)
     ins = [*(f"const {name}_type &in_{name}" for name in arrays), *(f"const number {name}" for name in program.scalars)]
+    ins += ["const long long i", "const unsigned int first"] if program.rounded else []
     outs = [f"{name}_type &out_{name}" for name in arrays[1:]]
     return "\n".join(
         [
@@ -143,10 +149,12 @@ def _kernel(program: Program, form: Form, width: int) -> list[str]:
     to = {name: f"table.fresh[{k} * count + leaf]" for k, name in enumerate(written)}
     every = " | ".join([*at.values(), *to.values()])
     values = zip(scalars, _values(scalars, form), strict=True)
-    packs = ", ".join([*(f"{x}.at[k]" for x in arrays), *scalars, *(f"new_{x}.at[k]" for x in written)])
-    elements = ", ".join([*(f"at_{x}[i]" for x in arrays), *scalars, *(f"to_{x}[i]" for x in written)])
+    at_pack, at_element = (f"i * {width} + k, first", "i, first") if program.rounded else ("", "")
+    packs = _list(*(f"{x}.at[k]" for x in arrays), *scalars, at_pack, *(f"new_{x}.at[k]" for x in written))
+    elements = _list(*(f"at_{x}[i]" for x in arrays), *scalars, at_element, *(f"to_{x}[i]" for x in written))
     leaf = [
         *(["const long long row = leaves[2 * count + 1 + leaf];"] if form.rows > 1 else []),
+        *(["const unsigned int first = (unsigned int)(leaves[3 * count + 1 + leaf]);"] if form.counts else []),
         *(f"const number {name} = {value};" for name, value in values),
         *(f"const {x}_type *const at_{x} = reinterpret_cast<const {x}_type *>({at[x]});" for x in arrays),
         *(f"{x}_type *const to_{x} = reinterpret_cast<{x}_type *>({to[x]});" for x in written),
@@ -175,6 +183,10 @@ def _kernel(program: Program, form: Form, width: int) -> list[str]:
         "  }",
         "}",
     ]
+
+
+def _list(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
 
 
 def _store(x: str, domain: str, width: int) -> list[str]:

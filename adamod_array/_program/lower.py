@@ -38,6 +38,7 @@ def stored_dtypes(program: Program, storage: str) -> dict[str, str]:
     """Return the dtype in memory of every array, the gradient's as its parameter's."""
     kept = {"real": real_compute_dtype(storage), "complex": COMPUTE_DTYPE[storage]}
     slots = {name: kept[domain] for name, domain in program.arrays[2:]}
+    slots |= {name: dtype for name, dtype in zip(slots, program.slot_dtypes, strict=True) if dtype}
     return {"g": storage, "p": storage, **slots}
 
 

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from adamod_array._namespace import REAL_DTYPE, SIZE, real_compute_dtype
 from adamod_array._program.lower import ONE, ZERO, lowered, stored_dtypes
-from adamod_array._program.program import Operand, Program
+from adamod_array._program.program import INDEX, Operand, Program
 from adamod_array._program.render import Renderer
+from adamod_array._program.rounding import WORDS
 
 BLOCK = 8192
 """Elements that a thread takes at a time: small enough to share out, large enough to forget the cost."""
@@ -22,6 +23,9 @@ LINE = 64
 _PIECE, _AHEAD = 4, 16
 """Lines of each array stepped before the next ones are asked for, and how far ahead those are. A processor fetches a
 loop's arrays by itself, but not early enough beside a division and a root: that cost an eighth of the limit's speed."""
+
+
+_WORD_OPERANDS = {name: 1 if name in ("word", "bits", "unbits") else 2 for name in WORDS}
 
 
 class _Numba(Renderer):
@@ -34,6 +38,7 @@ class _Numba(Renderer):
         "hypot": "hypot({}, {})",
         "and": "{} and {}",
         "or": "{} or {}",
+        **{name: f"{name}({', '.join(['{}'] * n)})" for name, n in _WORD_OPERANDS.items()},
     }
 
     def name(self, value: Operand) -> str:
@@ -44,7 +49,8 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
     """Return the kernel as a Python module.
 
     Arrays that are worth threads are too large for the caches, and are asked for ahead of time. New ones are then
-    written past the caches, by way of a buffer for each, where all of a leaf's begin with a cache line.
+    written past the caches, by way of a buffer for each, where all of a leaf's begin with a cache line. Of a program
+    that rounds stochastically, the last row of ``addresses`` holds the first counter of each leaf.
     """
     compute, of_reals = real_compute_dtype(storage), lowered(program)
     arrays = [name for name, _ in program.arrays]
@@ -59,13 +65,17 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
     places = [(part, where.format(name)) for name in written for part in parts[name]]
     stores = [f"store_{part}({at}, {write.name(x)})" for (part, at), x in zip(places, of_reals.outputs, strict=True)]
     loads = [f"{part} = load_{part}(at_{name}, i)" for name in arrays for part in parts[name]]
+    loads += [f"{INDEX} = add32(first, i)"] if program.rounded else []
     names = "maximum, memory, minimum, prefetch" if program.is_real else "hypot, maximum, memory, minimum, prefetch"
+    cut = {written[k] for k in program.rounded}
     head = [
         "import numpy as np",
         "from numba import prange",
         f"from adamod_array._engines.numba_memory import {names}",
         f"fetch_g, fetch = prefetch(False), prefetch({donate})",
     ]
+    if program.rounded:
+        head.insert(3, f"from adamod_array._engines.numba_words import {', '.join(sorted(WORDS))}, use_widest_vectors")
     if not program.is_real:
         head.append(f"zero, one = np.{compute}(0), np.{compute}(1)")
         loads += [
@@ -73,10 +83,10 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         ]
     for j, column in enumerate(columns):
         name = column.removesuffix("_new")
-        number = REAL_DTYPE.get(dtypes[name], dtypes[name])
+        number, how = REAL_DTYPE.get(dtypes[name], dtypes[name]), ", cut=True" if name in cut else ""
         for part, which in parts[name].items():
             load, store = f"load_{part}", f"store_{part}"
-            at = f"memory({number!r}, {j}, {len(columns)}{which})"
+            at = f"memory({number!r}, {j}, {len(columns)}{which}{how})"
             if donate:
                 head.append(f"{load}, {store} = {at}")
             else:
@@ -98,6 +108,7 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         "    row = scalars[row_of[leaf]]",
         *(f"    at_{column} = addresses[{j}, leaf]" for j, column in enumerate(columns)),
         *(f"    {name} = row[{j}]" for j, name in enumerate(program.scalars)),
+        *([f"    first = addresses[{len(columns)}, leaf]"] if program.rounded else []),
         f"    stop = min(start_of[b] + {BLOCK}, sizes[leaf])",
         *(f"    {statement}" for statement in before),
         f"    for start in range(start_of[b], stop, {piece if threads else BLOCK}):",
@@ -109,6 +120,8 @@ def source(program: Program, storage: str, gradient_storage: str, *, donate: boo
         *(f"        {statement}" for statement in after),
         *(["    fence()"] if streams else []),
     ]
+    if program.rounded:
+        lines.insert(1, "    use_widest_vectors()")  # the loop is a function of its own
     kernel = ["def kernel(addresses, sizes, row_of, leaf_of, start_of, scalars):", *("    " + each for each in lines)]
     return "\n".join([*head, "", "", *kernel, ""])
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+INDEX = "index"
+"""An operand: the place of an element in its leaf, counted from the leaf's first counter, as a word."""
 
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
@@ -19,7 +22,7 @@ class Operation:
     name: str
     operands: tuple[Operand, ...]
     domain: str
-    """"real", "complex" or "bool"."""
+    """"real", "complex", "bool" or "word": an unsigned integer of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,19 @@ class Program:
     operations: tuple[Operation, ...]
     outputs: tuple[Operand, ...]
     """The new ``p`` and slots."""
+    rounded: tuple[int, ...] = field(default=(), repr=False)  # as operations show it
+    """Places of the outputs that the program has rounded to bfloat16, stochastically: to store them rounds no more."""
+
+    @functools.cached_property
+    def words(self) -> dict[Operand, int]:
+        """Return the operands that are numbers of 32 bits, with these."""
+        operands = [y for x in self.operations for y in x.operands if y.startswith("0x")]
+        return {y: int(y, 16) for y in operands}
+
+    @property
+    def slot_dtypes(self) -> tuple[str | None, ...]:
+        """Return the dtype of each slot that is not stored in the dtype computed in, else None."""
+        return tuple(["bfloat16" if k in self.rounded else None for k in range(1, len(self.outputs))])
 
     @property
     def is_real(self) -> bool:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from adamod_array._math import number
-from adamod_array._method import Method, apply_rule, chosen
+from adamod_array._method import PARAMS, Method, apply_rule, chosen
 from adamod_array._program.program import Operand, Operation, Program
+from adamod_array._program.rounding import STEP, with_rounding
 from adamod_array._program.symbols import Hyperparameter, Recorder, Symbol, namespace
 
 
@@ -24,18 +25,35 @@ CLIP, OK = ("clip0", "clip1"), "ok"
 
 
 def trace(
-    method: Method, *, decay: bool = False, complex_parameter: bool = False, common: tuple[str, ...] = ()
+    method: Method,
+    *,
+    decay: bool = False,
+    complex_parameter: bool = False,
+    common: tuple[str, ...] = (),
+    storage: str = "float32",
 ) -> Program:
-    """Return the straight line of a method's rule, for real or complex parameters.
+    """Return the straight line of a method's rule, for real or complex parameters, which are stored in ``storage``.
 
-    ``common`` are names of :data:`CLIP` and :data:`OK`, in this order.
+    ``common`` are names of :data:`CLIP`, :data:`OK` and :data:`STEP`, in this order.
 
     Raises
     ------
     TypeError
         The rule uses something outside of :data:`FUNCTIONS`; the message names it.
     """
-    return _trace(method, decay, complex_parameter, common)[0]
+    program = _trace(method, decay, complex_parameter, common)[0]
+    if not method.compact or not {*STEP} <= {*common} or complex_parameter:
+        return program
+    return _rounded(program, rounded_places(method, storage))
+
+
+def rounded_places(method: Method, storage: str) -> tuple[int, ...]:
+    """Return which outputs are rounded stochastically: slots, then the parameter, where that has bfloat16."""
+    slots = tuple([k for k, name in enumerate(method.slots, 1) if name in method.compact])
+    return (*slots, 0) if PARAMS in method.compact and storage == "bfloat16" else slots
+
+
+_rounded = functools.lru_cache(maxsize=1024)(with_rounding)
 
 
 def constants(method: Method, *, complex_parameter: bool = False, common: tuple[str, ...] = ()) -> tuple[float, ...]:

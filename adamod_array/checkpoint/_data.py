@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from adamod_array._method import Method
+from adamod_array._compact import stored_as
+from adamod_array._method import PARAMS, Method
 from adamod_array._namespace import namespace_of
 from adamod_array._rate import PerLeaf
 from adamod_array._registration import METHODS, SCHEDULES
@@ -46,11 +47,13 @@ def data_of(value: Any, what: str) -> Any:
         It is a function, or anything else that is no number, word, flag, None, schedule, or sequence of them.
     """
     if isinstance(value, (Method, Schedule)):
-        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
-        return {
+        fields = {name: getattr(value, name) for name in _fields(type(value))}
+        data = {
             "class": name_of(type(value)),
             "fields": {name: data_of(x, f"{what}: {name} of {type(value).__name__}") for name, x in fields.items()},
         }
+        compact = isinstance(value, Method) and value.compact
+        return data | ({"compact": [*compact]} if compact else {})
     if isinstance(value, dict):
         return {"leaves": {path: data_of(x, f"{what}{path}") for path, x in value.items()}}
     if isinstance(value, (tuple, list)):
@@ -90,6 +93,12 @@ def value_of(data: Any, what: str) -> Any:
     return data
 
 
+def _fields(cls: type) -> list[str]:
+    """Return the names of what an object of a class is made of; how slots are stored has a place of its own."""
+    elsewhere = {"compact"} if issubclass(cls, Method) else set()
+    return [each.name for each in dataclasses.fields(cls) if each.init and each.name not in elsewhere]
+
+
 def _instance(data: Mapping[str, Any], what: str, known: Mapping[str, type]) -> Any:
     name = data.get("class")
     cls = known.get(name) if isinstance(name, str) else None
@@ -99,7 +108,7 @@ def _instance(data: Mapping[str, Any], what: str, known: Mapping[str, type]) -> 
             f"{what} is of the class {name!r:.200}, and a file makes objects of adamod_array's own classes alone: give"
             f" yours to load(..., {word}=...)"
         )
-    takes = {each.name for each in dataclasses.fields(cls) if each.init}
+    takes = _fields(cls)
     fields = mapping(data.get("fields"), what)
     for field in fields:
         if field not in takes:
@@ -141,15 +150,17 @@ def method_of_data(data: Any, given: Any, cls: type[Method] | None) -> Any:
     if cls is not None:
         known[name_of(cls)] = cls
     found = {what: _method(mapping(x, what), what, wanted.get(what), known) for what, x in leaves.items()}
-    if len({(type(x), x.slots) for x in found.values()}) > 1:
-        raise CheckpointError("method is damaged: the methods of one state are of one class and keep the same slots")
+    if len({(type(x), x.slots, x.compact) for x in found.values()}) > 1:
+        raise CheckpointError(
+            "method is damaged: the methods of one state are of one class and keep the same slots, stored alike"
+        )
     return {what.removeprefix("method"): x for what, x in found.items()} if is_tree else found["method"]
 
 
 def _method(data: dict[str, Any], what: str, wanted: Method | None, known: Mapping[str, type]) -> Any:
     """Return a method of a file, the one that is wanted."""
     if wanted is None:
-        return _instance(data, what, known)
+        return _compact(_instance(data, what, known), data, what)
     want = data_of(wanted, what)
     if data.get("class") != want["class"]:
         raise CheckpointError(f"{what} is {data.get('class')!s:.200} in the file, {want['class']} in method=")
@@ -161,7 +172,21 @@ def _method(data: dict[str, Any], what: str, wanted: Method | None, known: Mappi
                 f"{what}: {name} is {have['fields'][name]!r} in the file, {here!r} in method=. To go on with other"
                 " hyperparameters, load what was saved, then state.replace(method=...)"
             )
-    return wanted
+    stored = _compact(wanted, data, what)
+    if wanted.compact and wanted.compact != stored.compact:
+        raise CheckpointError(
+            f"{what} stores {', '.join(stored.compact) or 'nothing'} in bfloat16 in the file,"
+            f" {', '.join(wanted.compact)} in method=. Load what was saved, then state.replace(slot_dtype=...)"
+        )
+    return stored
+
+
+def _compact(method: Method, data: dict[str, Any], what: str) -> Method:
+    """Return a method that stores its slots as that of a file does."""
+    compact = data.get("compact", [])
+    if not isinstance(compact, list) or compact != [x for x in (*method.slots, PARAMS) if x in compact]:
+        raise CheckpointError(f"{what} is damaged: it stores {compact!r:.200} in bfloat16")
+    return stored_as(method, tuple(compact))
 
 
 def mapping(x: Any, what: str) -> dict[str, Any]:

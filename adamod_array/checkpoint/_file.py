@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from adamod_array._compact import compact_of
 from adamod_array._methods import first, methods_of
 from adamod_array._rate import constant_rate, decay_rate, is_schedule, step_count
 from adamod_array._state import COUNTS
@@ -23,7 +24,9 @@ from adamod_array.checkpoint._data import by_path, data_of, mapping, method_of_d
 from adamod_array.checkpoint._error import CheckpointError
 from adamod_array.checkpoint._match import Held, Template, check_names
 
-FORMAT = 1
+FORMAT = 2
+"""The newest, which a file has whose slots are stored in bfloat16 and rounded stochastically, as earlier readers would
+not do; all others are of format 1."""
 TEXT, DIGEST = "adamod_array", "sha256"
 """The keys of the metadata: all that is no array, as JSON, and that text's checksum."""
 
@@ -41,7 +44,7 @@ def write(held: Held, path: str | os.PathLike[str]) -> None:
     library = _safetensors()
     text = json.dumps(
         {
-            "format": FORMAT,
+            "format": FORMAT if compact_of(one_of(held.method)) else 1,
             **held.counts,
             "method": data_of(held.method, "method"),
             "lr": data_of(held.lr, "lr"),
@@ -166,8 +169,7 @@ def _held(file: Any, source: str, template: Template, given: Any, rate: Any) -> 
         counts = {name: _count(data.get(name, None if name == "step" else 0), name) for name in COUNTS}
     except RecursionError:
         raise CheckpointError("is damaged: its metadata are nested too deeply") from None
-    method = saved if given is None else given
-    return Held(source, dtypes, shapes, lambda name: _raw(file, name), counts, method, rate, decay, False)
+    return Held(source, dtypes, shapes, lambda name: _raw(file, name), counts, saved, rate, decay, False)
 
 
 def _data(metadata: dict[str, str]) -> dict[str, Any]:

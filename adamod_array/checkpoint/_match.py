@@ -218,6 +218,10 @@ def _check_array(held: Held, template: Template, root: str, i: int, name: str, m
         as_complex = is_complex(p) and slot_is_complex(one, one.slots.index(root))
         if dtype not in COMPUTE_DTYPE or dtype.startswith("complex") != as_complex:
             raise CheckpointError(f"{key} is {dtype} in {held.source}, where a slot of {dtype_name(p)} is kept")
+    is_compact = root in method_of(method, i).compact
+    if root != "params" and is_compact != (dtype == "bfloat16") and dtype in ("float32", "bfloat16"):
+        stores = "bfloat16" if is_compact else "float32"
+        raise CheckpointError(f"{key} is {dtype} in {held.source}, whose method stores {root} in {stores}")
     shape = tuple(p.shape)
     found = held.shapes[key][:-1] if dtype.startswith("complex") else held.shapes[key]
     if found != shape:

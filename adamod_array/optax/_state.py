@@ -49,8 +49,9 @@ def state_from_optax(method: Any, params: P, opt_state: Any, lr: Any = 1e-3, *, 
     -------
     State
         Its arrays are those of ``params`` and ``opt_state``, but for slots of another dtype than
-        :func:`adamod_array.init` makes, which are cast (bfloat16 to float32). ``optax.sgd`` counts no steps: the count
-        is that of its schedule, of MultiSteps or of inject_hyperparams, 0 without: ``state.replace(step=...)`` sets it.
+        :func:`adamod_array.init` makes, which are cast (bfloat16 to float32; ``state.replace(slot_dtype=...)`` casts
+        them back). ``optax.sgd`` counts no steps: the count is that of its schedule, of MultiSteps or of
+        inject_hyperparams, 0 without: ``state.replace(step=...)`` sets it.
 
     Raises
     ------

@@ -11,6 +11,7 @@ import optax
 
 from adamod_array import _tree
 from adamod_array._coefficients import next_step
+from adamod_array._compact import compacted
 from adamod_array._method import Method
 from adamod_array._methods import methods_of
 from adamod_array._namespace import is_complex, namespace_of
@@ -29,7 +30,9 @@ class MethodState(NamedTuple):
     slots: dict[str, Tree]
 
 
-def as_optax(method: Any, learning_rate: Any, weight_decay: Any = 0.0, mask: Any = None) -> Any:
+def as_optax(
+    method: Any, learning_rate: Any, weight_decay: Any = 0.0, mask: Any = None, *, slot_dtype: Any = None
+) -> Any:
     """Return a method as a gradient transformation of optax, the learning rate and its sign included.
 
     Parameters
@@ -43,15 +46,17 @@ def as_optax(method: Any, learning_rate: Any, weight_decay: Any = 0.0, mask: Any
         Decoupled, times the learning rate, as in ``optax.adamw``.
     mask : tree of bool, or function of the parameters that returns one, optional
         What decays, as in ``optax.adamw``: a tree prefix of the parameters. By default everything.
+    slot_dtype : "bfloat16" or a mapping of slots to it, optional
+        As of :func:`adamod_array.init`.
 
     Returns
     -------
     optax.GradientTransformationExtraArgs
         Its state is a :class:`MethodState`, with slots as :func:`adamod_array.init` makes them: float32 for 16-bit
-        parameters. An update has the dtype of its gradient, and is None where the gradient is. Parameters may be left
-        out of ``update`` unless there is weight decay, or a method of your own whose rule reads them. Other arguments
-        are ignored. Gradients are used as they are given: of complex parameters give ``jnp.conj`` of what ``jax.grad``
-        returns, as to optax's own.
+        parameters, bfloat16 where ``slot_dtype`` says so. An update has the dtype of its gradient, and is None where
+        the gradient is. Parameters may be left out of ``update`` unless there is weight decay, or a method of your own
+        whose rule reads them. Other arguments are ignored. Gradients are used as they are given: of complex parameters
+        give ``jnp.conj`` of what ``jax.grad`` returns, as to optax's own.
 
     Raises
     ------
@@ -77,6 +82,7 @@ def as_optax(method: Any, learning_rate: Any, weight_decay: Any = 0.0, mask: Any
     >>> state.count, updates.dtype
     (Array(1, dtype=int32), dtype('float32'))
     """
+    method = compacted(method, slot_dtype)
     methods = _methods_in(method)
     reads = not all(trace(each).translates for each in methods)
     rate, decay = _rate(learning_rate, "learning_rate"), _rate(weight_decay, "weight_decay")

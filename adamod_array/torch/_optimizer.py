@@ -113,6 +113,11 @@ class Optimizer(torch.optim.Optimizer):
         try:
             method = self.method_of(group)
             trace(method)
+            if method.compact:
+                raise TypeError(
+                    "what is rounded stochastically, slots in bfloat16 or parameters, is so by adamod_array.step, not"
+                    " by an Optimizer"
+                )
             keys = ["step", *(self.key_of(slot, method) for slot in method.slots)]
             if len({*keys}) < len(keys):
                 raise ValueError(f"slots {method.slots} would be kept under the keys {keys}, which must differ")

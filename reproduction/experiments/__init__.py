@@ -51,6 +51,7 @@ NAMES = (
     "interchangeable",
     "first_steps",
     "variants",
+    "compact",
     "printed",
     "agreement",
 )  # fmt: skip

@@ -488,6 +488,7 @@ NAMESPACE = [
 ]
 
 TORCH_DYNAMO = [
+    Mutant("a comparison as bits", "[x.to(compute) for x in new]", "[*new]", torch("compact_rules", "users_compiled")),
     Mutant(
         "DTensors are stepped in a graph",
         'if hasattr(p, "placements") or hasattr(g, "placements"):',
@@ -986,7 +987,7 @@ NUMBA = [
     Mutant("alignment", "not flags.aligned or ", "", kernels("made_for")),
     Mutant(
         "one array in C's order, the other in Fortran's",
-        "(flags.c_contiguous and p.flags.c_contiguous) or (flags.f_contiguous and p.flags.f_contiguous)",
+        "in_c or (not in_order and flags.f_contiguous and p.flags.f_contiguous)",
         "flags.c_contiguous or flags.f_contiguous",
         numpy("donate", "layout"),
     ),
@@ -1114,6 +1115,12 @@ RENDER = [
 
 NUMBA_SOURCE = [
     Mutant(
+        "vectors of half the width",
+        "    if program.rounded:\n        lines.insert",
+        "    if False:\n        lines.insert",
+        numpy("compact_rules", "widest"),
+    ),
+    Mutant(
         "a last piece that is not whole left where it was",
         "copy_{x}(to_{x}, at_{x}_new + start * {n}, count * {n})",
         "copy_{x}(to_{x}, at_{x}_new + start * {n}, (count - 1) * {n})",
@@ -1158,6 +1165,12 @@ EVALUATE = [
 
 EAGER = [
     Mutant(
+        "a comparison as bits",
+        "[namespace.cast(x, compute) for x in results]",
+        "[*results]",
+        torch("compact_rules", "comparisons"),
+    ),
+    Mutant(
         "gradients said to share no memory after a step that copied them",
         "None if any(x is not y for x, y in zip(grads, inputs.grads, strict=True)) else addresses",
         "addresses",
@@ -1192,7 +1205,7 @@ EAGER = [
     ),
     Mutant(
         "blocks of arrays in different order",
-        "all(x.flags.c_contiguous for x in arrays) or all(x.flags.f_contiguous for x in arrays)",
+        "in_c or (not in_c_order and all(x.flags.f_contiguous for x in arrays))",
         "True",
         numpy("donate", "large_arrays_of_any_layout"),
     ),
@@ -1566,7 +1579,46 @@ RECYCLED = [
     ),
 ]
 
+ROUNDING = [
+    Mutant("a random bit too few", "0xFFFF)", "0x7FFF)", numpy("compact", "oracle or bias")),
+    Mutant("one hash for all", "first_counter(n // 2 + 1)", "first_counter(1)", numpy("compact", "oracle")),
+    Mutant("leaves counted alike", "return leaf * GOLDEN % 2**32", "return 0 * leaf", numpy("compact", "oracle")),
+    Mutant(
+        "late steps as early ones", 'do("mul32", high, 1 << 16)', 'do("mul32", high, 0)', numpy("compact", "oracle")
+    ),
+    Mutant(
+        "the largest rounded to infinity",
+        '"lt32", magnitude, _LARGEST',
+        '"lt32", magnitude, _INFINITY',
+        numpy("compact", "oracle"),
+    ),
+    Mutant("a NaN taken for a quiet one", "if not is_quiet:", "if False:", numpy("compact", "signalling")),
+    Mutant("all taken for quiet", "or quiet.issuperset(", "or bool(", numpy("compact", "signalling")),
+]
+
+COMPACT = [
+    Mutant(
+        "another method stores in float32",
+        "return stored_as(x, compact)\n\n    return _mapped(kept",
+        "return x\n\n    return _mapped(kept",
+        numpy("compact", "hang_on"),
+    ),
+    Mutant("any dtype of slots", 'name in compact and dtype != "bfloat16"', "False", numpy("compact", "cannot_be")),
+    Mutant(
+        "slots rounded to nearest",
+        'name not in compact and dtype == "bfloat16"',
+        "False",
+        numpy("compact", "cannot_be"),
+    ),
+    Mutant("another storage", "x.compact and x.compact != compact", "False", numpy("compact_changes", "by_hand")),
+    Mutant("None that keeps", "changes[name] or wide", "changes[name]", numpy("compact_changes", "goes_on")),
+    Mutant("counts that wrap", 'in ("int8", "uint8", "int16", "uint16")', "in ()", jax("compact_rules", "few_bits")),
+    Mutant("half a step", "float(t % 65536)", "float(t % 65535)", numpy("compact", "oracle")),
+]
+
 MUTANTS: Mutants = {
+    f"{PROGRAM}/rounding.py": ROUNDING,
+    f"{PACKAGE}/_compact.py": COMPACT,
     f"{PACKAGE}/_shapes.py": SHAPES,
     f"{ENGINES}/xla.py": XLA,
     f"{ENGINES}/xla_mesh.py": XLA_MESH,
