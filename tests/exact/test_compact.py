@@ -72,9 +72,7 @@ assert not _engines.passed_over, _engines.passed_over
 @pytest.mark.parametrize("devices", [1, 8])
 def test_programs_have_the_bits_of_the_rule(devices: int) -> None:
     env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
