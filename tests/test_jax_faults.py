@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,7 +23,8 @@ jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
 METHODS = [Adam(amsgrad=True), AdaMod(), RAdam(), Momentum(nesterov=True)]
-ENGINES = ("auto", "jit", "eager")
+ENGINES = ("eager", "jit") if importlib.util.find_spec("numba") is None else ("auto",)
+"""What serves where Numba is not, as written and compiled; or by its kernels."""
 
 
 def python(code: str, *arguments: str, **environment: str) -> str:
