@@ -29,8 +29,8 @@ def backends(name: str, *, on_gpu: bool = False) -> list[Backend]:
 
     Numba's where it is installed, so that the same tests run without it; JAX's other engine only where it is not: its
     programs take seconds to compile, and are the same with it. On the CPU, ``foreach`` and ``compile`` have their own
-    tests, in test_torch_engines.py, and columns in ``nox -s agree``; so has the rule as written over Dask's arrays, whose
-    graph of a few steps takes seconds to compute, in test_dask.py.
+    tests, in test_torch_engines.py, and columns in ``nox -s agree``; so has the rule as written over Dask's arrays, in
+    test_dask.py: its graph of a few steps takes seconds to compute.
     """
     table = describe(name)
     left_out = {"foreach", "compile"}
