@@ -166,11 +166,19 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
     install(session, *requirements(backend), *group("test"))
     plugins = stand_ins(backend)
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
+    if session.posargs:
+        suffix += "-some"  # no coverage to judge
     env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
     folders = ["tests", *(f"backends/{name}/tests" for name in plugins)]
-    session.run(
-        "pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *session.posargs, env=env
-    )
+    chosen = session.posargs or ("--slow", "no")
+    session.run("pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *chosen, env=env)
+
+
+@nox.session(venv_backend="none", default=False)
+def slow(session: nox.Session) -> None:
+    """Test on every backend what ``tests`` leaves out, because it takes long for one fact."""
+    for name in BACKENDS:
+        session.notify(f"tests({name})", ("--slow", "only"))
 
 
 @nox.session(python=PYTHON)
