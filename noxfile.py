@@ -75,6 +75,10 @@ def frameworks(session: nox.Session, *packages: str) -> Callable[..., None]:
     return run
 
 
+SLOW = ("--slow", "only")
+"""Have pytest take the tests that ``tests`` leaves out."""
+
+
 PARALLEL = ("-n", "2", "--dist", "worksteal")
 """Two tests at a time: most of their time is compilers', and machines have two cores or more."""
 
@@ -170,15 +174,10 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
         suffix += "-some"  # no coverage to judge
     env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
     folders = ["tests", *(f"backends/{name}/tests" for name in plugins)]
-    chosen = session.posargs or ("--slow", "no")
-    session.run("pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *chosen, env=env)
-
-
-@nox.session(venv_backend="none", default=False)
-def slow(session: nox.Session) -> None:
-    """Test on every backend what ``tests`` leaves out, because it takes long for one fact."""
-    for name in BACKENDS:
-        session.notify(f"tests({name})", ("--slow", "only"))
+    chosen = tuple(session.posargs) or ("--slow", "no")
+    codes = [0, 5] if chosen == SLOW else [0]  # 5: nothing is slow here
+    command = ("pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *chosen)
+    session.run(*command, env=env, success_codes=codes)
 
 
 @nox.session(python=PYTHON)
@@ -410,21 +409,36 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, kernels,
-# demo and cuda_compile, which .ci/run takes after it, and mutants.
+# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are hosts, bench and mutants.
 nox.options.sessions = [
     "lint",
     "types",
     *(f"tests({name})" for name in BACKENDS),
     "agree_exact",
+    "agree",
+    "docs",
+    "build",
+]
+
+THOROUGH = [
     "peers",
     "coverage",
-    "agree",
     "torch_suite",
     "scale(torch)",
     "scale(jax)",
     "scale(dask)",
-    "docs",
-    "build",
     "reproduce_quick",
+    "minimums",
+    "kernels",
+    "demo",
+    "cuda_compile",
 ]
+
+
+@nox.session(venv_backend="none", default=False)
+def thorough(session: nox.Session) -> None:
+    """Take what plain nox leaves out for the time it takes: slow tests on every backend, and more sessions."""
+    for name in BACKENDS:
+        session.notify(f"tests({name})", SLOW)
+    for name in THOROUGH:
+        session.notify(name)
