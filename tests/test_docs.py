@@ -87,7 +87,7 @@ def test_the_program_for_any_array_runs_on_all(
 ) -> None:
     """And prints the same figure; CuPy's products of matrices are cuBLAS's, and Dask's graphs would grow."""
     monkeypatch.chdir(tmp_path)
-    module = describe(request.config.getoption("--backend"))["module"]
+    module = {"jax": "jax.numpy"}.get(name := describe(request.config.getoption("--backend"))["module"], name)
     (block,) = (block for block in LOOPS if block.page.name == "any_array.md")
     assert block.text.count("import numpy as xp") == 1
     run(block, block.text.replace("import numpy as xp", f"import {module} as xp"))
