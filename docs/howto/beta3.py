@@ -8,6 +8,7 @@ and the demo's classifier of handwritten digits, which needs scikit-learn and tq
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ def digits() -> Problem:
     def gradients() -> Iterator[Callable[[Any], Any]]:
         rng = np.random.default_rng(1)
         for x, y in mlp.batches(*data.train, demo.BATCH, 1_000, rng):
-            yield lambda params, x=x, y=y: mlp.gradient(params, x, y)
+            yield functools.partial(mlp.gradient, x=x, y=y)
 
     start = mlp.initial_params(demo.SIZES, np.random.default_rng(0))
     return Problem(start, 0.01, gradients, lambda params: f"{100 * mlp.accuracy(params, *data.test):.0f}")

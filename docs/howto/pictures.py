@@ -107,9 +107,8 @@ def draw_rates(problem: beta3.Problem, folder: Path, steps: int) -> None:
         axes.set(xscale="log", yscale="log", xlabel="step", xlim=(1, steps), title=name)
         axes.xaxis.set_major_formatter("{x:,.0f}")
     panels[0].set_ylabel("rate of a coordinate")
-    panels[0].annotate(
-        "learning rate", (steps, problem.rate), (0, -4), textcoords="offset points", ha="right", va="top"
-    )
+    below = {"xytext": (0, -4), "textcoords": "offset points", "ha": "right", "va": "top"}
+    panels[0].annotate("learning rate", (steps, problem.rate), **below)
     figure.colorbar(mesh, ax=panels, label="share of coordinates in a bin (%)", extend="max")
     save(figure, folder, "rates")
 

@@ -21,15 +21,15 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name, None)
 
 
+def numbers(row: str) -> list[float]:
+    return [float(cell.strip(" *").replace(",", "")) for cell in row.strip("|").split("|")]
+
+
 def test_the_short_runs_on_digits(script: Any) -> None:
     beta3 = script("beta3")
-    rows = beta3.rows(beta3.digits(), (100, 400))
-    for found, shown in zip(rows, table("digits"), strict=False):
-        numbers = [
-            [float(cell.strip(" *").replace(",", "")) for cell in row.strip("|").split("|")] for row in (found, shown)
-        ]
+    for found, shown in zip(beta3.rows(beta3.digits(), (100, 400)), table("digits"), strict=False):
         # another BLAS rounds other sums: an image or three of the 360 may be read otherwise
-        assert numbers[0] == pytest.approx(numbers[1], abs=1)
+        assert numbers(found) == pytest.approx(numbers(shown), abs=1)
 
 
 def test_pictures_are_drawn(script: Any, tmp_path: Path) -> None:
