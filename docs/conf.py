@@ -17,7 +17,7 @@ release = version = adamod_array.__version__
 copyright = "the adamod_array authors. Apache-2.0"
 
 sys.path.insert(0, str(Path(__file__).parent))
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "formulas"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "formulas", "tables"]
 html_math_renderer = "mathml"
 exclude_patterns = ["_build", "reproduction/_*", "performance_table.md"]  # the last is part of performance.md
 

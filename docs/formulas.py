@@ -19,7 +19,7 @@ def mathml(node: nodes.math | nodes.math_block) -> str:
     if r"\\" in text and not text.startswith(r"\begin{"):
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"  # lines with &, as in reStructuredText
     try:
-        return CONVERTER.convert_with_local_state(text, displaystyle=block)
+        return str(CONVERTER.convert_with_local_state(text, displaystyle=block))
     except LatexError as error:
         logging.getLogger(__name__).warning("formula: %s in %s", error, text, location=node)
         return ""
