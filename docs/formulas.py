@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
@@ -37,7 +39,35 @@ def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+class KeepPunctuation(SphinxPostTransform):
+    """Put a formula and the brackets, quotes and commas that touch it in one unbreakable span.
+
+    Browsers may break a line on either side of inline MathML, whatever stands there.
+    """
+
+    default_priority = 900  # after the quotes became typographic
+    OPENING = re.compile(r"[(\[‘“]+$")
+    CLOSING = re.compile(r"^[)\].,;:!?’”]+s?")
+
+    def run(self, **_: Any) -> None:
+        """Look at each formula of a page."""
+        for formula in list(self.document.findall(nodes.math)):
+            line, place = formula.parent, formula.parent.index(formula)
+            group: list[nodes.Node] = [formula]
+            if place + 1 < len(line) and isinstance(after := line[place + 1], nodes.Text):
+                if found := self.CLOSING.search(after):
+                    group.append(nodes.Text(found[0]))
+                    line[place + 1] = nodes.Text(after[found.end() :])
+            if place > 0 and isinstance(before := line[place - 1], nodes.Text):
+                if found := self.OPENING.search(before):
+                    group.insert(0, nodes.Text(found[0]))
+                    line[place - 1] = nodes.Text(before[: found.start()])
+            if len(group) > 1:
+                line[place] = nodes.inline("", "", *group, classes=["together"])
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Draw with these functions."""
+    app.add_post_transform(KeepPunctuation)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
