@@ -42,6 +42,7 @@ html_theme = "furo"
 html_title = f"adamod_array {version}"
 html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 html_show_sourcelink = False
+html_domain_indices = False  # of modules: the API is one page
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 
