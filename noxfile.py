@@ -5,12 +5,19 @@ The matrix of ``tests`` is backends/*.toml; pyproject.toml holds every other req
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - nox may run on an older one
+    sys.exit(
+        f"adamod_array needs Python 3.11 or later, and this nox runs on {sys.version.split()[0]}: make .venv anew by"
+        " a later one, as in `python3.13 -m venv --without-pip .venv && python3.13 -m pip --python .venv install nox`."
+    )
+
 import functools
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
@@ -329,7 +336,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @nox.session(venv_backend="none", default=False)
 def docs_look(session: nox.Session) -> None:
-    """See every page in Chromium at two widths: nothing is fetched, nothing sticks out; pictures in docs/_build/look."""
+    """See every page in Chromium, wide and narrow: nothing is fetched or sticks out; pictures in docs/_build/look."""
     chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
         session.skip("it needs Chromium (apt-get install chromium), or in CHROMIUM the path of a Chrome or Edge")

@@ -1,4 +1,4 @@
-"""Sphinx extension: formulas become MathML when the pages are built, which browsers draw without a script or a network."""
+"""Sphinx extension: formulas become MathML in the build, which browsers draw without script and network."""
 
 from __future__ import annotations
 
@@ -46,22 +46,21 @@ class KeepPunctuation(SphinxPostTransform):
     """
 
     default_priority = 900  # after the quotes became typographic
-    OPENING = re.compile(r"[(\[‘“]+$")
-    CLOSING = re.compile(r"^[)\].,;:!?’”]+s?")
+    OPENING = re.compile(r"[(\[\u2018\u201c]+$")
+    CLOSING = re.compile(r"^[)\].,;:!?\u2019\u201d]+s?")
 
     def run(self, **_: Any) -> None:
         """Look at each formula of a page."""
         for formula in list(self.document.findall(nodes.math)):
             line, place = formula.parent, formula.parent.index(formula)
+            before, after = (line[i] if 0 <= i < len(line) else None for i in (place - 1, place + 1))
             group: list[nodes.Node] = [formula]
-            if place + 1 < len(line) and isinstance(after := line[place + 1], nodes.Text):
-                if found := self.CLOSING.search(after):
-                    group.append(nodes.Text(found[0]))
-                    line[place + 1] = nodes.Text(after[found.end() :])
-            if place > 0 and isinstance(before := line[place - 1], nodes.Text):
-                if found := self.OPENING.search(before):
-                    group.insert(0, nodes.Text(found[0]))
-                    line[place - 1] = nodes.Text(before[: found.start()])
+            if isinstance(after, nodes.Text) and (found := self.CLOSING.search(after)):
+                group.append(nodes.Text(found[0]))
+                line[place + 1] = nodes.Text(after[found.end() :])
+            if isinstance(before, nodes.Text) and (found := self.OPENING.search(before)):
+                group.insert(0, nodes.Text(found[0]))
+                line[place - 1] = nodes.Text(before[: found.start()])
             if len(group) > 1:
                 line[place] = nodes.inline("", "", *group, classes=["together"])
 

@@ -12,11 +12,9 @@ LONG = 50
 
 
 def mark_prose(_: Sphinx, doctree: nodes.document) -> None:
-    """Add the class to every cell below such a column's heading."""
+    """Add the class to every cell of such a column."""
     for table in doctree.findall(nodes.table):
-        rows = [
-            list(row.findall(nodes.entry)) for body in table.findall(nodes.tbody) for row in body.findall(nodes.row)
-        ]
+        rows = [list(row.findall(nodes.entry)) for row in table.findall(nodes.row)]
         for column in zip(*rows, strict=False):
             if max(len(cell.astext()) for cell in column) > LONG:
                 for cell in column:

@@ -61,7 +61,8 @@ FAULTY = """
 <script src="https://cdn.example/tex.js"></script><div style="background: url('http://cdn.example/a.png')"></div>
 <p id="here">A \\(\\beta_3\\) and a $\\alpha_t$, <code>\\frac</code> is code.</p>
 <a href="#here"></a><a href="#there"></a><a href="missing.html"></a><a href="https://example.org#x"></a>
-<img src="a.png" alt="a.png"><table></table><div class="table-wrapper"><table></table></div><math display="block"></math>
+<img src="a.png" alt="a.png"><table></table><div class="table-wrapper"><table></table></div>
+<math display="block"></math>
 """
 
 

@@ -1,4 +1,4 @@
-"""Every page as Chromium draws it, at the width of a desk and of a telephone; ``nox -s docs_look`` keeps the pictures."""
+"""Every page as Chromium draws it, as wide as a desk's and a telephone's screen; the session docs_look."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOOK = """() => {
         overflow: [...wider, ...outside].map(shown), undrawn: undrawn.map(shown),
         text: document.querySelector("article").innerText};
 }"""
-"""What the page says of itself. Furo hides what is wider than its column, so that the window's width says too little."""
+"""What the page says of itself. Furo hides what is wider than its column: the window's width says too little."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def chromium() -> Iterator[Any]:
 def window(request: pytest.FixtureRequest, chromium: Any) -> Iterator[Any]:
     """A window of one width, offline."""
     context = chromium.new_context(viewport={"width": request.param, "height": 900}, offline=True)
+    context.set_default_timeout(120_000)  # milliseconds: the longest page is 100,000 pixels high
     yield context.new_page()
     context.close()
 
