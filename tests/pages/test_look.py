@@ -14,7 +14,7 @@ from tests.pages.page import BUILT, FILES, RAW_TEX
 
 PICTURES = BUILT.parent / "look"
 WIDTHS = (1400, 400)
-PIECE = 4000
+HEIGHT = 2000
 FLAGS = ("--disable-gpu", "--disable-quic", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND")
 
 LOOK = """() => {
@@ -47,18 +47,18 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module", params=WIDTHS)
 def window(request: pytest.FixtureRequest, chromium: Any) -> Iterator[Any]:
     """A window of one width, offline."""
-    context = chromium.new_context(viewport={"width": request.param, "height": 900}, offline=True)
+    context = chromium.new_context(viewport={"width": request.param, "height": HEIGHT}, offline=True)
     context.set_default_timeout(120_000)  # milliseconds: the longest page is 100,000 pixels high
     yield context.new_page()
     context.close()
 
 
 def photograph(window: Any, name: str) -> None:
-    """Keep what is seen, in pieces that viewers of pictures open."""
-    width, bottom = window.viewport_size["width"], window.evaluate("document.documentElement.scrollHeight")
-    for number, top in enumerate(range(0, bottom, PIECE)):
-        piece = {"x": 0, "y": top, "width": width, "height": min(PIECE, bottom - top)}
-        window.screenshot(path=PICTURES / f"{name}-{width}-{number}.png", full_page=True, clip=piece)
+    """Keep what is seen, screen by screen: one picture of a long page takes a browser minutes, and no viewer opens it."""
+    bottom, size = window.evaluate("document.documentElement.scrollHeight"), window.viewport_size
+    for number, top in enumerate(range(0, bottom, size["height"])):
+        window.evaluate(f"scrollTo({{top: {top}, behavior: 'instant'}})")
+        window.screenshot(path=PICTURES / f"{name}-{size['width']}-{number:02}.png")
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.relative_to(BUILT).as_posix()) for path in FILES])
