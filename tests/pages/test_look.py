@@ -54,7 +54,7 @@ def window(request: pytest.FixtureRequest, chromium: Any) -> Iterator[Any]:
 
 
 def photograph(window: Any, name: str) -> None:
-    """Keep what is seen, screen by screen: one picture of a long page takes a browser minutes, and no viewer opens it."""
+    """Keep what is seen, screen by screen: one picture of a long page takes minutes, and no viewer opens it."""
     bottom, size = window.evaluate("document.documentElement.scrollHeight"), window.viewport_size
     for number, top in enumerate(range(0, bottom, size["height"])):
         window.evaluate(f"scrollTo({{top: {top}, behavior: 'instant'}})")
