@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Iterator
 from typing import Any
@@ -88,6 +89,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     importlib.import_module(chosen.table["module"])
     with adamod_array.engine(chosen.engine), chosen.default_device():
         yield chosen
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have JAX forget what it compiled: gigabytes of all tests, which Python would walk through again and again."""
+    yield
+    if request.config.getoption("--backend") == "jax":
+        importlib.import_module("jax").clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
