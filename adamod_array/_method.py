@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from adamod_array._options import explained_class as explained_class
+
 PARAMS = "params"
 """What a method's ``compact`` calls the parameters."""
 
@@ -72,11 +74,12 @@ class Method:
                     raise TypeError
                 number = float(value)
             except (TypeError, ValueError):
-                raise TypeError(f"{name} must be a number, got {value!r}") from None
+                raise TypeError(f"{name} must be a number, got {value!r:.200}{_instead(value)}") from None
             if not _math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number}")
             if field.name.startswith("beta") and not 0 <= number < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {number}")
+                steps = f": for a memory of {number:g} steps write {1 - 1 / number:g}" if number > 1 else ""
+                raise ValueError(f"{name} must be in [0, 1), got {number}{steps}")
             if field.name.startswith("eps") and number < 0:
                 raise ValueError(f"{name} must not be negative, got {number}")
             object.__setattr__(self, field.name, number)
@@ -108,6 +111,15 @@ class Method:
         :func:`~adamod_array.corrected_average` gives a bias-corrected average after the step.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
+
+
+def _instead(value: Any) -> str:
+    """Return what to write where a hyperparameter is no number."""
+    if isinstance(value, (tuple, list)) and all(isinstance(x, (int, float)) for x in value):
+        return f": write {', '.join(f'beta{k}={x}' for k, x in enumerate(value, 1))}"
+    if isinstance(value, str):
+        return ", a string: write it without quotes"
+    return "; parameters are given to init(method, params)" if not isinstance(value, (bool, complex)) else ""
 
 
 def apply_rule(

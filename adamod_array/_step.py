@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Never
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from adamod_array._namespace import (
     narrows,
 )
 from adamod_array._norm import clip_by_global_norm
+from adamod_array._options import explained, refuses, unexpected
 from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
@@ -36,6 +38,7 @@ from adamod_array._taken import counts_after, resolved
 from adamod_array._tree import P, Tree
 
 
+@explained
 @contained
 def init(
     method: Any,
@@ -91,6 +94,8 @@ def init(
     >>> state.step, state.slots["s"]["w"]
     (0, array([0., 0., 0.]))
     """
+    if isinstance(params, State):
+        raise TypeError("init: params must be a tree of arrays, got a State: write state.replace(...) to change it")
     given, spec = _tree.flatten(params)
     if are_shapes(given):
         stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
@@ -129,6 +134,7 @@ def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
         return namespace.xp.zeros_like(p, dtype=namespace.dtype(dtype))
 
 
+@refuses
 def step(
     state: State[P],
     grads: Tree,
@@ -138,6 +144,7 @@ def step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of the state's method and return a new state; the old one still stands.
 
@@ -196,11 +203,21 @@ def step(
     >>> print(state.params)
     {'w': array([-0.1, -0.1]), 'b': array([0.])}
     """
-    return take_step(Method, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(Method, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
-def take_step(method_type: type[Method], state: State[P], grads: Tree, options: Options, donate: bool) -> State[P]:
-    """Do what :func:`step` does, for a state of one class of methods; raise for another."""
+def take_step(
+    method_type: type[Method],
+    state: State[P],
+    grads: Tree,
+    options: Options,
+    donate: bool,
+    unknown: Mapping[str, Any],
+) -> State[P]:
+    """Do what :func:`step` does, for a state of one class of methods; raise for another, or where any is unknown."""
+    if unknown:
+        door = "step" if method_type is Method else f"{method_type.__name__.lower()}_step"
+        raise unexpected(door, next(iter(unknown)))
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
         new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
@@ -219,7 +236,10 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
     if not isinstance(state.method, method_type):
         state.resolved()  # which makes one method a leaf of a tree prefix
         if not isinstance(method := first(state.method), method_type):
-            raise TypeError(f"the state is one of {type(method).__name__}, expected {method_type.__name__}")
+            raise TypeError(
+                f"the state is one of {type(method).__name__}, expected {method_type.__name__}:"
+                " write step(state, grads), which takes any"
+            )
     leaves, holds = state.resolved()
     gradients = leaves.gradients(grads)
     is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
@@ -307,7 +327,10 @@ def _stepped(
         leaves = leaves.checked_again()
     namespace = leaves.namespace
     stepped, uniform = leaves.check_gradients(gradients, grads)
+    _check.flag(donate, "donate")
     if namespace is None or not stepped:
+        if namespace is not None and namespace.name == "torch":
+            _check.warn_of_no_gradient()
         return leaves, holds
     part = Part.of(leaves.params, stepped)
     donation = Donation(holds, t, stepped)
