@@ -81,7 +81,7 @@ def warn_of_no_gradient() -> None:
         " gradients read of other tensors than the loss was computed from? After a step that does not donate,"
         " state.params are new tensors, and a module's own stay as they were",
         UserWarning,
-        stacklevel=level - 1,
+        stacklevel=level,
     )
 
 

@@ -576,7 +576,7 @@ RATE = [
     ),
     Mutant(
         "a schedule's rate not checked",
-        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework)',
+        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework, "a number")',
         "return rate(t)",
         numpy("errors", "a_schedule_that_goes_wrong"),
     ),
