@@ -85,6 +85,15 @@ class Method:
             object.__setattr__(self, field.name, number)
         object.__setattr__(self, "compact", _known_names(self))
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__repr__ is Method.__repr__:
+            cls.__repr__ = Method.__repr__  # type: ignore[method-assign]  # in the class itself, @dataclass leaves it
+
+    def __repr__(self) -> str:
+        shown = [x.name for x in dataclasses.fields(self) if x.repr or (x.name == "compact" and self.compact)]
+        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
         """Return the scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
 

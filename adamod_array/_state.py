@@ -159,7 +159,9 @@ class State(Generic[P]):
             ``params``, ``slots``, ``step``, ``skipped``, ``method`` (with the same slots), ``lr`` or
             ``weight_decay``; the last three may be tree prefixes of ``params``. Another method stores its slots as
             this one does, unless ``slot_dtype`` or ``param_rounding`` are given, as of ``init``: None widens slots
-            exactly, ``"bfloat16"`` rounds them to nearest, this once.
+            exactly, ``"bfloat16"`` rounds them to nearest, this once. A PyTorch state that was saved and loaded, or
+            deep-copied, has tensors of its own, and its donated steps leave the module as it was:
+            ``state.replace(params=dict(model.named_parameters()))`` ties them to it again.
 
         Returns
         -------

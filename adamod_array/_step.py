@@ -61,7 +61,9 @@ def init(
         one framework, on any devices, in dicts, lists, tuples, namedtuples, or any container known
         to optree or JAX. Kept as they are, not copied; None marks what is not to be optimized.
         Of ``jax.ShapeDtypeStruct`` the state is one of shapes, dtypes and shardings: what a program is
-        compiled for, or a checkpoint restored to, before there is any array.
+        compiled for, or a checkpoint restored to, before there is any array. Of a PyTorch module,
+        ``dict(model.named_parameters())``: donated steps then write into the module. The tensors of a state that
+        was saved and loaded, or deep-copied, are not the module's, until ``state.replace`` has put them there.
     lr : float, schedule, or a tree prefix of them
         The learning rate; a schedule is called with t = 1 for the first step.
     weight_decay : float or a tree prefix of floats
@@ -78,8 +80,8 @@ def init(
     Raises
     ------
     TypeError
-        Not a method, or methods of two classes; a leaf that is not a floating array; frameworks mixed; a rate
-        that is no number; compact slots beside parameters, or in a framework, that cannot have them.
+        Not a method, or methods of two classes; None or a state in the place of parameters; a leaf that is not a
+        floating array; frameworks mixed; a rate that is no number; compact slots beside parameters, or in a framework, that cannot have them.
     ImportError
         NumPy's slots are to be bfloat16, and ml_dtypes is not installed.
     ValueError
@@ -157,8 +159,8 @@ def step(
         (dict, OrderedDict, defaultdict) are matched by their keys. A leaf may be None: its parameter
         and slots stay as they are, the same arrays; the step counts for it all the same
         (``torch.optim`` counts each parameter's own steps), so that averages which start late are
-        hardly corrected. In JAX the gradient of a complex parameter is ``jnp.conj`` of what
-        ``jax.grad`` returns.
+        hardly corrected. PyTorch's users are warned, once for each place, where all are None. In JAX the
+        gradient of a complex parameter is ``jnp.conj`` of what ``jax.grad`` returns.
     lr : float, 0-d array, schedule, or a tree prefix of them, optional
         Overrides the state's learning rate for this step. A traced value is fine, and no new value
         compiles anything again; rates of branches that become equal, or differ again, may in JAX.

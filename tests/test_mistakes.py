@@ -128,6 +128,10 @@ def test_rates_and_hyperparameters(backend: Backend) -> None:
         "a list": (of([0.1, 0.2]), ("lr must be a dict, got a list: write {'w': ..., 'b': ...}",)),
         "a longer list": (of([0.1, 0.2], [params["w"]]), ("lr[1] has no parameter beside it",)),
         "below a leaf": (of({"w": {"x": 0.1}, "b": 0.1}), ("lr['w'] must be one value", "got a dict")),
+        "beyond a branch": (
+            of({"layers": 0.1, "z": {"x": 0.1}}, {"layers": [params], "z": params["w"]}),
+            ("lr['z'] must be one value",),
+        ),
         "at a step": (stepped({"w": 0.1}), ("lr['b'] is missing",)),
         "a mask": (of({"w": True, "b": 0.1}, name="weight_decay"), ("weight_decay['w']", "0.0 for False")),
         "a class": (of(schedules.untuned_linear), ("a class: call it, untuned_linear(beta2=0.999)",)),

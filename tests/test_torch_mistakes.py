@@ -135,7 +135,7 @@ def loaded(state: State, how: str) -> Any:
 
 
 def test_a_loaded_state_is_tied_to_the_module_again(backend: Backend) -> None:
-    """Its tensors are its own until ``replace`` puts the module's in their place: donated steps then move the module."""
+    """Its tensors are its own until ``replace`` puts the module's in their place: donated steps then move those."""
     for how in ("deepcopy", "pickle", "torch.save"):
         model = module(backend)
         ones = {name: backend.xp.ones_like(p) for name, p in model.named_parameters()}
