@@ -81,7 +81,8 @@ def init(
     ------
     TypeError
         Not a method, or methods of two classes; None or a state in the place of parameters; a leaf that is not a
-        floating array; frameworks mixed; a rate that is no number; compact slots beside parameters, or in a framework, that cannot have them.
+        floating array; frameworks mixed; a rate that is no number; compact slots beside parameters, or in a
+        framework, that cannot have them.
     ImportError
         NumPy's slots are to be bfloat16, and ml_dtypes is not installed.
     ValueError
