@@ -49,7 +49,8 @@ def _of_number(x: Any, path: str) -> str:
     if _GROUP.search(path):
         return "groups are branches here: params={'body': ..., 'head': ...}, lr={'body': 1e-4, 'head': 1e-3}"
     of_list = ", or of a list of numbers np.asarray of the whole list" if path.endswith("]") else ""
-    return f"write np.asarray({x if isinstance(x, complex) else float(x)!r}){of_list}"
+    dtype = "" if isinstance(x, (float, complex)) else ", dtype=float"
+    return f"write np.asarray({x!r}{dtype}){of_list}"
 
 
 def of_dtype(x: Any, path: str) -> str:

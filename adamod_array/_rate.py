@@ -131,7 +131,7 @@ def is_single(value: Any, spec: Any) -> bool:
 
 def _is_lone(value: Any) -> bool:
     """Return whether a value is neither a rate nor a container of rates: what is wrong with it, is so anywhere."""
-    return not isinstance(value, PerLeaf) and any(x is value for x in flatten(value)[0][:1])
+    return not isinstance(value, (dict, list, tuple)) and any(x is value for x in flatten(value)[0][:1])
 
 
 class PerLeaf(tuple[Any, ...]):

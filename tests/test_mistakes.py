@@ -85,7 +85,10 @@ def test_what_is_no_parameter(backend: Backend) -> None:
     mistakes: Mistakes = {
         "None": (call(aa.adamod_init, None), ("params must be a tree of arrays, got None",)),
         "a float": (call(aa.adamod_init, {"w": 1.5}), ("params['w']", "got float", "np.asarray(1.5)")),
-        "an int": (call(aa.adamod_init, [2]), ("params[0]", "np.asarray(2.0)", "np.asarray of the whole list")),
+        "an int": (
+            call(aa.adamod_init, [2]),
+            ("params[0]", "np.asarray(2, dtype=float)", "np.asarray of the whole list"),
+        ),
         "lists": (call(aa.adamod_init, {"w": [[1.0]]}), ("params['w'][0][0]", "of the whole list")),
         "a generator": (call(aa.adamod_init, (x for x in [w])), ("got generator", "write list(...) of it")),
         "values": (call(aa.adamod_init, {"w": w}.values()), ("got dict_values", "write list(...) of it")),
