@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math as _math
 import unicodedata
 from collections.abc import Sequence
@@ -172,7 +173,9 @@ def _known_names(method: Method) -> tuple[str, ...]:
         It names what is no slot.
     """
     owner, given = type(method).__name__, method.compact
-    if type(method).__dataclass_fields__["compact"] is not Method.__dataclass_fields__["compact"]:
+    # of a class that was pickled by value, as Dask's are, the fields are copies
+    defines = (cls for cls in type(method).__mro__ if "compact" in {*vars(cls), *inspect.get_annotations(cls)})
+    if next(defines) is not Method:
         raise TypeError(
             f"{owner}: compact is how a state stores the slots of any method; give your hyperparameter another name"
         )

@@ -45,7 +45,7 @@ from tests.memory import (
 )
 from tests.trees import METHODS, leaves, values
 
-EXAMPLES = {"numpy": 300, "torch": 300, "cupy": 100, "strict": 100, "jax": 30, "dask": 20}
+EXAMPLES = {"numpy": 300, "torch": 300, "cupy": 100, "strict": 100, "jax": 30, "dask": 8}
 """In all of a backend's engines; of JAX's most are compiled anew, and a lazy step costs ten milliseconds."""
 
 
