@@ -145,6 +145,8 @@ def test_what_is_stored_does_not_hang_on_how(backend: Backend) -> None:
     params, grads = tree(backend), tree(backend, seed=7)
     start = init(AdaMod(), params, slot_dtype={"m": "bfloat16", "s": "bfloat16"})
     assert "m bfloat16, v, s bfloat16" in repr(start)
+    assert "hold_idle=False, compact=('m', 's'))" in repr(start)
+    assert "compact" not in repr(start.replace(slot_dtype=None))
     once = step(step(start, grads), grads)
     again = step(step(start, grads), grads, donate=True)
     copied = step(copy.deepcopy(pickle.loads(pickle.dumps(step(start, grads)))), grads)
