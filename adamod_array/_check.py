@@ -36,7 +36,7 @@ def _describe(x: Any) -> str:
 
 def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | None:
     """Check that leaves are floating arrays of one framework; return its namespace, None of a tree without arrays."""
-    if len(leaves) == 1 and leaves[0] is None and path(0) == root:
+    if len(leaves) == 1 and leaves[0] is None and root == "params" == path(0):
         raise TypeError(f"{root} must be a tree of arrays, got None, which marks a leaf that is not to be optimized")
     first: Namespace | None = None
     for i, p in enumerate(leaves):

@@ -92,7 +92,7 @@ class Method:
             cls.__repr__ = Method.__repr__  # type: ignore[method-assign]  # in the class itself, @dataclass leaves it
 
     def __repr__(self) -> str:
-        shown = [x.name for x in dataclasses.fields(self) if x.repr or (x.name == "compact" and self.compact)]
+        shown = [x.name for x in dataclasses.fields(self) if x.repr] + ["compact"] * bool(self.compact)
         return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
