@@ -5,11 +5,19 @@ The matrix of ``tests`` is backends/*.toml; pyproject.toml holds every other req
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - nox may run on an older one
+    sys.exit(
+        f"adamod_array needs Python 3.11 or later, and this nox runs on {sys.version.split()[0]}: make .venv anew by"
+        " a later one, as in `python3.13 -m venv --without-pip .venv && python3.13 -m pip --python .venv install nox`."
+    )
+
 import functools
+import os
 import platform
 import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
@@ -73,6 +81,10 @@ def frameworks(session: nox.Session, *packages: str) -> Callable[..., None]:
         session.run(str(programs / program), *arguments, external=True, **options)
 
     return run
+
+
+SLOW = ("--slow", "only")
+"""Have pytest take the tests that ``tests`` leaves out."""
 
 
 PARALLEL = ("-n", "2", "--dist", "worksteal")
@@ -166,11 +178,14 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
     install(session, *requirements(backend), *group("test"))
     plugins = stand_ins(backend)
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
+    if session.posargs:
+        suffix += "-some"  # no coverage to judge
     env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
     folders = ["tests", *(f"backends/{name}/tests" for name in plugins)]
-    session.run(
-        "pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *session.posargs, env=env
-    )
+    chosen = tuple(session.posargs) or ("--slow", "no")
+    codes = [0, 5] if chosen == SLOW else [0]  # 5: nothing is slow here
+    command = ("pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *chosen)
+    session.run(*command, env=env, success_codes=codes)
 
 
 @nox.session(python=PYTHON)
@@ -298,20 +313,42 @@ def minimums(session: nox.Session) -> None:
     session.run("pytest", "tests/test_jax.py", "tests/test_step.py", *PARALLEL, "--backend", "jax", *session.posargs)
 
 
+BUILT = ROOT / "docs" / "_build" / "html"
+
+
+def build_pages(session: nox.Session, *packages: str) -> Callable[..., None]:
+    """Build the pages anew, with warnings as errors, where the frameworks are whose front doors they document."""
+    groups = [*group("test"), *group("docs"), *group("peers")]
+    run = frameworks(session, *requirements("numpy", "torch", "jax", "dask"), *groups, *packages)
+    shutil.rmtree(BUILT, ignore_errors=True)  # a page built before hides the warnings of today
+    run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(BUILT))
+    return run
+
+
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Build docs/_build/html, with warnings as errors, and run the examples of the docstrings.
+    """Build docs/_build/html, with warnings as errors, look at the pages, and run the examples of the docstrings.
 
-    Where the frameworks are, whose front doors are documented. The examples of README.md and docs/*.md run in
-    ``tests``, each on the backend that it imports.
+    The examples of README.md and docs/*.md run in ``tests``, each on the backend that it imports.
     """
-    packages = [*group("test"), *group("docs"), *group("peers")]
-    run = frameworks(session, *requirements("numpy", "torch", "jax", "dask"), *packages)
+    run = build_pages(session)
+    run("pytest", "tests/pages/test_built.py")
     # a kernel's file needs its compiler, which may not be here
     run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", *PARALLEL, "adamod_array")
-    out = ROOT / "docs" / "_build" / "html"
-    shutil.rmtree(out, ignore_errors=True)  # a page built before hides the warnings of today
-    run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", str(out), *session.posargs)
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+"""What it is called by those who pack it."""
+
+
+@nox.session(venv_backend="none", default=False)
+def docs_look(session: nox.Session) -> None:
+    """See every page in Chromium, wide and narrow: nothing is fetched or sticks out; pictures in docs/_build/look."""
+    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if chromium is None:
+        session.skip("it needs Chromium (apt-get install chromium), or in CHROMIUM the path of a Chrome or Edge")
+    run = build_pages(session, *group("look"))
+    run("pytest", "-v", "tests/pages/test_look.py", *session.posargs, env={"CHROMIUM": chromium})
 
 
 @nox.session(venv_backend="none", default=False)
@@ -402,21 +439,37 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, kernels,
-# demo and cuda_compile, which .ci/run takes after it, and mutants.
+# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are hosts, bench and mutants.
 nox.options.sessions = [
     "lint",
     "types",
     *(f"tests({name})" for name in BACKENDS),
     "agree_exact",
+    "agree",
+    "docs",
+    "build",
+]
+
+THOROUGH = [
     "peers",
     "coverage",
-    "agree",
     "torch_suite",
     "scale(torch)",
     "scale(jax)",
     "scale(dask)",
-    "docs",
-    "build",
     "reproduce_quick",
+    "minimums",
+    "kernels",
+    "demo",
+    "cuda_compile",
+    "docs_look",
 ]
+
+
+@nox.session(venv_backend="none", default=False)
+def thorough(session: nox.Session) -> None:
+    """Take what plain nox leaves out for the time it takes: slow tests on every backend, and more sessions."""
+    for name in BACKENDS:
+        session.notify(f"tests({name})", SLOW)
+    for name in THOROUGH:
+        session.notify(name)

@@ -66,9 +66,9 @@ def draw(path: Path, times: Times) -> None:
     problems = curve_problems(times)
     sizes = [Problem(x).elements for x in problems]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(17, 6.4))
-        figure.subplots_adjust(left=0.045, right=0.885, bottom=0.09, top=0.88, wspace=0.62)
-        panels = figure.subplots(1, 3, sharey=True)
+        figure = Figure(figsize=(8, 13))  # a page's width: text keeps its size
+        figure.subplots_adjust(left=0.09, right=0.72, bottom=0.04, top=0.93, hspace=0.22)
+        panels = figure.subplots(3, 1)
         for panel, (method, arrays) in zip(panels, ARRAYS.items(), strict=True):
             entries = [x for x in ALL if x.method == method and x.expected is not None]
             ends = []
@@ -80,7 +80,7 @@ def draw(path: Path, times: Times) -> None:
                     sizes, [x.low for x in ratios], [x.high for x in ratios], color=style["color"], alpha=0.12, lw=0
                 )
                 ends.append(ratios[-1].median)
-            for contender, end, height in zip(entries, ends, _spread(ends, 0.048), strict=True):
+            for contender, end, height in zip(entries, ends, _spread(ends, 0.055), strict=True):
                 panel.annotate(
                     _short(contender.name),
                     (sizes[-1], min(end, TOP)),
@@ -94,14 +94,15 @@ def draw(path: Path, times: Times) -> None:
                 )
             panel.axhline(1, color="0.2", lw=1)
             panel.annotate("the limit: a loop that only adds", (sizes[0], 1.012), fontsize=8.5, color="0.2")
-            panel.set(xscale="log", xlabel="float32 parameters", ylim=(0, TOP), xlim=(sizes[0] * 0.8, sizes[-1] * 1.5))
+            panel.set(xscale="log", ylim=(0, TOP), xlim=(sizes[0] * 0.8, sizes[-1] * 1.5))
             panel.set_title(f"{method}: {arrays} arrays, {4 * arrays} bytes a parameter")
             panel.yaxis.set_major_formatter(PercentFormatter(1))
             panel.grid(axis="y", color="0.9", lw=0.8)
             panel.set_axisbelow(True)
-        panels[0].set_ylabel("bytes a second, share of the machine's limit")
+            panel.set_ylabel("bytes a second, share of the limit")
+        panels[-1].set_xlabel("float32 parameters")
         figure.suptitle(
-            "Bold, solid: adamod_array. Dashed: peers.   Blue NumPy, red PyTorch, green JAX.   Bands: quartiles.",
+            "Bold, solid: adamod_array. Dashed: peers.\nBlue NumPy, red PyTorch, green JAX. Bands: quartiles.",
             fontsize=10,
             x=0.01,
             ha="left",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ project = "adamod_array"
 release = version = adamod_array.__version__
 copyright = "the adamod_array authors. Apache-2.0"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+sys.path.insert(0, str(Path(__file__).parent))
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "formulas", "tables"]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "reproduction/_*", "performance_table.md"]  # the last is part of performance.md
 
 myst_enable_extensions = ["dollarmath", "amsmath", "substitution"]
@@ -39,8 +42,9 @@ html_theme = "furo"
 html_title = f"adamod_array {version}"
 html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 html_show_sourcelink = False
+html_domain_indices = False  # of modules: the API is one page
 html_static_path = ["_static"]
-html_css_files = ["beside.css"]
+html_css_files = ["pages.css"]
 
 
 TABLES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "backends").glob("*.toml"))]

@@ -27,8 +27,10 @@ def describe(name: str) -> dict[str, Any]:
 def backends(name: str, *, on_gpu: bool = False) -> list[Backend]:
     """A backend on each of its devices, by each engine that every test runs with.
 
-    Numba's where it is installed, so that the same tests run without it. On the CPU, ``foreach`` and ``compile`` have
-    their own tests, in test_torch_engines.py, and columns in ``nox -s agree``.
+    Numba's where it is installed, so that the same tests run without it; JAX's other engine only where it is not: its
+    programs take seconds to compile, and are the same with it. On the CPU, ``foreach`` and ``compile`` have their own
+    tests, in test_torch_engines.py, and columns in ``nox -s agree``; so has the rule as written over Dask's arrays, in
+    test_dask.py: its graph of a few steps takes seconds to compute.
     """
     table = describe(name)
     left_out = {"foreach", "compile"}
@@ -37,6 +39,8 @@ def backends(name: str, *, on_gpu: bool = False) -> list[Backend]:
         left_out = set()
     if not importlib.util.find_spec("numba"):
         left_out.add("numba")
+    elif not on_gpu:
+        left_out |= {"jax": {"jit"}, "dask": {"eager"}}.get(name, set())
     engines = [engine for engine in table["engines"] if engine not in left_out]
     return [Backend(name, device, engine) for device in table["devices"] for engine in engines]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from adamod_array import State, _engines, adam_init, adam_step, engine
+from adamod_array._engines import signatures
 from tests.backend import Backend
 from tests.compare import assert_close
 from tests.trees import values
 
 SIZE = 12
-COMPILED_LOOK = "a compiled look at PyTorch's tensors"
 Change = Callable[[Any], None]
 
 
@@ -121,9 +121,23 @@ def test_pytorchs_tensors(
 ) -> None:
     """Also where PyTorch's structs are not known, and its guards look at its tensors."""
     if how == "guarded numba":
-        monkeypatch.setitem(_engines.passed_over, COMPILED_LOOK, "for a test")
+        monkeypatch.setitem(_engines.passed_over, signatures.COMPILED_LOOK, "for a test")
     for which in range(5):
         check(backend, how.removeprefix("guarded "), change, which, donate)
+
+
+@pytest.mark.only("torch")
+@pytest.mark.parametrize("donate", [False, True])
+def test_tensors_are_looked_at_by_one_compiled_call(backend: Backend, donate: bool) -> None:
+    """Nothing else would say it, were the structs of another PyTorch not understood: a step would only be slower."""
+    if backend.engine != "numba":
+        pytest.skip("it is the kernel that needs addresses")
+    for wrap in (lambda x: x, backend.xp.nn.Parameter):
+        state = adam_init([wrap(backend.array(values(SIZE))) for _ in range(2)])
+        for t in range(3):
+            state = adam_step(state, [backend.array(values(SIZE, seed=t)) for _ in range(2)], donate=donate)
+        assert isinstance(state.resolved()[0].plan.signatures, signatures.TorchSignatures)
+    assert not _engines.passed_over
 
 
 @pytest.mark.only("torch")

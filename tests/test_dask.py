@@ -12,7 +12,11 @@ from adamod_array import AdaMod, Momentum, State, clip_by_global_norm, init, ste
 from tests.backend import Backend
 from tests.trees import assert_same, tree, values
 
-pytestmark = pytest.mark.only("dask")
+ENGINES = [Backend("dask", "cpu", engine) for engine in ("numba", "eager")]
+pytestmark = [
+    pytest.mark.only("dask"),
+    pytest.mark.parametrize("backend", ENGINES, ids=[each.engine for each in ENGINES], indirect=True),
+]
 
 HOST = Backend("numpy", "cpu", "eager")
 

@@ -113,7 +113,7 @@ def test_a_recipe_has_ten_lines_at_most() -> None:
 
 @pytest.mark.only("numpy")
 def test_programs_that_stand_beside_each_other_fit() -> None:
-    """Two columns, of lines that are not cut off (docs/_static/beside.css)."""
+    """Two columns, of lines that are not cut off (docs/_static/pages.css)."""
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     pairs = re.findall(r'^<div class="beside">\n(.*?)^</div>\n</div>$', text, re.MULTILINE | re.DOTALL)
     assert len(pairs) == text.count('<div class="beside">') >= 6

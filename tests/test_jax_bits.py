@@ -13,6 +13,7 @@ import pytest
 from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, engine, host_math, init, schedules, step
 from adamod_array._engines import xla
 from adamod_array._program.trace import constants, trace
+from tests.backend import backends
 from tests.compare import assert_close
 
 pytestmark = pytest.mark.only("jax")
@@ -56,7 +57,7 @@ METHODS = [
     Momentum(nesterov=True),
     Quotients(),
 ]
-ENGINES = ("numba", "jit")
+ENGINES = [each.engine for each in backends("jax")]
 SIZES = [(), (1,), (3, 5), (1003,), (0,), (100_003,)]
 """Vectorised loops and what remains after them."""
 
@@ -94,12 +95,13 @@ def assert_same_bits(actual: State, expected: State) -> None:
             assert_close(np.asarray(a), e)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "options"), [("float32", {"lr": 3e-3, "weight_decay": 0.1}), ("float64", {"lr": 1e-2})]
 )
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_steps_have_the_bits_of_numpy(method: Method, dtype: str, options: Any) -> None:
-    """By the library's call, and inside of a user's jit with a constant learning rate; by the kernel, and by XLA."""
+    """By the library's call, and inside of a user's jit with a constant learning rate."""
     params, gradients = trees(dtype, 12)
     expected = by_numpy(method, params, gradients, **options)
     jitted = jax.jit(step)
@@ -170,6 +172,7 @@ def _summed(state: State) -> tuple[Any, State]:
     return jnp.sum(state.params), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("method", [AdaMod(), Momentum(nesterov=True)], ids=repr)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

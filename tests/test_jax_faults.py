@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,7 +23,8 @@ jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
 METHODS = [Adam(amsgrad=True), AdaMod(), RAdam(), Momentum(nesterov=True)]
-ENGINES = ("auto", "jit", "eager")
+ENGINES = ("eager", "jit") if importlib.util.find_spec("numba") is None else ("auto",)
+"""What serves where Numba is not, as written and compiled; or by its kernels."""
 
 
 def python(code: str, *arguments: str, **environment: str) -> str:
@@ -83,6 +85,7 @@ WAYS: dict[str, Callable[[State, Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ENGINES)
 @pytest.mark.parametrize("dtypes", [("float64",) * 2, ("float32",) * 2, ("float32", "float64"), ("complex128",) * 2])
 def test_a_state_keeps_its_dtypes_whatever_the_flag_says(dtypes: tuple[str, str], how: str) -> None:
@@ -105,6 +108,20 @@ def test_a_state_keeps_its_dtypes_whatever_the_flag_says(dtypes: tuple[str, str]
         assert init(AdaMod(), params).slots["m"].dtype == start.slots["m"].dtype
         mixed = init(AdaMod(), {"wide": params, "narrow": jnp.ones(3, "bfloat16")})
         assert step(mixed, {"wide": grads, "narrow": jnp.ones(3, "bfloat16")}).params["wide"].dtype == dtypes[0]
+
+
+@pytest.mark.parametrize("how", ENGINES)
+def test_a_nan_that_the_user_looks_for_is_an_error_of_the_step(how: str) -> None:
+    """And of nothing else: no kernel is given up for it, and the state stays as it was."""
+    from adamod_array import _engines
+
+    for name in ("step", "donated", "jit"):
+        start = init(Momentum(), jnp.ones(2))
+        with engine(how), jax.debug_nans(True):
+            with pytest.raises(FloatingPointError, match="nan"):
+                WAYS[name](start, jax.device_put(np.asarray([1.0, np.nan])))
+            assert WAYS[name](start, jnp.ones(2)).params.tolist() == [1 - 1e-3] * 2
+        assert not _engines.passed_over
 
 
 def test_a_worker_thread_steps_a_state_of_float64() -> None:
@@ -368,6 +385,7 @@ LEAKS: dict[str, Callable[[State, Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ENGINES)
 def test_no_tracer_leaks(how: str) -> None:
     for name, way in LEAKS.items():

@@ -14,6 +14,7 @@ from tests.backend import Backend
 from tests.trees import assert_same, values
 
 pytestmark = pytest.mark.only("jax")
+jax = pytest.importorskip("jax")
 
 Tree = dict[str, Any]
 
@@ -28,6 +29,16 @@ def before(backend: Backend, donate: bool) -> State:
     for seed in range(1, 5):
         state = step(state, tree(backend, seed), donate=donate)
     return state
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_plan_keeps_the_compiled_program(backend: Backend, donate: bool) -> None:
+    """Which takes the step without JAX's look at every argument; nothing else would say it, were it refused."""
+    plan = before(backend, donate).resolved()[0].plan
+    if backend.engine == "numba":
+        assert isinstance(plan.signatures.program, jax.stages.Compiled) and not plan.refused
+    else:
+        assert plan is None
 
 
 def one_more_dtype(backend: Backend, state: State) -> Tree:

@@ -23,6 +23,8 @@ def building() -> Iterator[None]:
     """Raise what fails within as UnavailableError: the fault is the machine's or JAX's, and nothing is computed yet."""
     try:
         yield
+    except FloatingPointError:
+        raise  # a NaN, for which the user has JAX look (jax_debug_nans)
     except Exception as error:
         raise (
             error

@@ -62,7 +62,7 @@ def mixed(opaque: Any) -> Any:
 
 def first(x: Any) -> Any:
     """Return an array's first number."""
-    return x.ravel()[0]
+    return x[(0,) * x.ndim]  # of a flat array nobody could say how it is sharded
 
 
 def opaque_zero(opaque: Any, k: int) -> Any:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,20 @@ def captured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return found
 
 
-@pytest.fixture(scope="session", params=ARCHITECTURES, ids=lambda number: f"sm_{number}")
-def kernels(request: pytest.FixtureRequest, captured: dict[str, dict[str, Any]]) -> Kernels:
-    """Every case's kernel, compiled for one architecture."""
+@pytest.fixture(scope="session")
+def compiling(request: pytest.FixtureRequest, captured: dict[str, dict[str, Any]]) -> Iterator[dict[int, Future[Any]]]:
+    """Kernels for the architectures of the selected tests, on their way: one on each of two cores takes a minute."""
     from tests.cuda.nvrtc import compile_all
 
-    found = request.config.stash[_KERNELS][request.param] = compile_all(captured, request.param)
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    selected = {item.callspec.params.get("kernels") for item in tests}
+    with ThreadPoolExecutor(2) as pool:
+        yield {arch: pool.submit(compile_all, captured, arch) for arch in ARCHITECTURES if arch in selected}
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES, ids=lambda number: f"sm_{number}")
+def kernels(request: pytest.FixtureRequest, compiling: dict[int, Future[Any]]) -> Kernels:
+    """Every case's kernel, compiled for one architecture."""
+    found: Kernels = compiling[request.param].result()
+    request.config.stash[_KERNELS][request.param] = found
     return found

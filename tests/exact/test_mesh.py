@@ -17,13 +17,13 @@ def test_a_mesh_of_one_device() -> None:
     from jax.sharding import AxisType, NamedSharding
     from jax.sharding import PartitionSpec as P
 
-    host = [{"w": values(8, 4, seed=t).astype("float32"), "b": np.float32(t + 1)} for t in range(21)]
+    host = [{"w": values(2, 8, 4, seed=t).astype("float32"), "b": np.float32(t + 1)} for t in range(21)]
     for method in (Adam(amsgrad=True), AdaMod()):
         expected = init(method, host[20], lr=0.1)
         for grads in host[:20]:
             expected = step(expected, grads)
         for kind in (AxisType.Auto, AxisType.Explicit):
-            sharded, whole = (NamedSharding(jax.make_mesh((1,), ("x",), (kind,)), spec) for spec in (P("x"), P()))
+            sharded, whole = (NamedSharding(jax.make_mesh((1,), ("x",), (kind,)), spec) for spec in (P(None, "x"), P()))
             ours, theirs = {"w": sharded, "b": whole}, {"w": whole, "b": whole}
             for take in (step, jax.jit(step)):
                 state = init(method, jax.device_put(host[20], ours), lr=0.1)
