@@ -83,6 +83,10 @@ def frameworks(session: nox.Session, *packages: str) -> Callable[..., None]:
     return run
 
 
+SLOW = ("--slow", "only")
+"""Have pytest take the tests that ``tests`` leaves out."""
+
+
 PARALLEL = ("-n", "2", "--dist", "worksteal")
 """Two tests at a time: most of their time is compilers', and machines have two cores or more."""
 
@@ -174,11 +178,14 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
     install(session, *requirements(backend), *group("test"))
     plugins = stand_ins(backend)
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
+    if session.posargs:
+        suffix += "-some"  # no coverage to judge
     env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
     folders = ["tests", *(f"backends/{name}/tests" for name in plugins)]
-    session.run(
-        "pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *session.posargs, env=env
-    )
+    chosen = tuple(session.posargs) or ("--slow", "no")
+    codes = [0, 5] if chosen == SLOW else [0]  # 5: nothing is slow here
+    command = ("pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *chosen)
+    session.run(*command, env=env, success_codes=codes)
 
 
 @nox.session(python=PYTHON)
@@ -432,21 +439,37 @@ state = adamod_array.adamod_step(adamod_array.adamod_init(np.zeros(3), lr=0.5), 
 print(adamod_array.__version__, state.params)
 """
 
-# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are minimums, kernels,
-# demo and cuda_compile, which .ci/run takes after it, mutants and docs_look.
+# Plain nox: the tests on one Python. Others by name, nox -s 'tests(numpy-3.12)'; so are hosts, bench and mutants.
 nox.options.sessions = [
     "lint",
     "types",
     *(f"tests({name})" for name in BACKENDS),
     "agree_exact",
+    "agree",
+    "docs",
+    "build",
+]
+
+THOROUGH = [
     "peers",
     "coverage",
-    "agree",
     "torch_suite",
     "scale(torch)",
     "scale(jax)",
     "scale(dask)",
-    "docs",
-    "build",
     "reproduce_quick",
+    "minimums",
+    "kernels",
+    "demo",
+    "cuda_compile",
+    "docs_look",
 ]
+
+
+@nox.session(venv_backend="none", default=False)
+def thorough(session: nox.Session) -> None:
+    """Take what plain nox leaves out for the time it takes: slow tests on every backend, and more sessions."""
+    for name in BACKENDS:
+        session.notify(f"tests({name})", SLOW)
+    for name in THOROUGH:
+        session.notify(name)

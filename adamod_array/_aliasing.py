@@ -45,7 +45,9 @@ def check_writable(namespace: Namespace, written: list[Named], untouched: list[N
         open_spans = [other for other in open_spans if other[1] > low]
         for _, _, y, other_path, other_is_written in open_spans:
             if (is_written or other_is_written) and _overlap(namespace, x, y):
-                raise ValueError(f"{other_path()} and {path()} share memory and cannot both be donated")
+                raise ValueError(
+                    f"{other_path()} and {path()} share memory and cannot both be donated: step without donate"
+                )
         open_spans.append(each)
 
 

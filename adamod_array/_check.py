@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from adamod_array import _instead
 from adamod_array._namespace import (
     COMPUTE_DTYPE,
     Namespace,
@@ -31,27 +36,63 @@ def _describe(x: Any) -> str:
 
 def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | None:
     """Check that leaves are floating arrays of one framework; return its namespace, None of a tree without arrays."""
+    if len(leaves) == 1 and leaves[0] is None and path(0) == root:
+        raise TypeError(f"{root} must be a tree of arrays, got None, which marks a leaf that is not to be optimized")
     first: Namespace | None = None
     for i, p in enumerate(leaves):
         if p is None:
             continue
         namespace = namespace_of(p)
         if namespace is None:
-            raise TypeError(
-                f"{path(i)} must be an array, got {_describe(p)}; None marks what is not to be optimized"
-                " (of an Equinox module: equinox.filter(module, equinox.is_inexact_array))"
-            )
+            raise TypeError(_no_array(p, path(i)))
         if dtype_name(p) not in COMPUTE_DTYPE:
-            raise TypeError(f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}")
+            raise TypeError(
+                f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}:"
+                f" {_instead.of_dtype(p, path(i))}"
+            )
         _dense(namespace, p, functools.partial(path, i))
         _alive(namespace, p, functools.partial(path, i))
         if first is None:
             first, at = namespace, i
         elif namespace.name != first.name:
+            name = namespace.name if first.name == "numpy" else first.name
             raise TypeError(
-                f"{root} mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}"
+                f"{root} mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}; convert"
+                f" one of them{_instead.of_another_framework(name)}"
             )
     return first
+
+
+def flag(value: Any, name: str) -> None:
+    """Check that an option is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"step: {name} must be True or False, got {value!r:.200}")
+
+
+def warn_of_no_gradient() -> None:
+    """Warn, once for each place of a user's code, that a step had no gradient at all."""
+    if framework("torch").compiler.is_compiling():
+        return
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        "adamod_array: all gradients are None, so that no parameter moved. Was loss.backward() forgotten, or were"
+        " gradients read of other tensors than the loss was computed from? After a step that does not donate,"
+        " state.params are new tensors, and a module's own stay as they were",
+        UserWarning,
+        stacklevel=level,
+    )
+
+
+_PASSED = ("adamod_array", "torch", "contextlib")
+"""Packages whose frames lie between a user's call and a warning."""
+
+
+def _no_array(x: Any, path: str) -> str:
+    """Return what to say of something that stands where an array is expected."""
+    instead = "" if is_derived_array(x) else _instead.of_no_array(x, path)
+    return f"{path} must be an array, got {_describe(x)}" + (f": {instead}" if instead else "")
 
 
 def _alive(namespace: Namespace, x: Any, path: Callable[[], str]) -> None:
@@ -95,26 +136,37 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
         raise TypeError(f"{path()} is None where the parameter is an array")
     theirs = namespace_of(x)
     if theirs is None:
-        raise TypeError(f"{path()} must be an array, got {_describe(x)}")
+        raise TypeError(_no_array(x, path()))
     if theirs.name != namespace.name:
-        raise TypeError(f"{path()} must be a {namespace.name} array like its parameter, got {_describe(x)}")
+        raise TypeError(
+            f"{path()} must be a {namespace.name} array like its parameter, got"
+            f" {_describe(x)}{_instead.of_another_framework(namespace.name)}"
+        )
     _alive(namespace, x, path)
     if x.shape != p.shape and not has_unknown_sizes(p.shape):
-        raise ValueError(f"{path()} must have its parameter's shape {tuple(p.shape)}, got {tuple(x.shape)}")
+        shape = tuple(p.shape)
+        raise ValueError(
+            f"{path()} must have its parameter's shape {shape}, got {tuple(x.shape)}{_instead.of_shape(x, shape)}"
+        )
     if namespace.name == "dask":
         _blocks(p, x, path)
     if x.dtype != p.dtype:
         name = dtype_name(x)
         if name not in COMPUTE_DTYPE:
-            raise TypeError(f"{path()} must have a floating dtype like its parameter's {dtype_name(p)}, got {name}")
+            raise TypeError(
+                f"{path()} must have a floating dtype like its parameter's {dtype_name(p)}, got {name}:"
+                f" {_instead.of_dtype(x, path())}"
+            )
         if name.startswith("complex") and not dtype_name(p).startswith("complex"):
-            raise TypeError(f"{path()} must be real like its parameter ({dtype_name(p)}), got {name}")
+            raise TypeError(f"{path()} must be real like its parameter ({dtype_name(p)}), got {name}: write x.real")
     if namespace.name == "numpy":
         return
     _dense(namespace, x, path)
     here, there = namespace.device(p), namespace.device(x)
     if here != there and None not in (here, there) and not (namespace.name == "jax" and _moves(p, x)):
-        raise ValueError(f"{path()} must be on its parameter's device {here}, got {there}")
+        raise ValueError(
+            f"{path()} must be on its parameter's device {here}, got {there}: {_instead.of_device(x, here)}"
+        )
 
 
 def _blocks(p: Any, x: Any, path: Callable[[], str]) -> None:

@@ -107,7 +107,7 @@ def spent(claim: Donation | int) -> tuple[Any, bool]:
 def spent_error(step: Any, finished: bool) -> ValueError:
     """Return what a state has to say whose arrays a donated step took."""
     if finished:
-        reason = f"it was donated to step {step}; use the state that step returned"
+        reason = f"it was donated to step {step}; use the state that step returned: state = step(state, ...)"
     else:
         reason = f"step {step} wrote into it and did not finish; go on from a copy or a checkpoint"
     return ValueError(f"this state is spent: {reason}")

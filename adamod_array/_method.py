@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from adamod_array._options import explained_class as explained_class
+
 PARAMS = "params"
 """What a method's ``compact`` calls the parameters."""
 
@@ -73,15 +75,25 @@ class Method:
                     raise TypeError
                 number = float(value)
             except (TypeError, ValueError):
-                raise TypeError(f"{name} must be a number, got {value!r}") from None
+                raise TypeError(f"{name} must be a number, got {value!r:.200}{_instead(value)}") from None
             if not _math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number}")
             if field.name.startswith("beta") and not 0 <= number < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {number}")
+                steps = f": for a memory of {number:g} steps write {1 - 1 / number:g}" if number > 1 else ""
+                raise ValueError(f"{name} must be in [0, 1), got {number}{steps}")
             if field.name.startswith("eps") and number < 0:
                 raise ValueError(f"{name} must not be negative, got {number}")
             object.__setattr__(self, field.name, number)
         object.__setattr__(self, "compact", _known_names(self))
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__repr__ is Method.__repr__:
+            cls.__repr__ = Method.__repr__  # type: ignore[method-assign]  # in the class itself, @dataclass leaves it
+
+    def __repr__(self) -> str:
+        shown = [x.name for x in dataclasses.fields(self) if x.repr or (x.name == "compact" and self.compact)]
+        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def coefficients(self, t: Any, math: Any) -> tuple[Any, ...]:
         """Return the scalars of step ``t`` (1 is the first), in double precision when ``t`` is an int.
@@ -109,6 +121,15 @@ class Method:
         :func:`~adamod_array.corrected_average` gives a bias-corrected average after the step.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
+
+
+def _instead(value: Any) -> str:
+    """Return what to write where a hyperparameter is no number."""
+    if isinstance(value, (tuple, list)) and all(isinstance(x, (int, float)) for x in value):
+        return f": write {', '.join(f'beta{k}={x}' for k, x in enumerate(value, 1))}"
+    if isinstance(value, str):
+        return ", a string: write it without quotes"
+    return "; parameters are given to init(method, params)" if not isinstance(value, (bool, complex)) else ""
 
 
 def apply_rule(

@@ -76,4 +76,6 @@ def first(method: Method | Methods) -> Method:
 
 
 def _described(x: Any) -> str:
-    return f"{x.__name__}, a class" if isinstance(x, type) else type(x).__name__
+    if not isinstance(x, type):
+        return type(x).__name__
+    return f"{x.__name__}, a class" + (f": write {x.__name__}()" if issubclass(x, Method) else "")

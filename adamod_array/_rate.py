@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from adamod_array._aliasing import is_memory
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
-from adamod_array._tree import Tree, broadcast_prefix, path, root_type
+from adamod_array._tree import Tree, broadcast_prefix, flatten, path, root_type
 
 _REAL = ("float", "bfloat", "int", "uint")
 
@@ -24,7 +26,7 @@ def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds:
     ``what`` is a call, because paths are spelled out for errors only.
     """
     if isinstance(value, (bool, str, bytes)):
-        raise TypeError(f"{what()} must be {kinds}, got {value!r}")
+        raise TypeError(f"{what()} must be {kinds}, got {_described(value, what())}")
     namespace = namespace_of(value)
     if namespace is not None:
         if namespace.name == "torch" and tuple(value.shape) == (1,):
@@ -38,10 +40,32 @@ def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds:
         if is_tracer(value):
             name = next(word for word in what().partition("[")[0].split() if not word.endswith(":"))
             raise TypeError(f"{what()} is traced by JAX: give it to step(..., {name}=...), with JAX parameters")
+        if namespace.name == "torch" and value.requires_grad:
+            raise TypeError(
+                f"{what()} requires grad, which a number that is kept cannot: write x.item(), or give it to step(...),"
+                " with PyTorch's parameters, to differentiate by it"
+            )
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{what()} must be {kinds}, got {value!r}") from None
+        raise TypeError(f"{what()} must be {kinds}, got {_described(value, what())}") from None
+
+
+def _described(value: Any, what: str) -> str:
+    """Return a value that is no number, and what to write instead where that can be told."""
+    name = what.partition("[")[0].partition(" ")[0]
+    text = f"{value!r:.200}"
+    if isinstance(value, str):
+        return f"{text}, a string: write float({text})"
+    if name == "weight_decay" and isinstance(value, bool):
+        return f"{text}: write a number, 0.0 for False"
+    if name == "lr" and isinstance(value, (dict, list, tuple)):
+        return f"{text}: rates by branch are a tree of schedules, each of which returns one number"
+    if callable(value):
+        return f"{text}: call it first?"
+    if type(value).__module__ == "torch.optim.lr_scheduler":
+        return f"{type(value).__name__}: PyTorch's schedulers are for adamod_array.torch; here write a schedule"
+    return text
 
 
 def as_rate(value: Any, what: Callable[[], str], framework: str = "", kinds: str = "a number or a schedule") -> Any:
@@ -57,6 +81,31 @@ def as_rate(value: Any, what: Callable[[], str], framework: str = "", kinds: str
 def is_free_to_read(namespace: Namespace, value: Any) -> bool:
     """Return whether float(value) neither waits for a device nor cuts a gradient, and is one number even under vmap."""
     return namespace.name == "torch" and value.device.type == "cpu" and not value.requires_grad and is_memory(value)
+
+
+def checked_schedule(value: Any, what: Callable[[], str]) -> Any:
+    """Return a schedule that can be called with a number of steps.
+
+    Raises
+    ------
+    TypeError
+        It is a class of schedules, or a function of other arguments.
+    """
+    if not isinstance(value, (type, types.FunctionType)):
+        return value
+    name, signature = value.__name__, inspect.signature(value)
+    kept = [x.replace(annotation=x.empty) for x in signature.parameters.values()]
+    signature = signature.replace(parameters=kept, return_annotation=signature.empty)
+    if isinstance(value, type):
+        raise TypeError(f"{what()} must be a number or a schedule, got {name}, a class: call it, {name}{signature}")
+    try:
+        signature.bind(1)
+    except TypeError as error:
+        raise TypeError(
+            f"{what()} must be a number or a function of the step t, got {name}{signature} ({error}): call it first,"
+            " if it makes a schedule, or write lambda t: ..."
+        ) from None
+    return value
 
 
 def is_schedule(value: Any) -> bool:
@@ -77,7 +126,12 @@ def is_single(value: Any, spec: Any) -> bool:
     """Return whether a rate is no tree. An Equinox module can be called, and is a tree where the parameters are."""
     if is_schedule(value):
         return spec is None or type(value) is not root_type(spec)
-    return is_number(value) or namespace_of(value) is not None
+    return is_number(value) or namespace_of(value) is not None or (spec is not None and _is_lone(value))
+
+
+def _is_lone(value: Any) -> bool:
+    """Return whether a value is neither a rate nor a container of rates: what is wrong with it, is so anywhere."""
+    return not isinstance(value, (dict, list, tuple)) and any(x is value for x in flatten(value)[0][:1])
 
 
 class PerLeaf(tuple[Any, ...]):
@@ -100,11 +154,20 @@ def constant_rate(value: Tree, spec: Any = None, params: Sequence[Any] = (), wha
     ``spec`` and ``params`` are the structure and the leaves of a tree of which ``value`` may be a prefix.
     """
     if is_single(value, spec):
-        return value if is_schedule(value) else as_rate(value, lambda: what)
-    return PerLeaf(
-        x if is_schedule(x) else as_rate(x, functools.partial(path, spec, what, i))
-        for i, x in enumerate(spread(value, spec, params, what))
-    )
+        return _kept(value, lambda: what, what)
+    kept: dict[int, Any] = {}
+    values = spread(value, spec, params, what)
+    for i, x in enumerate(values):
+        if id(x) not in kept:
+            kept[id(x)] = _kept(x, functools.partial(path, spec, what, i), what)
+    return PerLeaf([kept[id(x)] for x in values])
+
+
+def _kept(value: Any, what: Callable[[], str], name: str) -> Any:
+    """Return a rate, or a decay, as a state keeps it."""
+    if name == "weight_decay":
+        return value if is_schedule(value) else as_rate(value, what, kinds="a number")
+    return checked_schedule(value, what) if is_schedule(value) else as_rate(value, what)
 
 
 def decay_rate(value: Tree, spec: Any = None, params: Sequence[Any] = ()) -> Any:
@@ -126,7 +189,7 @@ def rate_at(rate: Any, t: Any, what: Callable[[], str], framework: str) -> Any:
     if type(rate) is float and 0 <= rate < math.inf:
         return rate
     if is_schedule(rate):
-        return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework)
+        return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework, "a number")
     return as_rate(rate, what, framework)
 
 

@@ -18,7 +18,7 @@ from adamod_array._methods import Methods
 from adamod_array._namespace import REAL_DTYPE, Namespace
 from adamod_array._program.rounding import STEP
 from adamod_array._program.trace import constants, trace
-from adamod_array._rate import PerLeaf, checked_decay, is_single, rate_at, spread, with_factor
+from adamod_array._rate import PerLeaf, checked_decay, checked_schedule, is_single, rate_at, spread, with_factor
 from adamod_array._tree import Tree, path
 
 Row = tuple[Any, Any, tuple[Any, ...]]
@@ -280,4 +280,9 @@ class Scalars:
 
 def _of_step(rate: Tree, leaves: Leaves, what: str) -> Any:
     """Return a step's own rate: a single one, or one a leaf."""
-    return rate if is_single(rate, leaves.spec) else spread(rate, leaves.spec, leaves.params, what)
+    single = is_single(rate, leaves.spec)
+    given = rate if single else spread(rate, leaves.spec, leaves.params, what)
+    for each in (given,) if single else given:
+        if isinstance(each, type):
+            checked_schedule(each, lambda: what)
+    return given

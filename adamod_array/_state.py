@@ -9,14 +9,16 @@ from typing import Any, Generic
 import optree
 
 from adamod_array import _hold
-from adamod_array._compact import STORAGE, changed, compact_of
+from adamod_array._coefficients import next_step
+from adamod_array._compact import STORAGE, changed
 from adamod_array._hold import Holds
 from adamod_array._leaves import Leaves
-from adamod_array._method import PARAMS
-from adamod_array._namespace import dtype_name, namespace_of
+from adamod_array._namespace import namespace_of
+from adamod_array._options import meant
 from adamod_array._pickled import check_pickled
-from adamod_array._rate import constant_rate, decay_rate, is_number, step_count
-from adamod_array._tree import P, Tree
+from adamod_array._rate import constant_rate, decay_rate, is_number, is_settled, rate_at, step_count
+from adamod_array._shown import by_branch, shown
+from adamod_array._tree import P, Tree, flatten
 
 COUNTS = ("step", "skipped")
 CHILDREN = ("params", "slots", *COUNTS)
@@ -45,7 +47,7 @@ class State(Generic[P]):
     method : Method or a tuple of one a leaf
         Hyperparameters and rule.
     lr : float, schedule, or a tuple of one a leaf
-        As given to ``init``; ``state.lr(state.step)`` is the rate of the last step where it is a schedule.
+        As given to ``init``; :meth:`learning_rate` says what the next step will use.
     weight_decay : float or a tuple of one a leaf
         As given to ``init``.
     skipped : int
@@ -157,7 +159,9 @@ class State(Generic[P]):
             ``params``, ``slots``, ``step``, ``skipped``, ``method`` (with the same slots), ``lr`` or
             ``weight_decay``; the last three may be tree prefixes of ``params``. Another method stores its slots as
             this one does, unless ``slot_dtype`` or ``param_rounding`` are given, as of ``init``: None widens slots
-            exactly, ``"bfloat16"`` rounds them to nearest, this once.
+            exactly, ``"bfloat16"`` rounds them to nearest, this once. A PyTorch state that was saved and loaded, or
+            deep-copied, has tensors of its own, and its donated steps leave the module as it was:
+            ``state.replace(params=dict(model.named_parameters()))`` ties them to it again.
 
         Returns
         -------
@@ -182,7 +186,9 @@ class State(Generic[P]):
         known = (*CHILDREN, *STATIC, *STORAGE)
         for name in changes:
             if name not in known:
-                raise TypeError(f"State.replace: there is no field {name!r}, only {', '.join(known)}")
+                raise TypeError(
+                    f"State.replace: there is no field {name!r}, only {', '.join(known)}{meant(name, known)}"
+                )
         if changes.keys() & {"params", "slots", "method", *STORAGE}:
             changes = changed(self, changes)
             new = dataclasses.replace(self, **changes)
@@ -196,13 +202,53 @@ class State(Generic[P]):
                 fields[name] = rate(changes[name], leaves.spec, leaves.params)
         return State.of(leaves, holds, **fields)
 
+    def learning_rate(self) -> Any:
+        """Return the rate of the next step, whatever ``lr`` is, unless that step is given one of its own.
+
+        Returns
+        -------
+        float, 0-d array, or a tree prefix of them
+            One rate, or where ``lr`` was a tree prefix of ``params``, one again: a branch whose leaves all have the
+            same rate or schedule has one value. Leaves that are None in ``params`` have none.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A schedule returns no rate; or ``lr``, put into the state by other ways than ``init``, is none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from adamod_array import adam_init, schedules
+        >>> params = {"body": [np.zeros(2), np.zeros(3)], "head": np.zeros(1)}
+        >>> adam_init(params, lr=0.1).learning_rate()
+        0.1
+        >>> adam_init(params, lr={"body": 0.1 * schedules.linear_warmup(4), "head": 0.01}).learning_rate()
+        {'body': 0.025, 'head': 0.01}
+        """
+        if not is_settled(self.lr):
+            self.resolved()
+        t, (given, spec) = next_step(self.step), self._leaves_of_params()
+        namespaces = (namespace_of(p) for p in given)
+        name = next((x.name for x in namespaces if x is not None), "")
+        return by_branch(self.lr, given, spec, lambda rate: rate_at(rate, t, lambda: "lr", name))
+
+    def _leaves_of_params(self) -> tuple[list[Any], Any]:
+        """Return the parameters, and their tree, without handing them out."""
+        fields = self.__dict__
+        if fields["_is_resolved"]:
+            leaves: Leaves = fields["_known"][0]
+            return leaves.arrays(0), leaves.spec
+        return flatten(self.params)
+
     def __getattr__(self, name: str) -> Any:
         known = self.__dict__.get("_known")
         if known is not None and name == "params":
             return known[0].handed_out(0, known[1])
         if known is not None and name == "slots":
             return {slot: known[0].handed_out(k, known[1]) for k, slot in enumerate(self.method.slots, 1)}
-        raise AttributeError(f"State has no attribute {name!r}")
+        instead = f"; write state.slots[{name!r}]" if name in getattr(self.__dict__.get("method"), "slots", ()) else ""
+        raise AttributeError(f"State has no attribute {name!r}{instead}")
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *CHILDREN, *STATIC})
@@ -230,24 +276,15 @@ class State(Generic[P]):
         self.__dict__["_spent_by"] = fields.get("_spent_by")
 
     def __repr__(self) -> str:
-        decay = "" if self.weight_decay == 0.0 else f", weight_decay={self.weight_decay}"
-        params = optree.tree_map(_Summary, self.params)
-        compact = compact_of(self.method)
-        slots = ", ".join([f"{name} bfloat16" if name in compact else name for name in self.slots]) or "none"
-        slots += "; params rounded stochastically" if PARAMS in compact else ""
-        taken = self._spent()
-        spent = "" if taken is None else f" (donated to step {taken[0]})"
-        skipped = "" if type(self.skipped) is int and self.skipped == 0 else f", skipped={self.skipped}"
-        head = f"State({self.method}, step={self.step}{skipped}, lr={self.lr}{decay},"
-        return f"{head}\n  params={params}{spent},\n  slots: {slots})"
+        return shown(self, self._leaves_of_params(), self._spent())
 
 
-class _Summary:
-    """dtype[shape] in place of an array's numbers."""
+def _refuse(state: State[Any], name: str, value: Any = None) -> None:
+    raise dataclasses.FrozenInstanceError(
+        f"a state does not change: write state = state.replace({name}=...)"
+        if name in (*CHILDREN, *STATIC)
+        else f"a state does not change, and has no field {name!r}; state.replace(...) makes another"
+    )
 
-    def __init__(self, x: Any) -> None:
-        has_shape = namespace_of(x) is not None or (hasattr(x, "shape") and hasattr(x, "dtype"))  # without an array
-        self.text = f"{dtype_name(x)}{list(x.shape)}" if has_shape else type(x).__name__
 
-    def __repr__(self) -> str:
-        return self.text
+State.__setattr__ = State.__delattr__ = _refuse  # type: ignore[method-assign,assignment]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Never
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from adamod_array._namespace import (
     narrows,
 )
 from adamod_array._norm import clip_by_global_norm
+from adamod_array._options import explained, refuses, unexpected
 from adamod_array._part import Part
 from adamod_array._program.trace import slot_is_complex, trace
 from adamod_array._rate import constant_rate, decay_rate
@@ -36,6 +38,7 @@ from adamod_array._taken import counts_after, resolved
 from adamod_array._tree import P, Tree
 
 
+@explained
 @contained
 def init(
     method: Any,
@@ -58,7 +61,9 @@ def init(
         one framework, on any devices, in dicts, lists, tuples, namedtuples, or any container known
         to optree or JAX. Kept as they are, not copied; None marks what is not to be optimized.
         Of ``jax.ShapeDtypeStruct`` the state is one of shapes, dtypes and shardings: what a program is
-        compiled for, or a checkpoint restored to, before there is any array.
+        compiled for, or a checkpoint restored to, before there is any array. Of a PyTorch module,
+        ``dict(model.named_parameters())``: donated steps then write into the module. The tensors of a state that
+        was saved and loaded, or deep-copied, are not the module's, until ``state.replace`` has put them there.
     lr : float, schedule, or a tree prefix of them
         The learning rate; a schedule is called with t = 1 for the first step.
     weight_decay : float or a tree prefix of floats
@@ -75,8 +80,9 @@ def init(
     Raises
     ------
     TypeError
-        Not a method, or methods of two classes; a leaf that is not a floating array; frameworks mixed; a rate
-        that is no number; compact slots beside parameters, or in a framework, that cannot have them.
+        Not a method, or methods of two classes; None or a state in the place of parameters; a leaf that is not a
+        floating array; frameworks mixed; a rate that is no number; compact slots beside parameters, or in a
+        framework, that cannot have them.
     ImportError
         NumPy's slots are to be bfloat16, and ml_dtypes is not installed.
     ValueError
@@ -91,6 +97,8 @@ def init(
     >>> state.step, state.slots["s"]["w"]
     (0, array([0., 0., 0.]))
     """
+    if isinstance(params, State):
+        raise TypeError("init: params must be a tree of arrays, got a State: write state.replace(...) to change it")
     given, spec = _tree.flatten(params)
     if are_shapes(given):
         stored = {"slot_dtype": slot_dtype, "param_rounding": param_rounding}
@@ -129,6 +137,7 @@ def _zeros(method: Method, namespace: Namespace | None, p: Any, i: int) -> Any:
         return namespace.xp.zeros_like(p, dtype=namespace.dtype(dtype))
 
 
+@refuses
 def step(
     state: State[P],
     grads: Tree,
@@ -138,6 +147,7 @@ def step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of the state's method and return a new state; the old one still stands.
 
@@ -150,8 +160,8 @@ def step(
         (dict, OrderedDict, defaultdict) are matched by their keys. A leaf may be None: its parameter
         and slots stay as they are, the same arrays; the step counts for it all the same
         (``torch.optim`` counts each parameter's own steps), so that averages which start late are
-        hardly corrected. In JAX the gradient of a complex parameter is ``jnp.conj`` of what
-        ``jax.grad`` returns.
+        hardly corrected. PyTorch's users are warned, once for each place, where all are None. In JAX the
+        gradient of a complex parameter is ``jnp.conj`` of what ``jax.grad`` returns.
     lr : float, 0-d array, schedule, or a tree prefix of them, optional
         Overrides the state's learning rate for this step. A traced value is fine, and no new value
         compiles anything again; rates of branches that become equal, or differ again, may in JAX.
@@ -196,11 +206,21 @@ def step(
     >>> print(state.params)
     {'w': array([-0.1, -0.1]), 'b': array([0.])}
     """
-    return take_step(Method, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(Method, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
-def take_step(method_type: type[Method], state: State[P], grads: Tree, options: Options, donate: bool) -> State[P]:
-    """Do what :func:`step` does, for a state of one class of methods; raise for another."""
+def take_step(
+    method_type: type[Method],
+    state: State[P],
+    grads: Tree,
+    options: Options,
+    donate: bool,
+    unknown: Mapping[str, Any],
+) -> State[P]:
+    """Do what :func:`step` does, for a state of one class of methods; raise for another, or where any is unknown."""
+    if unknown:
+        door = "step" if method_type is Method else f"{method_type.__name__.lower()}_step"
+        raise unexpected(door, next(iter(unknown)))
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
         new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
@@ -219,7 +239,10 @@ def _advance(method_type: type[Method], state: State[P], grads: Tree, options: O
     if not isinstance(state.method, method_type):
         state.resolved()  # which makes one method a leaf of a tree prefix
         if not isinstance(method := first(state.method), method_type):
-            raise TypeError(f"the state is one of {type(method).__name__}, expected {method_type.__name__}")
+            raise TypeError(
+                f"the state is one of {type(method).__name__}, expected {method_type.__name__}:"
+                " write step(state, grads), which takes any"
+            )
     leaves, holds = state.resolved()
     gradients = leaves.gradients(grads)
     is_jax = leaves.namespace is not None and leaves.namespace.name == "jax"
@@ -307,7 +330,10 @@ def _stepped(
         leaves = leaves.checked_again()
     namespace = leaves.namespace
     stepped, uniform = leaves.check_gradients(gradients, grads)
+    _check.flag(donate, "donate")
     if namespace is None or not stepped:
+        if namespace is not None and namespace.name == "torch":
+            _check.warn_of_no_gradient()
         return leaves, holds
     part = Part.of(leaves.params, stepped)
     donation = Donation(holds, t, stepped)

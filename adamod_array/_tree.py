@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optree
 
+from adamod_array import _instead
+from adamod_array._difference import children, difference
 from adamod_array._namespace import framework, namespace_of
 
 Tree = Any
@@ -61,10 +63,20 @@ def leaves_like(spec: Any, tree: Tree, root: str) -> list[Any]:
 
 def check_structure(spec: Any, tree: Tree, root: str) -> None:
     """Raise a ValueError that says where a tree first differs from the parameters'."""
-    jax = _jax_of(spec)
-    _, got = jax.tree_flatten(tree, is_leaf=_none) if jax else optree.tree_flatten(tree, none_is_leaf=True)
+    _, got = _flatten_as(spec, tree)
     if got != spec:
-        raise ValueError(f"{root} must have the structure of params: {_mismatch(spec, got, root)}")
+        found = difference(leaf_indices(spec), tree, root, _jax_of(spec), hint=_instead.of_no_array)
+        if isinstance(tree, tuple) and len(tree) == 2 and _flatten_as(spec, tree[1])[1] == spec:
+            found = f"write {root}[1] (value_and_grad returns the value, too)"
+        if hasattr(tree, "params") and hasattr(tree, "slots"):
+            found = "got a state: write the gradients of state.params"
+        raise ValueError(f"{root} must have the structure of params: {found or f'expected {spec}, got {got}'}")
+
+
+def _flatten_as(spec: Any, tree: Tree) -> Any:
+    """Return leaves and structure of a tree by whom ``spec`` is of."""
+    jax = _jax_of(spec)
+    return jax.tree_flatten(tree, is_leaf=_none) if jax else optree.tree_flatten(tree, none_is_leaf=True)
 
 
 def unflatten(spec: Any, leaves: Any) -> Tree:
@@ -97,49 +109,6 @@ def leaf_indices(spec: Any) -> Tree:
     return unflatten(spec, range(spec.num_leaves))
 
 
-def _mismatch(expected: Any, got: Any, root: str) -> str:
-    """Return where the structure ``got`` first differs from that of the parameters."""
-    wanted, there = paths(expected, root), paths(got, root)
-    for want, have in itertools.zip_longest(wanted, there):
-        if want is not None and want not in there:
-            return f"{want} is missing" + (f" (there is {have})" if have else "")
-        if have is not None and have not in wanted:
-            return f"{have} has no parameter beside it"
-    found = _other_container(leaf_indices(expected), leaf_indices(got), root, _jax_of(expected))
-    return found or f"expected {expected}, got {got}"
-
-
-def _other_container(want: Tree, have: Tree, path: str, jax: Any) -> str:
-    """Return where two trees of the same leaves have different containers, and which; empty if nowhere."""
-    if not jax and isinstance(want, dict) and isinstance(have, dict):
-        want, have = dict(want), dict(have)  # optree's mappings are matched by their keys
-    if type(want) is not type(have):
-        return f"{path} must be a {_name(want)}, got a {_name(have)}"
-
-    def children(tree: Tree) -> tuple[list[str], list[Tree], Any]:
-        def below(x: Any) -> bool:
-            return x is not tree
-
-        if jax:
-            keyed, spec = jax.tree_flatten_with_path(tree, is_leaf=below)
-            return [path + jax.keystr(key) for key, _ in keyed], [child for _, child in keyed], spec
-        accessors, found, spec = optree.tree_flatten_with_accessor(tree, is_leaf=below, none_is_leaf=True)
-        return [accessor.codify(path) for accessor in accessors], found, spec
-
-    names, wanted, shape = children(want)
-    _, there, other = children(have)
-    if shape != other:
-        return f"{path} must be {shape}, got {other}"
-    if names == [path]:  # a leaf
-        return ""
-    pairs = zip(wanted, there, names, strict=True)
-    return next(filter(None, (_other_container(a, b, name, jax) for a, b, name in pairs)), "")
-
-
-def _name(x: Any) -> str:
-    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-
-
 def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
     """Spread a tree prefix of values over the leaves of ``spec``, one a leaf.
 
@@ -161,5 +130,26 @@ def broadcast_prefix(prefix: Tree, spec: Any, what: str) -> list[Any]:
             # not broadcast_prefix, whose order is that of the prefix's own keys
             values = spec.flatten_up_to(optree.tree_broadcast_prefix(prefix, full, none_is_leaf=True))
     except ValueError as error:
-        raise ValueError(f"{what} is neither one value nor a tree prefix of params: {error}") from None
+        found = difference(full, prefix, what, _jax_of(spec), may_end=True) or error
+        raise ValueError(f"{what} is neither one value nor a tree prefix of params: {found}") from None
     return values
+
+
+def smallest_prefix(spec: Any, values: Sequence[Any], are_none: Sequence[bool], at: Callable[[Any], Any]) -> Tree:
+    """Return ``at`` of values, one a leaf, as a tree prefix: a branch whose leaves share it has one, but not the root.
+
+    Leaves of which ``are_none`` holds share any, and alone have None.
+    """
+    jax = _jax_of(spec)
+
+    def collapsed(tree: Tree, is_root: bool) -> Tree:
+        indices = _flatten_as(spec, tree)[0]
+        own = [values[i] for i in indices if not are_none[i]]
+        if indices and not own:
+            return None
+        if own and not is_root and all(x is own[0] or x == own[0] for x in own):
+            return at(own[0])
+        names, below, shape = children(tree, "", jax)
+        return at(own[0]) if names == [""] else unflatten(shape, [collapsed(x, False) for x in below])
+
+    return collapsed(leaf_indices(spec), True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
-from adamod_array._method import Array, Method
+from adamod_array._method import Array, Method, explained_class
 
 
+@explained_class
 @dataclass(frozen=True)
 class Adam(Method):
     r"""Adam with the stabiliser outside the root (Ding et al. 2019, Algorithm 1; Kingma & Ba 2015).

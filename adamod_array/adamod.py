@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._formulas import abs_sq, bias_correction, corrected_average, corrected_update, corrected_weights
-from adamod_array._method import Array, Method, one_of
+from adamod_array._method import Array, Method, explained_class, one_of
 
 
+@explained_class
 @dataclass(frozen=True)
 class AdaMod(Method):
     r"""Adaptive and momental bound (Ding, Ren, Luo & Sun 2019, arXiv:1910.12249, Algorithm 2).

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamod_array._formulas import abs_sq, corrected_average, corrected_update, corrected_weights, friction
-from adamod_array._method import Array, Method
+from adamod_array._method import Array, Method, explained_class
 
 
+@explained_class
 @dataclass(frozen=True)
 class DiffGrad(Method):
     r"""Adam times a friction coefficient (Dubey et al. 2020, IEEE TNNLS 31(11), arXiv:1909.11015).
@@ -78,6 +79,7 @@ class DiffGrad(Method):
         return eta, eta
 
 
+@explained_class
 @dataclass(frozen=True)
 class DiffMod(Method):
     r"""AdaMod times DiffGrad's friction coefficient: the combination that the article "Meet AdaMod" proposes.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-from typing import Any
+from typing import Any, Never
 
+from adamod_array._options import explained, refuses
 from adamod_array._scalars import Options
 from adamod_array._state import State
 from adamod_array._step import init, take_step
@@ -18,6 +19,7 @@ from adamod_array.momentum import Momentum
 from adamod_array.radam import RAdam
 
 
+@explained
 def adam_init(
     params: P,
     lr: Any = 1e-3,
@@ -44,6 +46,7 @@ def adam_init(
     return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
+@refuses
 def adam_step(
     state: State[P],
     grads: Tree,
@@ -53,6 +56,7 @@ def adam_step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of :class:`Adam` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -64,9 +68,10 @@ def adam_step(
     >>> print(state.params, state.step)
     [-0.1  0.1] 1
     """
-    return take_step(Adam, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(Adam, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
+@explained
 def adamod_init(
     params: P,
     lr: Any = 1e-3,
@@ -99,6 +104,7 @@ def adamod_init(
     return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
+@refuses
 def adamod_step(
     state: State[P],
     grads: Tree,
@@ -108,6 +114,7 @@ def adamod_step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of :class:`AdaMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -120,9 +127,10 @@ def adamod_step(
     >>> print(state.params["w"], state.step)
     [-0.5  0.5] 1
     """
-    return take_step(AdaMod, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(AdaMod, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
+@explained
 def radam_init(
     params: P,
     lr: Any = 1e-3,
@@ -153,6 +161,7 @@ def radam_init(
     return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
+@refuses
 def radam_step(
     state: State[P],
     grads: Tree,
@@ -162,6 +171,7 @@ def radam_step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of :class:`RAdam` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -172,9 +182,10 @@ def radam_step(
     >>> print(radam_step(radam_init(np.zeros(1), lr=0.5), np.ones(1)).params)
     [-0.5]
     """
-    return take_step(RAdam, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(RAdam, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
+@explained
 def momentum_init(
     params: P,
     lr: Any = 1e-3,
@@ -198,6 +209,7 @@ def momentum_init(
     return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
+@refuses
 def momentum_step(
     state: State[P],
     grads: Tree,
@@ -207,6 +219,7 @@ def momentum_step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of :class:`Momentum` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -217,9 +230,10 @@ def momentum_step(
     >>> print(momentum_step(momentum_init(np.zeros(1), lr=0.5), np.ones(1)).params)
     [-0.5]
     """
-    return take_step(Momentum, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(Momentum, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
+@explained
 def diffgrad_init(
     params: P,
     lr: Any = 1e-3,
@@ -244,6 +258,7 @@ def diffgrad_init(
     return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
+@refuses
 def diffgrad_step(
     state: State[P],
     grads: Tree,
@@ -253,6 +268,7 @@ def diffgrad_step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of :class:`DiffGrad` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -263,9 +279,10 @@ def diffgrad_step(
     >>> print(diffgrad_step(diffgrad_init(np.zeros(1), lr=0.5), np.asarray([50.0])).params)
     [-0.5]
     """
-    return take_step(DiffGrad, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(DiffGrad, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
+@explained
 def diffmod_init(
     params: P,
     lr: Any = 1e-3,
@@ -297,6 +314,7 @@ def diffmod_init(
     return init(method, params, lr, weight_decay=weight_decay, slot_dtype=slot_dtype, param_rounding=param_rounding)
 
 
+@refuses
 def diffmod_step(
     state: State[P],
     grads: Tree,
@@ -306,6 +324,7 @@ def diffmod_step(
     max_norm: Any = None,
     where: Any = True,
     donate: bool = False,
+    **unknown: Never,
 ) -> State[P]:
     """Take one step of :class:`DiffMod` and return a new state; arguments and errors as :func:`adamod_array.step`.
 
@@ -316,7 +335,7 @@ def diffmod_step(
     >>> print(diffmod_step(diffmod_init(np.zeros(1), lr=0.5, beta3=0.5), np.asarray([50.0])).params)
     [-0.25]
     """
-    return take_step(DiffMod, state, grads, Options(lr, weight_decay, max_norm, where), donate)
+    return take_step(DiffMod, state, grads, Options(lr, weight_decay, max_norm, where), donate, unknown)
 
 
 def decay_of(len_memory: float, beta3: float, front_door: Any) -> float:

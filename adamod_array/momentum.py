@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamod_array._method import Array, Method
+from adamod_array._method import Array, Method, explained_class
 
 
+@explained_class
 @dataclass(frozen=True)
 class Momentum(Method):
     r"""Stochastic gradient descent with heavy-ball momentum (Polyak 1964), or Nesterov's.

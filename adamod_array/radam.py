@@ -13,9 +13,10 @@ from adamod_array._formulas import (
     corrected_weights,
     rectification,
 )
-from adamod_array._method import Array, Method, one_of
+from adamod_array._method import Array, Method, explained_class, one_of
 
 
+@explained_class
 @dataclass(frozen=True)
 class RAdam(Method):
     r"""Rectified Adam (Liu et al. 2020) in the form of Ma & Yarats 2021 (arXiv:1910.04209), equations 6 to 11.

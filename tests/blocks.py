@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.backend import NAMES, describe
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "reproduction", "scale")]
+FOLDERS = [ROOT / "docs" / below for below in ("", "demo", "examples", "howto", "reproduction", "scale", "start")]
 PAGES = [*sorted(ROOT.glob("[A-Z]*.md")), *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 
 PEERS = {"adamod", "equinox", "flax", "joblib", "optax", "orbax", "pytorch_optimizer", "scipy", "sklearn"}

@@ -21,10 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
     parser.addoption("--gpu", action="store_true", help="on the backend's table `cuda`: the tests that name a backend")
 
+    parser.addoption("--slow", default="also", choices=["no", "only", "also"], help="tests that take long for one fact")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: tests for --gpu alone")
     config.addinivalue_line("markers", "only(*backends): tests that make sense on these backends alone")
+    config.addinivalue_line("markers", "slow(*backends): tests for --slow, on these backends, or on all")
     name = config.getoption("--backend")
     if name == "jax":
         import jax
@@ -53,6 +56,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             fits &= "backend" in getattr(item, "fixturenames", ())  # the others have run on the CPU
         else:
             fits &= item.get_closest_marker("cuda") is None
+        if (chosen := config.getoption("--slow")) != "also":
+            is_slow = any(not mark.args or name in mark.args for mark in item.iter_markers("slow"))
+            fits &= is_slow == (chosen == "only")
         (here if fits else elsewhere).append(item)
         if stands_in(name):
             for test, reason in describe(name)["skips"].items():

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parent.parent
 FRAMEWORKS = [name for name in ("numpy", "torch", "jax") if name in NAMES]
 HERE = pytest.mark.only(*FRAMEWORKS)
 
+pytestmark = pytest.mark.slow  # each test is a process that compiles
+
 STEPS = """
 import importlib, sys, warnings
 warnings.simplefilter("always")

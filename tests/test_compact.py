@@ -126,6 +126,7 @@ def same_everywhere(method: Method, steps: int, take: Callable[..., Any], backen
     return state
 
 
+@pytest.mark.slow("cupy")
 def test_a_thousand_steps_have_the_bits_of_numpys_rule(backend: Backend) -> None:
     """PyTorch's own sqrt and division of tensors have other bits: there the method has none."""
     plain = backend.name == "torch" and backend.engine != "numba"
@@ -144,6 +145,8 @@ def test_what_is_stored_does_not_hang_on_how(backend: Backend) -> None:
     params, grads = tree(backend), tree(backend, seed=7)
     start = init(AdaMod(), params, slot_dtype={"m": "bfloat16", "s": "bfloat16"})
     assert "m bfloat16, v, s bfloat16" in repr(start)
+    assert "hold_idle=False, compact=('m', 's'))" in repr(start)
+    assert "compact" not in repr(start.replace(slot_dtype=None))
     once = step(step(start, grads), grads)
     again = step(step(start, grads), grads, donate=True)
     copied = step(copy.deepcopy(pickle.loads(pickle.dumps(step(start, grads)))), grads)

@@ -29,11 +29,11 @@ def tree(x: Any) -> dict[str, Any]:
         (lambda t: {**t, "layers": tuple(t["layers"])}, "grads['layers'] must be a list, got a tuple"),
         (
             lambda t: {**t, "layers": [t["layers"][0], list(t["layers"][1].values())]},
-            "grads['layers'][1]['w'] is missing (there is grads['layers'][1][0])",
+            "grads['layers'][1] must be a collections.OrderedDict, got a list: write {'w': ..., 'z': ...}",
         ),
         (lambda t: {**t, "pair": Pair(t["b"], (t["b"], []))}, "grads['pair'].b[1] must be a dict, got a list"),
         (lambda t: OrderedDict(t, layers=tuple(t["layers"])), "grads['layers'] must be a list, got a tuple"),
-        (lambda t: {**t, "c": ()}, "grads must be PyTreeSpec({'b': *, 'layers': *, 'pair': *}"),
+        (lambda t: {**t, "c": ()}, "grads['c'] has no parameter beside it"),
     ],
 )
 def test_the_first_container_that_differs_is_named(

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from adamod_array import adamod_init, adamod_step
 from tests.backend import Backend
@@ -28,6 +29,7 @@ def three_clusters(rows: int, rng: np.random.Generator) -> tuple[Any, Any]:
     return (y + rng.normal(0, 0.3, y.shape)).astype(np.float32), y
 
 
+@pytest.mark.slow("dask")
 def test_the_gradient_is_that_of_the_loss(backend: Backend) -> None:
     rng = np.random.default_rng(0)
     params = [

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import adamod_array
+from tests.backend import describe
 from tests.blocks import PAGES, PEERS, ROOT, WORKERS, Block, blocks
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -56,9 +57,49 @@ def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     "block",
     [pytest.param(x, id=x.name) for x in PYTHON if x.backend == "cupy" and "begin_capture" not in x.text],
 )
-def test_cupy_block_runs_on_numpy_arrays(block: Block) -> None:
+def test_cupy_block_runs_on_numpy_arrays(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With NumPy's name in place of CuPy's: shows the program right, and nothing about a GPU."""
+    monkeypatch.chdir(tmp_path)
     run(block, re.sub(r"\bcupy\b", "numpy", block.text))
+
+
+START = ROOT / "docs" / "start"
+LOOPS = [block for block in PYTHON if block.page.parent == START]
+
+
+@pytest.mark.only("numpy")
+def test_a_start_page_has_a_whole_training_loop() -> None:
+    """With all that a run needs, in lines that are read without scrolling."""
+    parts = ("linear_warmup(", "cosine_decay(", "weight_decay", "beta3=", "load(", "save(", "train(stop=", "print(")
+    pages = {block.page.name for block in LOOPS}
+    assert pages == {page.name for page in START.glob("*.md")} and len(pages) == 5
+    for block in LOOPS:
+        text = block.text.replace("fit(x, y, path, stop=", "train(stop=")  # a function of the library's
+        assert not [part for part in parts if part not in text], block.name
+        assert re.search(r"max_norm=|clip_grad_norm_", text), block.name
+        assert block.output, block.name
+        assert max(map(len, block.text.splitlines())) <= 88, block.name
+
+
+@pytest.mark.only("numpy", "torch", "jax", "strict")
+def test_the_program_for_any_array_runs_on_all(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And prints the same figure; CuPy's products of matrices are cuBLAS's, and Dask's graphs would grow."""
+    monkeypatch.chdir(tmp_path)
+    module = {"jax": "jax.numpy"}.get(name := describe(request.config.getoption("--backend"))["module"], name)
+    (block,) = (block for block in LOOPS if block.page.name == "any_array.md")
+    assert block.text.count("import numpy as xp") == 1
+    run(block, block.text.replace("import numpy as xp", f"import {module} as xp"))
+
+
+@pytest.mark.only("numpy")
+def test_the_first_page_leads_to_what_is_sought() -> None:
+    """In one click, by a table: to a loop of every framework, which method and beta3, checkpoints, what differs."""
+    rows = [line for line in (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    linked = set(re.findall(r"\]\(([^)#]+)", "\n".join(rows)))
+    wanted = {f"start/{page.name}" for page in START.glob("*.md")}
+    assert linked >= wanted | {"howto/method_and_beta3.md", "checkpoints.md", "differences.md"}
 
 
 @pytest.mark.only("numpy")

@@ -232,6 +232,7 @@ def test_a_gradient_that_is_a_view_of_its_parameter(backend: Backend) -> None:
     assert_same(backend, momentum_step(donated, donated.params.T, donate=True), expected)
 
 
+@pytest.mark.slow("cupy")
 @in_place
 @pytest.mark.parametrize("unit", [1, 70_000])
 def test_a_gradient_that_overlaps_what_is_written(backend: Backend, unit: int) -> None:

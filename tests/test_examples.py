@@ -14,7 +14,7 @@ from adamod_array import adamod_init, adamod_step, engine
 from tests.backend import Backend
 from tests.compare import assert_close
 
-pytestmark = pytest.mark.only("numpy", "cupy")
+pytestmark = [pytest.mark.only("numpy", "cupy"), pytest.mark.slow("cupy")]
 
 PROGRAM = Path(__file__).parent.parent / "docs" / "examples" / "problems.py"
 problems = SimpleNamespace(**runpy.run_path(str(PROGRAM)))

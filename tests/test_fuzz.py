@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import optree
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -518,6 +519,7 @@ def is_long() -> bool:
     return settings.get_current_profile_name() == "long"
 
 
+@pytest.mark.slow("cupy", "dask", "jax")
 def test_steps_are_those_of_fresh_copies(backend: Backend) -> None:
     examples = settings.get_profile("long").max_examples if is_long() else EXAMPLES[backend.name]
     chosen = settings(

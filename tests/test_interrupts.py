@@ -20,6 +20,8 @@ ROOT = Path(__file__).parent.parent
 TIMES = int(os.environ.get("ADAMOD_ARRAY_INTERRUPTS", "10"))
 """How often each kind of step is interrupted."""
 
+pytestmark = pytest.mark.slow
+
 START = f"""
 import faulthandler, os, random, signal, sys, threading, time, traceback, warnings
 import numpy as np

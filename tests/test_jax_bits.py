@@ -95,6 +95,7 @@ def assert_same_bits(actual: State, expected: State) -> None:
             assert_close(np.asarray(a), e)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "options"), [("float32", {"lr": 3e-3, "weight_decay": 0.1}), ("float64", {"lr": 1e-2})]
 )
@@ -171,6 +172,7 @@ def _summed(state: State) -> tuple[Any, State]:
     return jnp.sum(state.params), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("method", [AdaMod(), Momentum(nesterov=True)], ids=repr)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

@@ -85,6 +85,7 @@ WAYS: dict[str, Callable[[State, Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ENGINES)
 @pytest.mark.parametrize("dtypes", [("float64",) * 2, ("float32",) * 2, ("float32", "float64"), ("complex128",) * 2])
 def test_a_state_keeps_its_dtypes_whatever_the_flag_says(dtypes: tuple[str, str], how: str) -> None:
@@ -384,6 +385,7 @@ LEAKS: dict[str, Callable[[State, Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ENGINES)
 def test_no_tracer_leaks(how: str) -> None:
     for name, way in LEAKS.items():

@@ -186,6 +186,7 @@ def test_squares_that_overflow_or_vanish(backend: Backend) -> None:
             assert_close(backend.numpy(clipped), np.full(2, expected), ulp=2)
 
 
+@pytest.mark.slow("cupy", "dask")
 def test_every_magnitude(backend: Backend, dtype: str) -> None:
     """By limits far below, just below and above the norm, in trees that hold nothing and None too."""
     parts = (1 - 0.75j) if "complex" in dtype else 1
@@ -196,6 +197,7 @@ def test_every_magnitude(backend: Backend, dtype: str) -> None:
             assert_clipped(backend, grads, limit, dtype)
 
 
+@pytest.mark.slow("cupy", "dask")
 @settings(
     max_examples=60,
     deadline=None,

@@ -138,6 +138,7 @@ SCALE_FREE: st.SearchStrategy[Method] = st.one_of(
 )
 
 
+@pytest.mark.slow("dask")
 @law
 @given(method=SCALE_FREE, k=st.integers(-20, 20), seed=seeds)
 def test_the_scale_of_gradients_is_no_matter(backend: Backend, method: Method, k: int, seed: int) -> None:

@@ -88,6 +88,7 @@ def taken(backend: Backend, how: str, rule: Method, dtype: str, donate: bool) ->
     return [backend.numpy(x) for tree in (state.params, *state.slots.values()) for x in tree.values()]
 
 
+@pytest.mark.slow("torch", "jax", "dask", "cupy")
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning:dask")
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_whatever_a_rule_returns_is_spread_over_the_leaf(backend: Backend, rule: Method) -> None:
@@ -135,6 +136,7 @@ def span(backend: Backend, x: Any) -> tuple[int, int]:
     return low, low + sum((n - 1) * step for n, step in zip(x.shape, steps, strict=True)) + x.itemsize
 
 
+@pytest.mark.slow("torch", "cupy")
 @pytest.mark.only("numpy", "torch", "cupy")
 @pytest.mark.parametrize("rule", PASSED_ON.values(), ids=PASSED_ON)
 def test_every_result_is_memory_of_its_own(backend: Backend, rule: Method) -> None:

@@ -93,6 +93,7 @@ def test_adamod_is_two_algorithms_and_both_are_named(backend: Backend, t: int, r
     assert_close(np.float64(reference / paper), np.float64(float(exact)), ulp=8 * t + 40)
 
 
+@pytest.mark.slow("dask")
 def test_fifty_idle_steps_switch_the_bound_of_adamod_off(backend: Backend) -> None:
     """AdaMod everywhere: zero gradients push s to lr/eps, and a coordinate that wakes is unbounded for long.
 

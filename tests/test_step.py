@@ -341,6 +341,7 @@ def test_weight_decay_of_a_tree_prefix(backend: Backend) -> None:
     assert_same(backend, state.params["b"], alone(backend, ("b",), 0.25).params)
 
 
+@pytest.mark.slow("dask")
 @pytest.mark.parametrize("donate", [False, True])
 def test_weight_decay_of_one_step(backend: Backend, donate: bool) -> None:
     """It overrides the state's, like lr, for this step alone; in every form."""

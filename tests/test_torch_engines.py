@@ -445,6 +445,7 @@ PROGRAMS: dict[str, tuple[Callable[[], State], Callable[[State, Any], State]]] =
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"),
     [(name, "eager") for name in PROGRAMS] + [(name, "aot_eager") for name in ("adamod", "donated", "complex", "grad")],

@@ -61,7 +61,6 @@ TREES: dict[str, Callable[[Any, Any, Any], Any]] = {
     "keys of two types": lambda a, b, c: {2: a, "one": b, 1: c},
     "empty": lambda a, b, c: {},
     "empty list": lambda a, b, c: [],
-    "None": lambda a, b, c: None,
     "with None": lambda a, b, c: {"frozen": None, "w": [a, None], "b": (None, c)},
 }
 

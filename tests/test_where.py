@@ -73,6 +73,7 @@ def test_gradients_that_are_not_finite_are_never_seen(backend: Backend, name: st
     assert_not_seen(backend, METHODS[name], "float32", lambda ok, t: all_finite, donate="a" in name[-4:])
 
 
+@pytest.mark.slow("cupy", "dask", "jax")
 def test_in_every_dtype_and_form(backend: Backend) -> None:
     dtypes = backend.table["dtypes"]
     for donate, dtype in enumerate(dtypes[-3:] if backend.name in SLOW else dtypes):
@@ -148,6 +149,7 @@ def test_the_count_is_a_part_of_the_state(backend: Backend) -> None:
 # clipped in the step
 
 
+@pytest.mark.slow("cupy", "dask", "jax")
 def test_clipped_in_the_step_as_before_it(backend: Backend) -> None:
     """To the last bit, also of 16-bit gradients beside wide ones, of norms that overflow and of none at all."""
     dtypes = backend.table["dtypes"]

@@ -16,7 +16,7 @@ from adamod_array._method import Method
 from adamod_array._methods import methods_of
 from adamod_array._namespace import is_complex, namespace_of
 from adamod_array._program.trace import trace
-from adamod_array._rate import PerLeaf, as_rate, is_schedule
+from adamod_array._rate import PerLeaf, as_rate, checked_schedule, is_schedule
 from adamod_array._state import State
 from adamod_array._step import init, step
 from adamod_array._tree import Tree
@@ -135,7 +135,7 @@ def _methods_in(method: Any) -> list[Method]:
 
 def _rate(value: Any, what: str) -> Any:
     """Return a rate, checked as far as it is known."""
-    return value if is_schedule(value) else as_rate(value, lambda: what, "jax")
+    return checked_schedule(value, lambda: what) if is_schedule(value) else as_rate(value, lambda: what, "jax")
 
 
 def _at(rate: Any, count: Any, t: Any) -> Any:

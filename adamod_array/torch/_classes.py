@@ -8,6 +8,7 @@ from typing import Any
 
 import adamod_array
 from adamod_array._method import Method
+from adamod_array._options import explained
 from adamod_array.functional import decay_of
 from adamod_array.torch._optimizer import Optimizer
 from adamod_array.torch._rules import Descent
@@ -69,6 +70,7 @@ class Adam(Optimizer):
     tensor([-0.1000,  0.1000])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -120,6 +122,7 @@ class AdamW(Adam):
     tensor([0.9500])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -178,6 +181,7 @@ class RAdam(Optimizer):
     tensor([-0.5000])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -240,6 +244,7 @@ class SGD(Optimizer):
     tensor([0.7100])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -325,6 +330,7 @@ class AdaMod(Optimizer):
     tensor([-0.1000,  0.1000])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -377,6 +383,7 @@ class DiffGrad(Optimizer):
     tensor([-1.])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -414,6 +421,7 @@ class DiffMod(Optimizer):
     tensor([-0.1000])
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],

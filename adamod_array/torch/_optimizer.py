@@ -10,7 +10,8 @@ import torch
 from adamod_array._method import Method
 from adamod_array._modes import contained
 from adamod_array._program.trace import trace
-from adamod_array._rate import checked_decay, is_schedule, rate_at
+from adamod_array._rate import checked_decay, checked_schedule, is_schedule, rate_at
+from adamod_array._state import State
 from adamod_array.torch._checkpoint import prepared, unbox
 from adamod_array.torch._cohort import KEYS, Cohort
 from adamod_array.torch._rules import coupled
@@ -19,6 +20,10 @@ from adamod_array.torch._sorted import Sorted, named
 
 ELSEWHERE = {"params", "param_names", "name", "initial_lr", "foreach", "fused", "capturable", "differentiable"}
 """Keys of groups besides an optimizer's own: of PyTorch, of its schedulers, and of its tools."""
+
+
+NO_PARAMETERS = (torch.nn.Module, Method, State, Mapping)
+"""What is given in the place of parameters by mistake, and would not be told apart."""
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -85,6 +90,12 @@ class Optimizer(torch.optim.Optimizer):
         defaults.setdefault("decoupled_weight_decay", True)
         if isinstance(defaults["lr"], torch.Tensor) and defaults["lr"].numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
+        if isinstance(params, NO_PARAMETERS) and not isinstance(params, torch.nn.ParameterList):
+            instead = "x.values()" if isinstance(params, Mapping) else "model.parameters()"
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got"
+                f" {type(params).__name__}: write {instead}"
+            )
         self._check(defaults, "the optimizer")
         super().__init__(params, defaults)
 
@@ -122,7 +133,9 @@ class Optimizer(torch.optim.Optimizer):
             if len({*keys}) < len(keys):
                 raise ValueError(f"slots {method.slots} would be kept under the keys {keys}, which must differ")
             lr = group["lr"]
-            if not is_schedule(lr):
+            if is_schedule(lr):
+                checked_schedule(lr, lambda: "lr")
+            else:
                 rate_at(lr, 1, lambda: "lr", "torch")
             checked_decay(group["weight_decay"], lambda: "weight_decay", "torch")
         except (TypeError, ValueError) as error:

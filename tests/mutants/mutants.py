@@ -399,7 +399,36 @@ ALIASING = [
     ),
 ]
 
+OPTIONS = [
+    Mutant("no word of other libraries", "if option in theirs]", "if False]", numpy("mistakes", "other_libraries")),
+    Mutant(
+        "no word of whose it is", "if owners := _owners", "if False and _owners", numpy("mistakes", "other_libraries")
+    ),
+    Mutant("unknown options taken", "_check_call(door,", "(door,", numpy("mistakes", "other_libraries")),
+]
+
+SHOWN = [
+    Mutant("rates not by branch", "return at(own[0])\n", "pass\n", numpy("mistakes", "by_branch or next_step")),
+]
+
+INSTEAD = [
+    Mutant("modules", "isinstance(x, torch.nn.Module)", "False", torch("torch_mistakes", "in_the_place_of_trees")),
+    Mutant("groups", "if _GROUP.search(path):", "if False:", numpy("mistakes", "no_parameter")),
+]
+
+DIFFERENCE = [
+    Mutant("a prefix may not end", "    if may_end:", "    if False:", numpy("mistakes", "hyperparameters")),
+    Mutant("containers taken for one another", "type(want) is not type(have)", "False", numpy("mistakes", "gradients")),
+]
+
 CHECK = [
+    Mutant(
+        "every step without gradients warned of at one place",
+        "stacklevel=level,",
+        "stacklevel=1,",
+        torch("torch_mistakes", "forgotten_backward"),
+    ),
+    Mutant("flags", "if not isinstance(value, (bool, np.bool_)):", "if False:", numpy("mistakes", "hyperparameters")),
     Mutant("dtypes", "if dtype_name(p) not in COMPUTE_DTYPE:", "if False:", numpy("errors", "not_floating")),
     Mutant("frameworks mixed", "elif namespace.name != first.name:", "elif False:", torch("errors", "two_frameworks")),
     Mutant("sparse tensors", "if x.layout != namespace.xp.strided:", "if False:", torch("errors", "sparse")),
@@ -575,8 +604,20 @@ RATE = [
         numpy("slips", "weight_decay_is_never_dropped"),
     ),
     Mutant(
+        "a class of schedules kept",
+        "return checked_schedule(value, what) if is_schedule",
+        "return value if is_schedule",
+        numpy("mistakes", "hyperparameters"),
+    ),
+    Mutant(
+        "a rate that requires grad read",
+        'namespace.name == "torch" and value.requires_grad:',
+        'namespace.name == "torch" and False:',
+        torch("torch_mistakes", "in_the_place_of_trees"),
+    ),
+    Mutant(
         "a schedule's rate not checked",
-        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework)',
+        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework, "a number")',
         "return rate(t)",
         numpy("errors", "a_schedule_that_goes_wrong"),
     ),
@@ -1617,6 +1658,10 @@ COMPACT = [
 ]
 
 MUTANTS: Mutants = {
+    f"{PACKAGE}/_options.py": OPTIONS,
+    f"{PACKAGE}/_tree.py": SHOWN,
+    f"{PACKAGE}/_instead.py": INSTEAD,
+    f"{PACKAGE}/_difference.py": DIFFERENCE,
     f"{PROGRAM}/rounding.py": ROUNDING,
     f"{PACKAGE}/_compact.py": COMPACT,
     f"{PACKAGE}/_shapes.py": SHAPES,

@@ -121,3 +121,18 @@ def test_flax_nnx_state(way: str) -> None:
     assert type(state.params) is type(params)
     nnx.update(model, state.params)
     assert_close(jnp.mean((model(X) - Y) ** 2), loss(state.params), ulp=16)  # sums in another order
+
+
+def test_what_flax_users_give_by_mistake() -> None:
+    nnx, linen = pytest.importorskip("flax.nnx"), pytest.importorskip("flax.linen")
+    with pytest.raises(TypeError, match=r"write module\.init\(key, x\)\['params'\]"):
+        adamod_init(linen.Dense(3))
+    model = nnx.Sequential(nnx.Linear(3, 8, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)))
+    for given in (model, nnx.state(model)):
+        with pytest.raises(TypeError, match=r"rngs.*uint32.*write nnx\.state\(module, nnx\.Param\)"):
+            adamod_init(given)
+    state = adamod_init(nnx.state(model, nnx.Param), lr=0.1)
+    grads = jax.tree.map(jnp.ones_like, state.params)
+    with pytest.raises(ValueError, match=r"write grads\[1\] \(value_and_grad returns the value, too\)"):
+        adamod_step(state, (jnp.zeros(()), grads))
+    assert adamod_step(state, grads).learning_rate() == 0.1

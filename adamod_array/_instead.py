@@ -1,0 +1,87 @@
+"""What to write in the place of something that is no array, or none that can be stepped."""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Iterator, KeysView, Set, ValuesView
+from typing import Any
+
+from adamod_array._method import Method
+from adamod_array._namespace import dtype_name, framework, namespace_of
+
+_GROUP = re.compile(r"\[\d+\]\['(lr|weight_decay|betas|eps|momentum)'\]")
+"""The path of an option in groups of torch.optim."""
+
+_CONVERT = {"numpy": "np.asarray", "torch": "torch.as_tensor", "jax": "jnp.asarray", "cupy": "cupy.asarray"}
+
+
+def of_no_array(x: Any, path: str) -> str:
+    """Return what to write instead of ``x`` where ``path`` is to be an array; empty where nothing can be said."""
+    are_grads = path.startswith("grads")
+    torch: Any = framework("torch")
+    if torch is not None and isinstance(x, torch.nn.Module):
+        if are_grads:
+            return "write {name: p.grad for name, p in module.named_parameters()}"
+        return "write dict(module.named_parameters())"
+    if isinstance(x, numbers.Number):
+        return _of_number(x, path)
+    if isinstance(x, (str, bytes)):
+        return "a name is a key: write a dict {name: array}, as dict(pairs) makes of pairs"
+    if isinstance(x, (Iterator, KeysView, ValuesView, Set)):
+        whole = "" if torch is None else "; of a PyTorch module, dict(module.named_parameters())"
+        return f"write list(...) of it{whole}" if not are_grads else "write the gradients in the tree of params"
+    if isinstance(x, Method):
+        return "a method is given to init(method, params)"
+    if hasattr(x, "to_numpy"):
+        return "write x.to_numpy()"
+    if (linen := framework("flax.linen")) is not None and isinstance(x, linen.Module):
+        return "write module.init(key, x)['params']"
+    if are_grads:
+        return "call it with the parameters, as in jax.grad(loss)(state.params)" if callable(x) else ""
+    text = "give arrays in dicts, lists, tuples or namedtuples; None marks what is not to be optimized"
+    if framework("equinox") is not None:
+        text += " (of an Equinox module: equinox.filter(module, equinox.is_inexact_array))"
+    return text
+
+
+def _of_number(x: Any, path: str) -> str:
+    if _GROUP.search(path):
+        return "groups are branches here: params={'body': ..., 'head': ...}, lr={'body': 1e-4, 'head': 1e-3}"
+    of_list = ", or of a list of numbers np.asarray of the whole list" if path.endswith("]") else ""
+    dtype = "" if isinstance(x, (float, complex)) else ", dtype=float"
+    return f"write np.asarray({x!r}{dtype}){of_list}"
+
+
+def of_dtype(x: Any, path: str) -> str:
+    """Return what to write instead of an array whose numbers cannot be stepped."""
+    name, namespace = dtype_name(x), namespace_of(x)
+    if namespace is not None and namespace.name == "jax" and framework("flax.nnx") is not None and ".value" in path:
+        return "of an nnx module write nnx.state(module, nnx.Param), without its random state"
+    if name.startswith("key"):
+        return "keep random keys out of it"
+    if name == "object":
+        return "write np.asarray(x, dtype=float), or a list of arrays where their shapes differ"
+    if namespace is not None and namespace.name == "torch":
+        return "write x.float(), or leave buffers out: dict(module.named_parameters())"
+    return "write x.astype('float32'), or leave it out"
+
+
+def of_another_framework(name: str) -> str:
+    """Return how an array is brought to the framework of its parameter."""
+    return f": write {_CONVERT[name]}(x)" if name in _CONVERT else ""
+
+
+def of_device(x: Any, device: Any) -> str:
+    """Return how an array is brought to the device of its parameter."""
+    namespace = namespace_of(x)
+    return f"write x.to({str(device)!r})" if namespace is not None and namespace.name == "torch" else "move it there"
+
+
+def of_shape(x: Any, shape: tuple[Any, ...]) -> str:
+    """Return how an array of as many elements comes to have a shape."""
+    sizes = [1, 1]
+    for k, each in enumerate((tuple(x.shape), shape)):
+        for n in each:
+            sizes[k] *= n
+    return f": write x.reshape({shape})" if sizes[0] == sizes[1] else ""
