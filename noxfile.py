@@ -462,7 +462,6 @@ THOROUGH = [
     "kernels",
     "demo",
     "cuda_compile",
-    "docs_look",
 ]
 
 
