@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -12,6 +13,10 @@ import pytest
 
 import adamod_array
 from tests.backend import NAMES, Backend, backends, describe, stands_in
+
+FOLDER = Path(__file__).parent
+OF_A_BACKEND = {"backend", "xp", "dtype", "real_dtype", "cupy"}
+"""What tests that run on every backend ask for."""
 
 hypothesis.settings.register_profile("long", max_examples=10_000)  # of tests/test_fuzz.py
 
@@ -51,7 +56,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here: list[pytest.Item] = []
     elsewhere: list[pytest.Item] = []
     for item in items:
-        fits = all(name in mark.args for mark in item.iter_markers("only"))
+        marks = [*item.iter_markers("only")]
+        fits = all(name in mark.args for mark in marks)
+        if name != "numpy" and item.path.parent == FOLDER and not marks:  # of no framework: once is enough
+            fits = bool(OF_A_BACKEND & {*getattr(item, "fixturenames", ())})
         if config.getoption("--gpu"):
             fits &= "backend" in getattr(item, "fixturenames", ())  # the others have run on the CPU
         else:
