@@ -69,6 +69,7 @@ def test_so_they_may_inside_a_users_jit(backend: Backend) -> None:
     assert bits(backend, jax.jit(step)(state, g).slots) == bits(backend, step(state, g).slots)
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.only("jax")
 def test_counts_of_few_bits_count(backend: Backend) -> None:
     """Else all steps would have the same random bits."""
@@ -82,6 +83,7 @@ def test_counts_of_few_bits_count(backend: Backend) -> None:
         assert bits(backend, counted(state, grads, backend.xp.asarray(3, dtype))) == expected, dtype
 
 
+@pytest.mark.slow("jax")
 def test_a_step_that_is_not_taken_leaves_the_bits(backend: Backend) -> None:
     """As an array or on a device says it; parameters of float16, and of no dimension or element, too."""
     no = backend.xp.tensor(False) if backend.name == "torch" else backend.xp.asarray(np.asarray(False))

@@ -68,6 +68,7 @@ def taken(method: Method, params: Any, grads: list[Any], **options: Any) -> Stat
     return state
 
 
+@pytest.mark.slow("jax")
 @law
 @given(method=methods, tree=trees, seed=seeds, data=st.data())
 def test_a_tree_is_its_leaves(backend: Backend, method: Method, tree: Any, seed: int, data: st.DataObject) -> None:
