@@ -46,7 +46,8 @@ def check_writable(namespace: Namespace, written: list[Named], untouched: list[N
         for _, _, y, other_path, other_is_written in open_spans:
             if (is_written or other_is_written) and _overlap(namespace, x, y):
                 raise ValueError(
-                    f"{other_path()} and {path()} share memory and cannot both be donated: step without donate"
+                    f"{other_path()} and {path()} share memory and cannot both be donated: step without donate,"
+                    " or give copies"
                 )
         open_spans.append(each)
 

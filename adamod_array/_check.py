@@ -30,7 +30,7 @@ def _describe(x: Any) -> str:
     namespace = namespace_of(x)
     if namespace is None:
         name = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-        return name + (", whose arithmetic is its own: give the numbers in it" if is_derived_array(x) else "")
+        return name + (f", whose arithmetic is its own: {_instead.of_derived_array(x)}" if is_derived_array(x) else "")
     return f"a {namespace.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
 
 
@@ -47,8 +47,8 @@ def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | 
             raise TypeError(_no_array(p, path(i)))
         if dtype_name(p) not in COMPUTE_DTYPE:
             raise TypeError(
-                f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}:"
-                f" {_instead.of_dtype(p, path(i))}"
+                f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}"
+                f"{_hint(_instead.of_dtype(p, path(i)))}"
             )
         _dense(namespace, p, functools.partial(path, i))
         _alive(namespace, p, functools.partial(path, i))
@@ -92,7 +92,17 @@ _PASSED = ("adamod_array", "torch", "contextlib")
 def _no_array(x: Any, path: str) -> str:
     """Return what to say of something that stands where an array is expected."""
     instead = "" if is_derived_array(x) else _instead.of_no_array(x, path)
-    return f"{path} must be an array, got {_describe(x)}" + (f": {instead}" if instead else "")
+    return f"{path} must be an array, got {_describe(x)}{_hint(instead)}"
+
+
+def _hint(instead: str) -> str:
+    return f": {instead}" if instead else ""
+
+
+def refuse_state(tree: Any, root: str, instead: str) -> None:
+    """Check that a tree of arrays is no state, whose counts would be taken for arrays."""
+    if _instead.is_state(tree):
+        raise TypeError(f"{root} must be a tree of arrays, got a state: {instead}")
 
 
 def _alive(namespace: Namespace, x: Any, path: Callable[[], str]) -> None:
@@ -151,14 +161,14 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
     if namespace.name == "dask":
         _blocks(p, x, path)
     if x.dtype != p.dtype:
-        name = dtype_name(x)
+        name, own = dtype_name(x), dtype_name(p)
+        if name.startswith("complex") and not own.startswith("complex"):
+            raise TypeError(f"{path()} must be real like its parameter ({own}), got {name}: write x.real")
         if name not in COMPUTE_DTYPE:
             raise TypeError(
-                f"{path()} must have a floating dtype like its parameter's {dtype_name(p)}, got {name}:"
-                f" {_instead.of_dtype(x, path())}"
+                f"{path()} must have a floating dtype like its parameter's {own}, got {name}"
+                f"{_hint(_instead.of_dtype(x, path(), own))}"
             )
-        if name.startswith("complex") and not dtype_name(p).startswith("complex"):
-            raise TypeError(f"{path()} must be real like its parameter ({dtype_name(p)}), got {name}: write x.real")
     if namespace.name == "numpy":
         return
     _dense(namespace, x, path)

@@ -231,7 +231,7 @@ def _check_params(
         if has_slots and dtype_name(params[i]) not in _WITH_COMPACT:
             raise TypeError(
                 f"{path('params', i)} must be float32, bfloat16 or float16 for slot_dtype='bfloat16', got"
-                f" {dtype_name(params[i])}: keep it in a state of its own"
+                f" {dtype_name(params[i])}: write x.astype('float32'), or keep it in a state of its own"
             )
     if PARAMS in compact and all(dtype_name(params[i]) != "bfloat16" for i in given):
         raise TypeError(

@@ -42,10 +42,15 @@ def difference(want: Any, have: Any, path: str, jax: Any, *, may_end: bool = Fal
 
 def _of_leaf(want: Any, have: Any, path: str, ends: bool, has_ended: bool, may_end: bool, hint: Leaf | None) -> str:
     if ends:
-        return "" if has_ended else f"{path} must be one value like its parameter, got {_name(have)}"
+        are_numbers = isinstance(have, (list, tuple)) and all(isinstance(x, (int, float)) for x in have)
+        whole = ": write one array, as np.asarray makes of a list" if hint is not None and are_numbers else ""
+        return "" if has_ended else f"{path} must be one value like its parameter, got {_name(have)}{whole}"
     if may_end:
         return ""
     instead = hint(have, path) if hint is not None else ""
+    if have is None and not path.isidentifier():  # of a branch, not of the whole tree
+        below = f", {{{next(iter(want))!r}: None, ...}}" if isinstance(want, dict) and want else ""
+        instead = f"None is written at each leaf{below}"
     got = "None" if have is None else _name(have)
     return f"{path} must be {_name(want)}, got {got}" + (f": {instead}" if instead else "")
 

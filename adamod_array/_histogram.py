@@ -68,6 +68,7 @@ def histogram(rates: Tree, *, decades: tuple[int, int] = (-8, 8), per_decade: in
     >>> print(counts, edges)
     [1 2 2 1] [ 0.1  1.  10. ]
     """
+    _check.refuse_state(rates, "rates", "write histogram(effective_rates(state))")
     low, high = decades
     if not (low < high and per_decade > 0):
         raise ValueError(f"histogram: expected two ascending decades and bins in them, got {decades} and {per_decade}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import re
-from collections.abc import Iterator, KeysView, Set, ValuesView
+from collections.abc import Collection, Iterator, KeysView, Mapping, Set, ValuesView
 from typing import Any
 
 from adamod_array._method import Method
@@ -13,7 +14,16 @@ from adamod_array._namespace import dtype_name, framework, namespace_of
 _GROUP = re.compile(r"\[\d+\]\['(lr|weight_decay|betas|eps|momentum)'\]")
 """The path of an option in groups of torch.optim."""
 
+_KINDS = {"complex": "complex", "clongdouble": "complex", "float8": "'float32'"}
+_KINDS |= dict.fromkeys(("bool", "int", "uint", "longdouble", "float"), "float")
+"""What numbers of a dtype that cannot be stepped are cast to, by how its name begins: nothing is lost that need be."""
+
 _CONVERT = {"numpy": "np.asarray", "torch": "torch.as_tensor", "jax": "jnp.asarray", "cupy": "cupy.asarray"}
+
+
+def is_state(x: Any) -> bool:
+    """Return whether ``x`` is a state, or looks like one."""
+    return hasattr(x, "params") and hasattr(x, "slots")
 
 
 def of_no_array(x: Any, path: str) -> str:
@@ -33,6 +43,8 @@ def of_no_array(x: Any, path: str) -> str:
         return f"write list(...) of it{whole}" if not are_grads else "write the gradients in the tree of params"
     if isinstance(x, Method):
         return "a method is given to init(method, params)"
+    if isinstance(x, Mapping):
+        return "write dict(x)"
     if hasattr(x, "to_numpy"):
         return "write x.to_numpy()"
     if (linen := framework("flax.linen")) is not None and isinstance(x, linen.Module):
@@ -45,6 +57,26 @@ def of_no_array(x: Any, path: str) -> str:
     return text
 
 
+_METHODS = {
+    "state_dict": "adamod_array.checkpoint.save(state, path)",
+    "save": "adamod_array.checkpoint.save(state, path)",
+    "load_state_dict": "adamod_array.checkpoint.load(path, like=state)",
+    "load": "adamod_array.checkpoint.load(path, like=state)",
+    "copy": "copy.deepcopy(state)",
+    "clone": "copy.deepcopy(state)",
+    "_replace": "state.replace(...)",
+    "update": "step(state, grads)",
+    "param_groups": "state.replace(lr=...)",
+}
+"""What does for a state what other libraries have methods for."""
+
+
+def of_attribute(name: str, slots: Collection[str]) -> str:
+    """Return what to write instead of an attribute that a state has not, where that can be told."""
+    instead = f"state.slots[{name!r}]" if name in slots else _METHODS.get(name, "")
+    return f"; write {instead}" if instead else ""
+
+
 def _of_number(x: Any, path: str) -> str:
     if _GROUP.search(path):
         return "groups are branches here: params={'body': ..., 'head': ...}, lr={'body': 1e-4, 'head': 1e-3}"
@@ -53,8 +85,16 @@ def _of_number(x: Any, path: str) -> str:
     return f"write np.asarray({x!r}{dtype}){of_list}"
 
 
-def of_dtype(x: Any, path: str) -> str:
-    """Return what to write instead of an array whose numbers cannot be stepped."""
+def of_derived_array(x: Any) -> str:
+    """Return what to write instead of an array whose class computes otherwise than its framework's."""
+    return "write x.filled(0)" if hasattr(x, "filled") else "give the numbers in it, as np.asarray(x) of a matrix does"
+
+
+def of_dtype(x: Any, path: str, like: str = "") -> str:
+    """Return what to write instead of an array whose numbers cannot be stepped; empty where they are no numbers.
+
+    ``like`` is the dtype of the parameter where ``x`` is its gradient.
+    """
     name, namespace = dtype_name(x), namespace_of(x)
     if namespace is not None and namespace.name == "jax" and framework("flax.nnx") is not None and ".value" in path:
         return "of an nnx module write nnx.state(module, nnx.Param), without its random state"
@@ -63,8 +103,12 @@ def of_dtype(x: Any, path: str) -> str:
     if name == "object":
         return "write np.asarray(x, dtype=float), or a list of arrays where their shapes differ"
     if namespace is not None and namespace.name == "torch":
-        return "write x.float(), or leave buffers out: dict(module.named_parameters())"
-    return "write x.astype('float32'), or leave it out"
+        of_a_module = "write x.float(), or leave buffers out: dict(module.named_parameters())"
+        return f"write x.to(torch.{like})" if like else of_a_module
+    kind = next((kind for start, kind in _KINDS.items() if name.startswith(start)), "")
+    if like and kind:
+        return f"write x.astype({like!r})"
+    return f"write x.astype({kind}), or leave it out" if kind else ""
 
 
 def of_another_framework(name: str) -> str:
@@ -79,9 +123,12 @@ def of_device(x: Any, device: Any) -> str:
 
 
 def of_shape(x: Any, shape: tuple[Any, ...]) -> str:
-    """Return how an array of as many elements comes to have a shape."""
-    sizes = [1, 1]
-    for k, each in enumerate((tuple(x.shape), shape)):
-        for n in each:
-            sizes[k] *= n
-    return f": write x.reshape({shape})" if sizes[0] == sizes[1] else ""
+    """Return how an array comes to have a shape, where that can be told: axes that lack or are too many, or turned."""
+    given = tuple(x.shape)
+    if (len(given) == 1 and math.prod(given) == math.prod(shape)) or _without_ones(given) == _without_ones(shape):
+        return f": write x.reshape({shape})"
+    return ", which is transposed: write x.T" if len(given) == 2 and given == shape[::-1] else ""
+
+
+def _without_ones(shape: tuple[Any, ...]) -> list[Any]:
+    return [n for n in shape if n != 1]

@@ -15,6 +15,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
+def needed(package: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Return what a package of this library says where its host is not installed."""
+    text = f"adamod_array.{package} needs {error.name}: pip install 'adamod_array[{package}]'"
+    return ModuleNotFoundError(text, name=error.name)
+
+
 def late(name: str) -> Any:
     """Return a module, imported at the first call."""
     with lock:

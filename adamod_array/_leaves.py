@@ -63,7 +63,11 @@ class Leaves:
         leaves, spec = _tree.flatten(params)
         method = methods_of(method, spec, leaves)
         if set(slots) != set(method.slots):
-            raise TypeError(f"the state keeps {tuple(slots)} and is not one of {method}")
+            one = first(method)
+            raise TypeError(
+                f"the state keeps {tuple(slots)} and is not one of {one}, which keeps {one.slots}: begin a new state,"
+                f" init({type(one).__name__}(...), state.params, lr=state.lr)"
+            )
         namespace = _check.params(leaves, functools.partial(_tree.path, spec, "params"))
         columns = []
         for k, name in enumerate(method.slots):  # their order decides; JAX sorts the keys of a dict

@@ -129,6 +129,8 @@ def _instead(value: Any) -> str:
         return f": write {', '.join(f'beta{k}={x}' for k, x in enumerate(value, 1))}"
     if isinstance(value, str):
         return ", a string: write it without quotes"
+    if isinstance(value, dict) and value and all(isinstance(x, (int, float)) for x in value.values()):
+        return ": by branch it is a tree of methods, init({'w': Adam(beta2=0.99), ...}, params)"
     return "; parameters are given to init(method, params)" if not isinstance(value, (bool, complex)) else ""
 
 

@@ -14,6 +14,8 @@ from adamod_array._tree import Tree, flatten, path
 class Methods(PerLeaf):
     """One method per leaf, all of one class and with the same slots."""
 
+    __getitem__ = tuple.__getitem__  # every step asks for the first
+
     @property
     def slots(self) -> tuple[str, ...]:
         """Return the names of their slots."""

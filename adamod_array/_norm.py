@@ -49,6 +49,7 @@ def global_norm(tree: Tree) -> Any:
     >>> print(global_norm({"w": np.asarray([3.0, 0.0]), "b": np.asarray([4.0])}))
     5.0
     """
+    _check.refuse_state(tree, "grads", "give it gradients, or state.params")
     norm = _norm(*_tree.flatten(tree))
     with norm.namespace.on_device(norm.scaled), silently(norm.namespace):
         return norm.scaled / norm.scale
@@ -84,6 +85,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
     >>> print(clip_by_global_norm([np.asarray([3.0]), np.asarray([4.0])], 1.0))
     [array([0.6]), array([0.8])]
     """
+    _check.refuse_state(grads, "grads", "give it gradients, or state.params")
     leaves, spec = _tree.flatten(grads)
     clip = clip_of(leaves, spec, max_norm, "clip_by_global_norm: max_norm")
     return _tree.unflatten(spec, [None if g is None else clip.applied(g) for g in leaves])
@@ -158,6 +160,7 @@ def all_finite(tree: Tree) -> Any:
     >>> print(all_finite([small]), all_finite([small, large]), all_finite([large.astype(np.float64)]))
     True False True
     """
+    _check.refuse_state(tree, "grads", "give it gradients, or state.params")
     leaves, spec = _tree.flatten(tree)
     if all(g is None for g in leaves):
         return True

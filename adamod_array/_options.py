@@ -30,6 +30,15 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "where": ("skip", "found_inf", "should_skip_update_fn"),
     "betas": ("beta1", "beta2", "b1", "b2", "beta_1", "beta_2"),
     "momentum": ("beta",),
+    "steps": (
+        *("T_max", "decay_steps", "warmup_steps", "total_steps", "num_steps", "transition_steps", "total_iters"),
+        *("step_size", "n_steps", "num_warmup_steps", "num_training_steps", "max_steps"),
+    ),
+    "factor": ("gamma", "decay_rate", "rate"),
+    "final": ("eta_min", "end_value", "alpha", "end_factor", "end", "min_lr", "lr_end"),
+    "start": ("init_value", "start_factor", "initial"),
+    "boundaries": ("milestones",),
+    "milestones": ("boundaries",),
 }
 """What other libraries call an option, by its name here; some names mean several, of which a door has one."""
 
@@ -53,15 +62,16 @@ def unexpected(door: str, option: str) -> TypeError:
 
 def meant(option: str, names: Collection[str], door: str = "") -> str:
     """Return what to write instead of an option; ``names`` are those that there are."""
-    if option in _SAID:
-        return f": {_SAID[option]}"
     others = [name for name, theirs in _ELSEWHERE.items() if option in theirs]
     for each in others:
         if {*each.split()} <= {*names}:
             return f": write {' and '.join(f'{name}=' for name in each.split())}"
+    if option in _SAID:
+        return f": {_SAID[option]}"
     for each in (option, *others):
         if owners := _owners(door, each):
-            return f": {each} is an option of {', '.join(owners)}"
+            of_memory = "; here write beta3=1 - 1/N" if each == "len_memory" and "beta3" in names else ""
+            return f": {each} is an option of {', '.join(owners)}{of_memory}"
     close = difflib.get_close_matches(option.casefold(), names, 1, 0.7)
     return f": write {close[0]}=" if close else ""
 
@@ -110,9 +120,9 @@ def explained(function: Callable[Arguments, Result], door: str = "") -> Callable
     return call
 
 
-def explained_class(cls: Class) -> Class:
+def explained_class(cls: Class, package: str = "") -> Class:
     """Decorate a dataclass as :func:`explained` does a function."""
-    cls.__init__ = explained(cls.__init__, cls.__name__)  # type: ignore[misc]
+    cls.__init__ = explained(cls.__init__, package + cls.__name__)  # type: ignore[misc]
     return cls
 
 

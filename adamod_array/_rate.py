@@ -56,16 +56,25 @@ def _described(value: Any, what: str) -> str:
     name = what.partition("[")[0].partition(" ")[0]
     text = f"{value!r:.200}"
     if isinstance(value, str):
-        return f"{text}, a string: write float({text})"
+        return f"{text}, a string: write {_of_string(value)}"
     if name == "weight_decay" and isinstance(value, bool):
         return f"{text}: write a number, 0.0 for False"
     if name == "lr" and isinstance(value, (dict, list, tuple)):
         return f"{text}: rates by branch are a tree of schedules, each of which returns one number"
     if callable(value):
-        return f"{text}: call it first?"
+        of_schedule = "" if isinstance(value, type) else " Of a schedule its value is schedule(state.step + 1)"
+        return f"{text}: call it first?{of_schedule}"
     if type(value).__module__ == "torch.optim.lr_scheduler":
         return f"{type(value).__name__}: PyTorch's schedulers are for adamod_array.torch; here write a schedule"
     return text
+
+
+def _of_string(text: str) -> str:
+    try:
+        float(text)
+    except ValueError:
+        return "a number, or as lr a schedule such as 1e-3 * schedules.cosine_decay(steps)"
+    return f"float({text!r})"
 
 
 def as_rate(value: Any, what: Callable[[], str], framework: str = "", kinds: str = "a number or a schedule") -> Any:
@@ -136,6 +145,15 @@ def _is_lone(value: Any) -> bool:
 
 class PerLeaf(tuple[Any, ...]):
     """One rate a leaf, in leaf order: a tree prefix of rates once it has met the parameters."""
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return tuple.__getitem__(self, index)
+        except TypeError:
+            raise TypeError(
+                f"there is one value a leaf, in leaf order, got {index!r}: state.learning_rate() returns rates by their"
+                " branches"
+            ) from None
 
 
 def spread(value: Tree, spec: Any, params: Sequence[Any], what: str) -> PerLeaf:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import InitVar, dataclass
-from typing import Any, Generic
+from typing import Any, Generic, Never
 
 import optree
 
-from adamod_array import _hold
+from adamod_array import _hold, _instead
 from adamod_array._coefficients import next_step
 from adamod_array._compact import STORAGE, changed
 from adamod_array._hold import Holds
@@ -247,8 +247,12 @@ class State(Generic[P]):
             return known[0].handed_out(0, known[1])
         if known is not None and name == "slots":
             return {slot: known[0].handed_out(k, known[1]) for k, slot in enumerate(self.method.slots, 1)}
-        instead = f"; write state.slots[{name!r}]" if name in getattr(self.__dict__.get("method"), "slots", ()) else ""
-        raise AttributeError(f"State has no attribute {name!r}{instead}")
+        slots = getattr(self.__dict__.get("method"), "slots", ())
+        raise AttributeError(f"State has no attribute {name!r}{_instead.of_attribute(name, slots)}")
+
+    def __getitem__(self, key: Any) -> Never:
+        instead = f"[{key!r}]" if isinstance(key, str) else ""
+        raise TypeError(f"a state is no container: write state.params{instead}")
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *CHILDREN, *STATIC})
@@ -258,14 +262,14 @@ class State(Generic[P]):
         twin.__dict__["_spent_by"] = self.__dict__["_spent_by"]
         return twin
 
-    def _spent(self) -> tuple[Any, bool] | None:
+    def spent_by(self) -> tuple[Any, bool] | None:
         """Return the donated step that took arrays of this state, and whether it finished."""
         fields = self.__dict__
         claims = [hold.claim for hold in fields["_known"][1]] if fields["_is_resolved"] else []
         return fields["_spent_by"] or next((_hold.spent(claim) for claim in claims if claim is not None), None)
 
     def __getstate__(self) -> dict[str, Any]:
-        spent = self._spent()
+        spent = self.spent_by()
         fields = {name: getattr(self, name) for name in (*CHILDREN, *STATIC)}
         check_pickled(optree.tree_leaves((fields["params"], fields["slots"])))
         return fields | ({} if spent is None else {"_spent_by": spent})
@@ -276,7 +280,7 @@ class State(Generic[P]):
         self.__dict__["_spent_by"] = fields.get("_spent_by")
 
     def __repr__(self) -> str:
-        return shown(self, self._leaves_of_params(), self._spent())
+        return shown(self, self._leaves_of_params(), self.spent_by())
 
 
 def _refuse(state: State[Any], name: str, value: Any = None) -> None:

@@ -34,9 +34,14 @@ def decision(where: Any, grads: Tree, own: Namespace | None) -> Any:
     if isinstance(where, bool):
         return where
     framework = "" if own is None else own.name
-    if callable(where) and namespace_of(where) is None:
-        where = where(grads)
     expected = "step: where must be True, False, a 0-d array of bool, or a function of the gradients such as all_finite"
+    if callable(where) and namespace_of(where) is None:
+        try:
+            where = where(grads)
+        except TypeError as error:
+            if "finite" not in getattr(where, "__name__", ""):
+                raise
+            raise TypeError(f"{expected}, which is called with their tree: write where=all_finite ({error})") from None
     if is_dtensor(where):
         where = where.full_tensor()
     namespace = namespace_of(where)

@@ -68,7 +68,7 @@ def check_structure(spec: Any, tree: Tree, root: str) -> None:
         found = difference(leaf_indices(spec), tree, root, _jax_of(spec), hint=_instead.of_no_array)
         if isinstance(tree, tuple) and len(tree) == 2 and _flatten_as(spec, tree[1])[1] == spec:
             found = f"write {root}[1] (value_and_grad returns the value, too)"
-        if hasattr(tree, "params") and hasattr(tree, "slots"):
+        if _instead.is_state(tree):
             found = "got a state: write the gradients of state.params"
         raise ValueError(f"{root} must have the structure of params: {found or f'expected {spec}, got {got}'}")
 

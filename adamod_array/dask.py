@@ -20,11 +20,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask
-
 from adamod_array import _engines
+from adamod_array._late import needed
 from adamod_array._state import State
 from adamod_array._tree import P
+
+try:
+    import dask
+except ModuleNotFoundError as error:
+    raise needed("dask", error) from None
 
 __all__ = ["persist"]
 

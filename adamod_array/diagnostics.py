@@ -160,6 +160,11 @@ def update_magnitudes(old: State, new: State, *, lr: Any = None, weight_decay: A
     >>> print(diagnostics.update_magnitudes(old, new))
     [1. 1. 1.]
     """
+    if isinstance(old, State) and (spent := old.spent_by()) is not None and spent[1]:
+        raise ValueError(
+            f"old is spent: it was donated to step {spent[0]}; leave donate out of the step that is looked at, or keep"
+            " copy.deepcopy(old)"
+        )
     before, after = current_leaves(old), current_leaves(new)
     _tree.check_structure(before.spec, new.params, "new.params")
     if type(old.step) is type(new.step) is int and new.step != old.step + 1:

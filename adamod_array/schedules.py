@@ -19,10 +19,12 @@ import math as _math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any
+from typing import Any, Never
 
 from adamod_array._formulas import rectification
 from adamod_array._math import host_math, number
+from adamod_array._options import explained_class
+from adamod_array._rate import checked_schedule
 
 __all__ = [
     "Schedule",
@@ -43,12 +45,14 @@ __all__ = [
 
 
 # What a field must be: its metadata.
+_STEPS = {"must": (float, "be at least 1", lambda x: x >= 1)}
 _POSITIVE = {"must": (float, "be positive", lambda x: x > 0)}
 _NOT_NEGATIVE = {"must": (float, "not be negative", lambda x: x >= 0)}
 _BETA = {"must": (float, "be in [0, 1)", lambda x: 0 <= x < 1)}
 _FRACTION = {"must": (float, "be in [0, 1]", lambda x: 0 <= x <= 1)}
 _DECAY = {"must": (float, "be in (0, 1]", lambda x: 0 < x <= 1)}
-_ASCENDING = {"must": (tuple, "ascend", lambda x: list(x) == sorted(x))}
+_ASCENDING = {"must": (tuple, "ascend", lambda x: all(type(n) is float for n in x) and list(x) == sorted(x))}
+_SOME = {"must": (tuple, "not be empty", bool)}
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,16 @@ class Schedule:
             if "must" in each.metadata:
                 kind, must, holds = each.metadata["must"]
                 if not isinstance(value, kind):
-                    raise TypeError(f"{what} must be a {kind.__name__}, got {value!r}")
+                    whole = f": write ({value:g},)" if kind is tuple and isinstance(value, float) else ""
+                    raise TypeError(f"{what} must be a {kind.__name__}, got {value!r}{whole}{self._order()}")
                 if not holds(value):
-                    raise ValueError(f"{what} must {must}, got {value}")
+                    raise ValueError(f"{what} must {must}, got {value}{self._order()}")
+
+    @classmethod
+    def _order(cls) -> str:
+        """Return the order of several arguments, which may be why one of them is out of its range."""
+        names = [each.name for each in fields(cls) if each.init]
+        return f"; the order is {cls.__name__}({', '.join(names)})" if len(names) > 1 else ""
 
     def __call__(self, t: Any) -> Any:
         """Return the value at step ``t``, in the namespace of ``t``."""
@@ -91,6 +102,14 @@ class Schedule:
         if isinstance(other, Real) and not isinstance(other, bool):
             return _product(constant(float(other)), self)
         return NotImplemented
+
+    def _no_sum(self, other: Any = None) -> Never:
+        raise TypeError(
+            "schedules multiply, with each other and with numbers: write 0.5 * a for a / 2, and for a sum"
+            " lambda t: a(t) + b(t)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __neg__ = __pow__ = __rpow__ = _no_sum
 
 
 def _plain(value: Any, what: str) -> Any:
@@ -236,8 +255,8 @@ class linear_decay(Schedule):
     [1.0, 0.75, 0.25, 0.0]
     """
 
-    steps: float = field(metadata=_POSITIVE)
-    final: float = field(default=0.0, metadata=_NOT_NEGATIVE)
+    steps: float = field(metadata=_STEPS)
+    final: float = field(default=0.0, metadata=_FRACTION)
 
     def at(self, t: Any, math: Any) -> Any:
         """Return final + (1 - final) (steps - (t - 1))/steps."""
@@ -252,8 +271,8 @@ class cosine_decay(Schedule):
     [1.0, 0.5, 0.0, 0.0]
     """
 
-    steps: float = field(metadata=_POSITIVE)
-    final: float = field(default=0.0, metadata=_NOT_NEGATIVE)
+    steps: float = field(metadata=_STEPS)
+    final: float = field(default=0.0, metadata=_FRACTION)
 
     def at(self, t: Any, math: Any) -> Any:
         """Return final + (1 - final) (1 - cos(pi (steps - (t - 1))/steps))/2."""
@@ -323,14 +342,14 @@ class join(Schedule):
     [0.25, 1.0, 1.0, 0.75]
     """
 
-    schedules: tuple[Schedule, ...]
+    schedules: tuple[Schedule, ...] = field(metadata=_SOME)
     boundaries: tuple[float, ...] = field(metadata=_ASCENDING)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for schedule in self.schedules:
             if not isinstance(schedule, Schedule):
-                raise TypeError(f"join: schedules must be instances of Schedule, got {schedule!r}")
+                raise TypeError(f"join: schedules must be instances of Schedule, got {schedule!r}{self._order()}")
         if len(self.schedules) != len(self.boundaries) + 1:
             raise ValueError(f"join: there must be one boundary between two schedules, got {self.boundaries}")
 
@@ -357,6 +376,8 @@ def effective_warmup_period(schedule: Schedule) -> float:
 
     Raises
     ------
+    TypeError
+        It is no schedule, or a class of them.
     ValueError
         The sum does not converge within 1e8 steps.
 
@@ -367,6 +388,13 @@ def effective_warmup_period(schedule: Schedule) -> float:
     """
     import numpy as np
 
+    if not isinstance(schedule, Schedule):
+        if callable(schedule):
+            checked_schedule(schedule, lambda: "effective_warmup_period: schedule")
+        else:
+            raise TypeError(
+                f"effective_warmup_period: schedule must be a schedule such as untuned_linear(0.999), got {schedule!r}"
+            )
     total, start, length = 0.0, 1, 1 << 10
     while start < 10**8:
         part = float(np.sum(1 - schedule(np.arange(start, start + length))))
@@ -375,3 +403,7 @@ def effective_warmup_period(schedule: Schedule) -> float:
             return total
         start, length = start + length, min(2 * length, 1 << 20)
     raise ValueError(f"{schedule!r}: the effective warmup period is infinite, or too long to add up")
+
+
+for _each in Schedule.__subclasses__():
+    explained_class(_each, "schedules.")

@@ -39,10 +39,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult, OptimizeWarning, approx_fprime
 
+from adamod_array._late import needed
 from adamod_array._step import step
 from adamod_array.functional import adam_init, adamod_init, diffgrad_init, diffmod_init, momentum_init, radam_init
+
+try:
+    from scipy.optimize import OptimizeResult, OptimizeWarning, approx_fprime
+except ModuleNotFoundError as error:
+    raise needed("scipy", error) from None
 
 __all__ = ["adam", "adamod", "diffgrad", "diffmod", "momentum", "radam"]
 

@@ -59,6 +59,8 @@ def save(state: State[Any], path: str | os.PathLike[str]) -> None:
       params={'w': float64[3]},
       slots: m, v)
     """
+    if isinstance(path, State):
+        raise TypeError("save: the order is save(state, path)")
     _file.write(Held.of(state), path)
 
 
@@ -103,6 +105,8 @@ def load(path: str | os.PathLike[str], like: P | State[P], *, method: Any = None
     --------
     See :func:`save`.
     """
+    if isinstance(like, (str, os.PathLike)):
+        raise TypeError("load: the order is load(path, like)")
     template = Template.of(like)
     with _file.opened(path, template, method, lr) as held:
         return assembled(held, template)

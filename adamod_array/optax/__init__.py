@@ -15,8 +15,13 @@ Examples
 [-0.1  0.1]
 """
 
-from adamod_array.optax._schedules import as_schedule, from_schedule
-from adamod_array.optax._state import state_from_optax
-from adamod_array.optax._transformation import MethodState, as_optax
+from adamod_array._late import needed
+
+try:
+    from adamod_array.optax._schedules import as_schedule, from_schedule
+    from adamod_array.optax._state import state_from_optax
+    from adamod_array.optax._transformation import MethodState, as_optax
+except ModuleNotFoundError as error:
+    raise needed("optax", error) from None
 
 __all__ = ["MethodState", "as_optax", "as_schedule", "from_schedule", "state_from_optax"]

@@ -15,9 +15,14 @@ Examples
 ['exp_avg', 'exp_avg_lr', 'exp_avg_sq', 'step']
 """
 
-from adamod_array.torch._classes import SGD, Adam, AdaMod, AdamW, DiffGrad, DiffMod, RAdam
-from adamod_array.torch._optimizer import Optimizer
-from adamod_array.torch._use import scheduler, step_in_backward
+from adamod_array._late import needed
+
+try:
+    from adamod_array.torch._classes import SGD, Adam, AdaMod, AdamW, DiffGrad, DiffMod, RAdam
+    from adamod_array.torch._optimizer import Optimizer
+    from adamod_array.torch._use import scheduler, step_in_backward
+except ModuleNotFoundError as error:
+    raise needed("torch", error) from None
 
 __all__ = [
     "SGD",
