@@ -27,6 +27,9 @@ from adamod_array.checkpoint._data import by_path, one_of
 from adamod_array.checkpoint._error import CheckpointError
 from adamod_array.diagnostics import current_leaves
 
+STATE = "the state"
+"""The name of a source that is no file."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -71,7 +74,7 @@ class Held:
         if traced := [name for name, count in counts.items() if is_tracer(count)]:
             raise ValueError(f"{traced[0]} is traced by JAX: save and convert states outside of jit")
         return Held(
-            "the state",
+            STATE,
             {name: dtype_name(x) for name, x in arrays.items()},
             {name: shape_of(x) for name, x in arrays.items()},
             lambda name: stored(arrays[name], lambda: name),
@@ -191,7 +194,7 @@ def check_names(source: str, held: Collection[str], template: Template, method: 
     """
     like = template.method
     if like is not None and type(like) is not type(method):
-        raise CheckpointError(f"{source} is of {type(method).__name__}, like of {type(like).__name__}")
+        raise _unlike(source, f"{source} is of {type(method).__name__}, like of {type(like).__name__}")
     if like is not None and like.slots != method.slots:
         raise CheckpointError(f"{source} keeps the slots {method.slots}, like {like.slots}")
     places = [name for name, p in zip(template.names, template.params, strict=True) if p is not None]
@@ -200,9 +203,15 @@ def check_names(source: str, held: Collection[str], template: Template, method: 
     others = [name for name in held if name not in wanted]
     if missing:
         instead = f"; it has {', '.join(others[:3]):.200}, which like has not" if others else ""
-        raise CheckpointError(f"{source} has no {missing[0]}{instead}")
+        raise _unlike(source, f"{source} has no {missing[0]}{instead}")
     if others:
-        raise CheckpointError(f"{source} has {others[0]:.200}, which like has not")
+        raise _unlike(source, f"{source} has {others[0]:.200}, which like has not")
+
+
+def _unlike(source: str, text: str) -> CheckpointError:
+    """Return the error of what is held, perhaps a file of another run."""
+    of_file = "" if source == STATE else "; to begin anew where it is a file of another run, delete it or write another"
+    return CheckpointError(text + of_file)
 
 
 def _check_array(held: Held, template: Template, root: str, i: int, name: str, method: Any) -> None:
@@ -225,7 +234,7 @@ def _check_array(held: Held, template: Template, root: str, i: int, name: str, m
     shape = tuple(p.shape)
     found = held.shapes[key][:-1] if dtype.startswith("complex") else held.shapes[key]
     if found != shape:
-        raise CheckpointError(f"{key} has the shape {found} in {held.source}, {shape} in like")
+        raise _unlike(held.source, f"{key} has the shape {found} in {held.source}, {shape} in like")
     if (hint := _hint(template, dtype)) and not narrows((like,)):  # of an array that is wide JAX makes others so
         raise CheckpointError(f"{key} is {dtype} in {held.source}{hint}")
 

@@ -414,6 +414,8 @@ SHOWN = [
 INSTEAD = [
     Mutant("modules", "isinstance(x, torch.nn.Module)", "False", torch("torch_mistakes", "in_the_place_of_trees")),
     Mutant("groups", "if _GROUP.search(path):", "if False:", numpy("mistakes", "no_parameter")),
+    Mutant("what is turned", "given == shape[::-1]", "True", numpy("mistaken_arrays", "another_shape")),
+    Mutant("digits of gradients", "if like and kind:", "if False:", numpy("mistaken_arrays", "another_dtype")),
 ]
 
 DIFFERENCE = [
@@ -452,7 +454,7 @@ CHECK = [
     ),
     Mutant(
         "complex gradients of real parameters",
-        'if name.startswith("complex") and not dtype_name(p).startswith("complex"):',
+        'if name.startswith("complex") and not own.startswith("complex"):',
         "if False:",
         numpy("errors", "a_gradient_that_does_not_fit"),
     ),
