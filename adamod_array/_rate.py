@@ -94,7 +94,7 @@ def checked_schedule(value: Any, what: Callable[[], str]) -> Any:
     if not isinstance(value, (type, types.FunctionType)):
         return value
     name, is_class = value.__name__, isinstance(value, type)
-    if is_class and not any("__call__" in vars(each) for each in value.__mro__):  # its instances are no functions of t
+    if isinstance(value, type) and not any("__call__" in vars(x) for x in value.__mro__):  # instances are no functions
         raise TypeError(f"{what()} must be a number or a schedule, got {name}, a class")
     signature = inspect.signature(value, follow_wrapped=is_class)  # a wrapper of a function is called itself
     kept = [x.replace(annotation=x.empty) for x in signature.parameters.values()]
