@@ -468,7 +468,6 @@ THOROUGH = [
 @nox.session(venv_backend="none", default=False)
 def thorough(session: nox.Session) -> None:
     """Take what plain nox leaves out for the time it takes: slow tests on every backend, and more sessions."""
-    for name in BACKENDS:
-        session.notify(f"tests({name})", SLOW)
-    for name in THOROUGH:
-        session.notify(name)
+    queued = [session.notify(f"tests({name})", SLOW) for name in BACKENDS]
+    if not all([*queued, *map(session.notify, THOROUGH)]):
+        session.error("some of its sessions are in this run already: run it by itself")

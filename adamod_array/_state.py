@@ -228,12 +228,11 @@ class State(Generic[P]):
         >>> adam_init(params, lr={"body": 0.1 * schedules.linear_warmup(4), "head": 0.01}).learning_rate()
         {'body': 0.025, 'head': 0.01}
         """
-        if not is_settled(self.lr):
-            self.resolved()
         t, (given, spec) = next_step(self.step), self._leaves_of_params()
+        lr = self.lr if is_settled(self.lr) else constant_rate(self.lr, spec, given)
         namespaces = (namespace_of(p) for p in given)
         name = next((x.name for x in namespaces if x is not None), "")
-        return by_branch(self.lr, given, spec, lambda rate: rate_at(rate, t, lambda: "lr", name))
+        return by_branch(lr, given, spec, lambda rate: rate_at(rate, t, lambda: "lr", name))
 
     def _leaves_of_params(self) -> tuple[list[Any], Any]:
         """Return the parameters, and their tree, without handing them out."""
