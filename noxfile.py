@@ -468,7 +468,7 @@ THOROUGH = [
 
 @nox.session(venv_backend="none", default=False)
 def thorough(session: nox.Session) -> None:
-    """Take what plain nox leaves out for the time it takes: in a run of its own, after plain nox, whose coverage counts."""
+    """Take what plain nox leaves out for its time; in a run of its own, after plain nox, whose coverage counts."""
     for name in (*(f"tests({name})" for name in BACKENDS), "agree_exact"):
         session.notify(name, SLOW)
     for name in THOROUGH:
