@@ -213,8 +213,9 @@ def agree_exact(session: nox.Session) -> None:
     """Take a thousand steps of every method on every CPU backend and engine: not one bit may differ."""
     run = frameworks(session, *requirements(*CPU), *group("test"))
     plugins = stand_ins(*CPU)
-    env = {"COVERAGE_FILE": str(coverage_file("exact")), **environment(plugins)}
-    run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *session.posargs, env=env)
+    chosen, suffix = (session.posargs, "exact-some") if session.posargs else (("--slow", "no"), "exact")
+    env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
+    run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *chosen, env=env)
 
 
 @nox.session(venv_backend="none", default=False, tags=["cpu"])
@@ -467,8 +468,8 @@ THOROUGH = [
 
 @nox.session(venv_backend="none", default=False)
 def thorough(session: nox.Session) -> None:
-    """Take what plain nox leaves out for the time it takes: slow tests on every backend, and more sessions."""
-    for name in BACKENDS:
-        session.notify(f"tests({name})", SLOW)
+    """Take what plain nox leaves out for its time; in a run of its own, after plain nox, whose coverage counts."""
+    for name in (*(f"tests({name})" for name in BACKENDS), "agree_exact"):
+        session.notify(name, SLOW)
     for name in THOROUGH:
         session.notify(name)

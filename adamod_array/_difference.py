@@ -27,8 +27,9 @@ def difference(want: Any, have: Any, path: str, jax: Any, *, may_end: bool = Fal
         if isinstance(want, dict) and isinstance(have, (list, tuple)) and len(want) == len(have):
             order = f": write {{{', '.join(f'{key!r}: ...' for key in want)}}}"
         return f"{path} must be {_name(want)}, got {_name(have)}{order}"
-    missing = [name for name in names if name not in others]
-    extra = [name for name in others if name not in names]
+    known, found_there = {*names}, {*others}
+    missing = [name for name in names if name not in found_there]
+    extra = [name for name in others if name not in known]
     if missing:
         return f"{missing[0]} is missing" + (f" (there is {extra[0]})" if extra else "")
     if extra:

@@ -102,10 +102,13 @@ def checked_schedule(value: Any, what: Callable[[], str]) -> Any:
     """
     if not isinstance(value, (type, types.FunctionType)):
         return value
-    name, signature = value.__name__, inspect.signature(value)
+    name, is_class = value.__name__, isinstance(value, type)
+    if isinstance(value, type) and not any("__call__" in vars(x) for x in value.__mro__):  # instances are no functions
+        raise TypeError(f"{what()} must be a number or a schedule, got {name}, a class")
+    signature = inspect.signature(value, follow_wrapped=is_class)  # a wrapper of a function is called itself
     kept = [x.replace(annotation=x.empty) for x in signature.parameters.values()]
     signature = signature.replace(parameters=kept, return_annotation=signature.empty)
-    if isinstance(value, type):
+    if is_class:
         raise TypeError(f"{what()} must be a number or a schedule, got {name}, a class: call it, {name}{signature}")
     try:
         signature.bind(1)
@@ -207,7 +210,7 @@ def rate_at(rate: Any, t: Any, what: Callable[[], str], framework: str) -> Any:
     if type(rate) is float and 0 <= rate < math.inf:
         return rate
     if is_schedule(rate):
-        return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework, "a number")
+        return as_rate(rate(t), lambda: f"{what()} {rate!r} at step {t}", framework, "a number")
     return as_rate(rate, what, framework)
 
 

@@ -17,7 +17,8 @@ def shown(state: Any, params: tuple[Sequence[Any], Any], taken: tuple[Any, bool]
     given, spec = params
     method, lr, decay = (by_branch(x, given, spec) for x in (state.method, state.lr, state.weight_decay))
     compact = compact_of(state.method)
-    slots = ", ".join([f"{name} bfloat16" if name in compact else name for name in state.method.slots]) or "none"
+    names = [*getattr(state.method, "slots", state.slots)]  # a tree of methods may be in a state as it was given
+    slots = ", ".join([f"{name} bfloat16" if name in compact else name for name in names]) or "none"
     slots += "; params rounded stochastically" if PARAMS in compact else ""
     skipped = "" if type(state.skipped) is int and state.skipped == 0 else f", skipped={state.skipped}"
     decay = "" if type(decay) is float and decay == 0 else f", weight_decay={decay}"

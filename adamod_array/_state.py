@@ -37,7 +37,8 @@ class State(Generic[P]):
     Attributes
     ----------
     params : array or tree of arrays
-        The parameters, in the caller's own containers.
+        The parameters, in new containers of the caller's kind at each access: what is assigned into them is lost, and
+        ``state = state.replace(params=...)`` is what changes them.
     slots : dict of str to tree
         What the method keeps beside each parameter, zero at first: real where the rule makes it
         real, float32 where the parameter has 16 bits (bfloat16 where ``init`` was given ``slot_dtype=``), on the
@@ -47,7 +48,8 @@ class State(Generic[P]):
     method : Method or a tuple of one a leaf
         Hyperparameters and rule.
     lr : float, schedule, or a tuple of one a leaf
-        As given to ``init``; :meth:`learning_rate` says what the next step will use.
+        As given to ``init``, a tree prefix as one value a leaf; :meth:`learning_rate` has the rate of the next step,
+        by branch where it was a prefix.
     weight_decay : float or a tuple of one a leaf
         As given to ``init``.
     skipped : int
@@ -226,12 +228,11 @@ class State(Generic[P]):
         >>> adam_init(params, lr={"body": 0.1 * schedules.linear_warmup(4), "head": 0.01}).learning_rate()
         {'body': 0.025, 'head': 0.01}
         """
-        if not is_settled(self.lr):
-            self.resolved()
         t, (given, spec) = next_step(self.step), self._leaves_of_params()
+        lr = self.lr if is_settled(self.lr) else constant_rate(self.lr, spec, given)
         namespaces = (namespace_of(p) for p in given)
         name = next((x.name for x in namespaces if x is not None), "")
-        return by_branch(self.lr, given, spec, lambda rate: rate_at(rate, t, lambda: "lr", name))
+        return by_branch(lr, given, spec, lambda rate: rate_at(rate, t, lambda: "lr", name))
 
     def _leaves_of_params(self) -> tuple[list[Any], Any]:
         """Return the parameters, and their tree, without handing them out."""

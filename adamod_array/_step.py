@@ -221,6 +221,8 @@ def take_step(
     if unknown:
         door = "step" if method_type is Method else f"{method_type.__name__.lower()}_step"
         raise unexpected(door, next(iter(unknown)))
+    if donate is not True and donate is not False:
+        _check.flag(donate, "donate")
     torch = framework("torch")
     if torch is not None and torch.compiler.is_compiling():
         new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
@@ -330,7 +332,6 @@ def _stepped(
         leaves = leaves.checked_again()
     namespace = leaves.namespace
     stepped, uniform = leaves.check_gradients(gradients, grads)
-    _check.flag(donate, "donate")
     if namespace is None or not stepped:
         if namespace is not None and namespace.name == "torch":
             _check.warn_of_no_gradient()

@@ -147,9 +147,16 @@ def smallest_prefix(spec: Any, values: Sequence[Any], are_none: Sequence[bool], 
         own = [values[i] for i in indices if not are_none[i]]
         if indices and not own:
             return None
-        if own and not is_root and all(x is own[0] or x == own[0] for x in own):
+        if own and not is_root and all(_alike(x, own[0]) for x in own):
             return at(own[0])
         names, below, shape = children(tree, "", jax)
         return at(own[0]) if names == [""] else unflatten(shape, [collapsed(x, False) for x in below])
 
     return collapsed(leaf_indices(spec), True)
+
+
+def _alike(x: Any, y: Any) -> bool:
+    try:
+        return x is y or bool(x == y)
+    except Exception:  # a user's schedules may hold arrays, which have no one answer
+        return False

@@ -22,6 +22,7 @@ pytest.importorskip("numba")
 
 pytestmark = [
     pytest.mark.only("numpy"),
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="modes, users and limits are POSIX's"),
 ]
 

@@ -516,6 +516,7 @@ def test_shardings_are_those_of_like(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.only("torch", "jax")
 def test_arrays_of_several_processes(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Are made where ``like`` has them, and not saved by one that lacks a part."""

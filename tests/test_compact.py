@@ -126,7 +126,7 @@ def same_everywhere(method: Method, steps: int, take: Callable[..., Any], backen
     return state
 
 
-@pytest.mark.slow("cupy", "jax")
+@pytest.mark.slow
 def test_a_thousand_steps_have_the_bits_of_numpys_rule(backend: Backend) -> None:
     """PyTorch's own sqrt and division of tensors have other bits: there the method has none."""
     plain = backend.name == "torch" and backend.engine != "numba"

@@ -164,6 +164,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.only("numpy")
+def test_anchors_are_those_of_github() -> None:
+    """Which MyST makes of a heading too; targets and ids that Sphinx knows besides end at the top of a page there."""
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            text = (page.parent / target if target else page).read_text(encoding="utf-8")
+            prose = re.sub(r"^(```+).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+            titles = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.only("numpy")
 def test_the_citation_is_of_this_version() -> None:
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f'version: "{adamod_array.__version__}"' in text.splitlines()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import math
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -564,7 +566,36 @@ def test_a_schedule_that_goes_wrong(backend: Backend, donate: bool, value: Any, 
     assert aa.momentum_step(state, tree(backend), lr=0.1, donate=donate).step == 2
 
 
+def test_a_wrapper_is_called_itself(backend: Backend) -> None:
+    """Whatever arguments the function has that it wraps."""
+
+    def total(t: float, total: float) -> float:
+        return 1 - t / total
+
+    @functools.wraps(total)
+    def schedule(t: float) -> float:
+        return total(t, 8)
+
+    assert aa.momentum_init(tree(backend), lr=schedule).learning_rate() == 0.875
+
+
 # donation
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_donate_is_true_or_false(backend: Backend, steps: int) -> None:
+    """At the first step, where arrays are known again, where no step is taken, and in a graph of PyTorch's."""
+    state = aa.momentum_init(tree(backend))
+    for _ in range(steps):
+        state = aa.momentum_step(state, tree(backend))
+    before = bits(backend, state)
+    ways: list[Any] = [aa.momentum_step, functools.partial(aa.momentum_step, where=False)]
+    if backend.name == "torch":
+        ways.append(backend.xp.compile(aa.momentum_step, backend="eager"))
+    for way, value in itertools.product(ways, ("no", 1, None, np.ones(2))):
+        with pytest.raises(TypeError, match="step: donate must be True or False, got"):
+            way(state, tree(backend), donate=value)
+        assert bits(backend, state) == before
 
 
 @pytest.mark.only("numpy")

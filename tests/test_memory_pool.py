@@ -100,6 +100,7 @@ def content(x: Any) -> bytes:
     return x.tobytes() if isinstance(x, (np.ndarray, memoryview)) else bytes(x)
 
 
+@pytest.mark.slow
 @pytest.mark.only("numpy", "torch")
 def test_nothing_that_is_seen_changes(backend: Backend, pool: recycled.Pool) -> None:
     """Any program of steps, fresh and donated, of states that stay or go, and of what looks at their arrays."""
@@ -397,6 +398,7 @@ def run(program: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.only("numpy")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured on Linux")
 def test_a_thousand_steps_take_no_memory_beyond_two_states() -> None:

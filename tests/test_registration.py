@@ -51,6 +51,7 @@ def run(program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.only("torch")
 @pytest.mark.parametrize("imports", ["import torch, adamod_array as a", "import adamod_array as a, torch"])
 def test_in_any_order_of_imports(tmp_path: Path, imports: str) -> None:

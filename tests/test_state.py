@@ -15,9 +15,11 @@ import optree
 import pytest
 
 from adamod_array import (
+    Adam,
     AdaMod,
     Momentum,
     State,
+    adam_init,
     adamod_init,
     adamod_step,
     engine,
@@ -233,6 +235,30 @@ def test_repr_of_odd_states(backend: Backend) -> None:
 
 
 # replaced, and checked as by init
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A schedule of a user's: two of them cannot be compared."""
+
+    rates: np.ndarray[Any, Any]
+
+    def __call__(self, t: int) -> float:
+        return float(self.rates[t])
+
+
+def test_repr_and_rates_of_what_a_user_may_put_there(backend: Backend) -> None:
+    """Schedules that hold arrays, methods that no step has looked at yet, a state that is spent."""
+    params = {"a": [backend.array([1.0]), backend.array([1.0])], "b": backend.array([1.0])}
+    state = adam_init(params, lr={"a": [Table(np.ones(5)), Table(np.ones(5))], "b": 0.5})
+    assert "lr={'a': [" in repr(state) and state.learning_rate() == {"a": [1.0, 1.0], "b": 0.5}
+    methods = {"a": Adam(), "b": Adam(beta1=0.5)}
+    assert "Adam(beta1=0.5" in repr(dataclasses.replace(state, method=methods))
+    twin = dataclasses.replace(state, lr={"a": 0.25, "b": 0.5})
+    if backend.table["donates"]:
+        step(state, params, donate=True)
+    for each in (state, twin):
+        assert each.learning_rate()["b"] == 0.5
 
 
 def test_replace_keeps_what_is_known(backend: Backend) -> None:

@@ -31,7 +31,10 @@ LEAVES = {
 SCHEDULE = 0.1 * schedules.untuned_linear(0.9) * schedules.cosine_decay(30, final=0.5)
 TREE = {name: SCHEDULE if k % 2 else 0.01 * (k + 1) for k, name in enumerate(LEAVES)}
 RATES = {"float": 0.05, "schedule": SCHEDULE, "tree": TREE}
-CASES = [(name, "tree") for name in METHODS] + [("AdaMod", "float"), ("RAdam", "schedule")]
+FEW = ("Adam amsgrad", "AdaMod hold_idle", "RAdam skip", "DiffMod")
+"""Slots of every kind, and coefficients that begin late."""
+CASES = [pytest.param(name, "tree", marks=[] if name in FEW else pytest.mark.slow) for name in METHODS]
+CASES += [pytest.param("AdaMod", "float"), pytest.param("RAdam", "schedule")]
 
 
 @pytest.fixture(autouse=True)

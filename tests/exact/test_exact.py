@@ -37,7 +37,7 @@ DTYPES = {"CuPy": ["float16", "bfloat16", "complex64"], "CuPy, eager": ["float16
 DTYPES = {name: ["complex64"] for name in KERNELS} | DTYPES
 """Beside float32 and float64, for 200 steps; those of Numba's kernels are held in test_kernels.py."""
 CASES = [
-    (contender, name, dtype)
+    pytest.param(contender, name, dtype, marks=pytest.mark.slow if contender == "Dask" else [])
     for contender in CONTENDERS
     for name, method in METHODS.items()
     if "g_last" not in method.slots  # IEEE 754 does not say how an exponential is rounded

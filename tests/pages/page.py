@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-BUILT = Path(__file__).parent.parent.parent / "docs" / "_build" / "html"
+BUILT = Path(__file__).resolve().parent.parent.parent / "docs" / "_build" / "html"
 FILES = sorted(path for path in BUILT.rglob("*.html") if "_static" not in path.parts)
 
 RAW_TEX = re.compile(r"\\[a-zA-Z(\[{]|\$\$|\$[^$\s][^$\n]*[\\^_][^$\n]*\$")
