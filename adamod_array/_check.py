@@ -44,7 +44,7 @@ def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | 
             continue
         namespace = namespace_of(p)
         if namespace is None:
-            raise TypeError(_no_array(p, path(i)))
+            raise TypeError(_no_array(p, path(i), "numpy" if first is None else first.name))
         if dtype_name(p) not in COMPUTE_DTYPE:
             raise TypeError(
                 f"{path(i)} must have one of the dtypes {', '.join(COMPUTE_DTYPE)}, got {_describe(p)}"
@@ -55,10 +55,10 @@ def params(leaves: list[Any], path: Paths, root: str = "params") -> Namespace | 
         if first is None:
             first, at = namespace, i
         elif namespace.name != first.name:
-            name = namespace.name if first.name == "numpy" else first.name
+            x, name = (leaves[at], namespace.name) if first.name == "numpy" else (p, first.name)
             raise TypeError(
                 f"{root} mix frameworks: {path(at)} is {_describe(leaves[at])}, {path(i)} is {_describe(p)}; convert"
-                f" one of them{_instead.of_another_framework(name)}"
+                f" one of them{_instead.of_another_framework(x, name)}"
             )
     return first
 
@@ -89,9 +89,9 @@ _PASSED = ("adamod_array", "torch", "contextlib")
 """Packages whose frames lie between a user's call and a warning."""
 
 
-def _no_array(x: Any, path: str) -> str:
-    """Return what to say of something that stands where an array is expected."""
-    instead = "" if is_derived_array(x) else _instead.of_no_array(x, path)
+def _no_array(x: Any, path: str, name: str) -> str:
+    """Return what to say of something that stands where an array of a framework is expected."""
+    instead = "" if is_derived_array(x) else _instead.of_no_array(x, path, name)
     return f"{path} must be an array, got {_describe(x)}{_hint(instead)}"
 
 
@@ -146,11 +146,11 @@ def like_parameter(namespace: Namespace, p: Any, x: Any, path: Callable[[], str]
         raise TypeError(f"{path()} is None where the parameter is an array")
     theirs = namespace_of(x)
     if theirs is None:
-        raise TypeError(_no_array(x, path()))
+        raise TypeError(_no_array(x, path(), namespace.name))
     if theirs.name != namespace.name:
         raise TypeError(
             f"{path()} must be a {namespace.name} array like its parameter, got"
-            f" {_describe(x)}{_instead.of_another_framework(namespace.name)}"
+            f" {_describe(x)}{_instead.of_another_framework(x, namespace.name)}"
         )
     _alive(namespace, x, path)
     if x.shape != p.shape and not has_unknown_sizes(p.shape):

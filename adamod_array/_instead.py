@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Collection, Iterator, KeysView, Mapping, Set, ValuesView
+from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, Set, ValuesView
 from typing import Any
 
 from adamod_array._method import Method
@@ -26,8 +26,11 @@ def is_state(x: Any) -> bool:
     return hasattr(x, "params") and hasattr(x, "slots")
 
 
-def of_no_array(x: Any, path: str) -> str:
-    """Return what to write instead of ``x`` where ``path`` is to be an array; empty where nothing can be said."""
+def of_no_array(x: Any, path: str, name: str = "numpy") -> str:
+    """Return what to write instead of ``x`` where ``path`` is to be an array; empty where nothing can be said.
+
+    ``name`` is the framework of the arrays beside it.
+    """
     are_grads = path.startswith("grads")
     torch: Any = framework("torch")
     if torch is not None and isinstance(x, torch.nn.Module):
@@ -35,10 +38,14 @@ def of_no_array(x: Any, path: str) -> str:
             return "write {name: p.grad for name, p in module.named_parameters()}"
         return "write dict(module.named_parameters())"
     if isinstance(x, numbers.Number):
-        return _of_number(x, path)
+        return _of_number(x, path, _CONVERT.get(name, "np.asarray"))
     if isinstance(x, (str, bytes)):
         return "a name is a key: write a dict {name: array}, as dict(pairs) makes of pairs"
-    if isinstance(x, (Iterator, KeysView, ValuesView, Set)):
+    if isinstance(x, ItemsView):
+        return "write dict(x)"
+    if isinstance(x, Set) and not isinstance(x, KeysView):
+        return "a set has no order, by which slots would be told apart: write a dict or a list"
+    if isinstance(x, (Iterator, KeysView, ValuesView)):
         whole = "" if torch is None else "; of a PyTorch module, dict(module.named_parameters())"
         return f"write list(...) of it{whole}" if not are_grads else "write the gradients in the tree of params"
     if isinstance(x, Method):
@@ -77,12 +84,12 @@ def of_attribute(name: str, slots: Collection[str]) -> str:
     return f"; write {instead}" if instead else ""
 
 
-def _of_number(x: Any, path: str) -> str:
+def _of_number(x: Any, path: str, convert: str) -> str:
     if _GROUP.search(path):
         return "groups are branches here: params={'body': ..., 'head': ...}, lr={'body': 1e-4, 'head': 1e-3}"
-    of_list = ", or of a list of numbers np.asarray of the whole list" if path.endswith("]") else ""
+    of_list = f", or of a list of numbers {convert} of the whole list" if path.endswith("]") else ""
     dtype = "" if isinstance(x, (float, complex)) else ", dtype=float"
-    return f"write np.asarray({x!r}{dtype}){of_list}"
+    return f"write {convert}({x!r}{dtype}){of_list}"
 
 
 def of_derived_array(x: Any) -> str:
@@ -111,14 +118,23 @@ def of_dtype(x: Any, path: str, like: str = "") -> str:
     return f"write x.astype({kind}), or leave it out" if kind else ""
 
 
-def of_another_framework(name: str) -> str:
+def of_another_framework(x: Any, name: str) -> str:
     """Return how an array is brought to the framework of its parameter."""
+    namespace = namespace_of(x)
+    theirs = "" if namespace is None else namespace.name
+    if theirs == "torch":
+        x_there = "x.detach().cpu().numpy()"
+        return f": write {x_there}" if name == "numpy" else f": write {_CONVERT.get(name, 'asarray')}({x_there})"
+    if theirs == "cupy" and name == "numpy":
+        return ": write cupy.asnumpy(x)"
     return f": write {_CONVERT[name]}(x)" if name in _CONVERT else ""
 
 
 def of_device(x: Any, device: Any) -> str:
     """Return how an array is brought to the device of its parameter."""
     namespace = namespace_of(x)
+    if namespace is not None and namespace.name == "jax":
+        return "write jax.device_put(x, device)"
     return f"write x.to({str(device)!r})" if namespace is not None and namespace.name == "torch" else "move it there"
 
 

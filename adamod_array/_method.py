@@ -75,16 +75,32 @@ class Method:
                     raise TypeError
                 number = float(value)
             except (TypeError, ValueError):
-                raise TypeError(f"{name} must be a number, got {value!r:.200}{_instead(value)}") from None
+                raise TypeError(f"{name} must be a number, got {value!r:.200}{self._instead(field.name)}") from None
             if not _math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number}")
             if field.name.startswith("beta") and not 0 <= number < 1:
-                steps = f": for a memory of {number:g} steps write {1 - 1 / number:g}" if number > 1 else ""
+                steps = f": for a memory of {number:g} steps write {1 - 1 / number!r}" if number >= 2 else ""
                 raise ValueError(f"{name} must be in [0, 1), got {number}{steps}")
             if field.name.startswith("eps") and number < 0:
                 raise ValueError(f"{name} must not be negative, got {number}")
             object.__setattr__(self, field.name, number)
         object.__setattr__(self, "compact", _known_names(self))
+
+    def _instead(self, name: str) -> str:
+        """Return what to write where a hyperparameter is no number."""
+        value = getattr(self, name)
+        if isinstance(value, str):
+            return ", a string: write it without quotes" if _is_number(value) else ""
+        numbers = [*value.values()] if isinstance(value, dict) else value
+        if isinstance(numbers, (tuple, list)) and numbers and all(isinstance(x, (int, float)) for x in numbers):
+            if isinstance(value, dict):
+                return ": by branch it is a tree of methods, init({'w': Adam(beta2=0.99), ...}, params)"
+            betas = [f"beta{k}" for k in range(1, len(numbers) + 1)]
+            if name != "beta1" or not {*betas} <= {x.name for x in dataclasses.fields(self)}:
+                return ""
+            return f": write {', '.join(f'{each}={x}' for each, x in zip(betas, numbers, strict=True))}"
+        is_tree = isinstance(value, (tuple, list, dict)) or hasattr(value, "shape")
+        return "; parameters are given to init(method, params)" if is_tree else ""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -123,17 +139,6 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__} does not define rates(self, xp, lr, c, *slots)")
 
 
-def _instead(value: Any) -> str:
-    """Return what to write where a hyperparameter is no number."""
-    if isinstance(value, (tuple, list)) and all(isinstance(x, (int, float)) for x in value):
-        return f": write {', '.join(f'beta{k}={x}' for k, x in enumerate(value, 1))}"
-    if isinstance(value, str):
-        return ", a string: write it without quotes"
-    if isinstance(value, dict) and value and all(isinstance(x, (int, float)) for x in value.values()):
-        return ": by branch it is a tree of methods, init({'w': Adam(beta2=0.99), ...}, params)"
-    return "; parameters are given to init(method, params)" if not isinstance(value, (bool, complex)) else ""
-
-
 def apply_rule(
     method: Method,
     xp: Any,
@@ -162,6 +167,14 @@ def apply_rule(
 def chosen(xp: Any, ok: Array | None, new: Sequence[Array], old: Sequence[Array]) -> list[Array]:
     """Return the new arrays where ``ok``, a scalar, is 1, and the old ones where it is 0; None takes the step."""
     return [*new] if ok is None else [xp.where(ok > 0, x, y) for x, y in zip(new, old, strict=True)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _known_names(method: Method) -> tuple[str, ...]:

@@ -21,13 +21,12 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "beta2": ("b2", "beta_2", "rho", "alpha2"),
     "beta3": ("b3", "beta_3"),
     "beta1 beta2": ("betas", "beta1_beta2"),
-    "beta": ("momentum", "mu", "decay"),
+    "beta": ("momentum", "mu", "beta1", "b1", "beta_1"),
     "eps": ("epsilon", "eps_hat"),
-    "weight_decay": ("wd", "decay", "l2", "weight_decay_rate", "decoupled_weight_decay", "lambda_"),
+    "weight_decay": ("wd", "weight_decay_rate", "decoupled_weight_decay", "lambda_"),
     "max_norm": ("clip_norm", "clipnorm", "max_grad_norm", "grad_clip", "clip", "global_clipnorm", "clipping"),
-    "slot_dtype": ("mu_dtype", "state_dtype", "accumulator_dtype", "moment_dtype"),
+    "slot_dtype": ("mu_dtype", "state_dtype", "accumulator_dtype", "moment_dtype", "compact"),
     "donate": ("inplace", "in_place", "out"),
-    "where": ("skip", "found_inf", "should_skip_update_fn"),
     "betas": ("beta1", "beta2", "b1", "b2", "beta_1", "beta_2"),
     "momentum": ("beta",),
     "steps": (
@@ -42,7 +41,11 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
 }
 """What other libraries call an option, by its name here; some names mean several, of which a door has one."""
 
+_TAKEN = "where= says whether the step is taken: where=all_finite, or where=not skipped"
+
 _SAID = {
+    **dict.fromkeys(("skip", "found_inf", "should_skip_update_fn"), _TAKEN),
+    "decay": "write weight_decay=, by which parameters shrink; a rate that falls is a schedule",
     "mask": "weight_decay takes a tree of numbers: 0.0 where nothing is to decay",
     "warmup": "write lr=1e-3 * schedules.linear_warmup(steps)",
     "warmup_steps": "write lr=1e-3 * schedules.linear_warmup(steps)",

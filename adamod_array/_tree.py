@@ -66,7 +66,8 @@ def check_structure(spec: Any, tree: Tree, root: str) -> None:
     _, got = _flatten_as(spec, tree)
     if got != spec:
         found = difference(leaf_indices(spec), tree, root, _jax_of(spec), hint=_instead.of_no_array)
-        if isinstance(tree, tuple) and len(tree) == 2 and _flatten_as(spec, tree[1])[1] == spec:
+        is_pair = root == "grads" and isinstance(tree, tuple) and len(tree) == 2
+        if is_pair and getattr(tree[0], "shape", ()) == () and _flatten_as(spec, tree[1])[1] == spec:
             found = f"write {root}[1] (value_and_grad returns the value, too)"
         if _instead.is_state(tree):
             found = "got a state: write the gradients of state.params"

@@ -91,7 +91,9 @@ class Optimizer(torch.optim.Optimizer):
         if isinstance(defaults["lr"], torch.Tensor) and defaults["lr"].numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
         if isinstance(params, NO_PARAMETERS) and not isinstance(params, torch.nn.ParameterList):
-            instead = "x.values()" if isinstance(params, Mapping) else "model.parameters()"
+            instead = "model.parameters()"
+            if isinstance(params, Mapping):
+                instead = "[x], a list of groups" if "params" in params else "x.values()"
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, but got"
                 f" {type(params).__name__}: write {instead}"
