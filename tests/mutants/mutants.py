@@ -619,7 +619,7 @@ RATE = [
     ),
     Mutant(
         "a schedule's rate not checked",
-        'return as_rate(rate(t), lambda: f"lr {rate!r} at step {t}", framework, "a number")',
+        'return as_rate(rate(t), lambda: f"{what()} {rate!r} at step {t}", framework, "a number")',
         "return rate(t)",
         numpy("errors", "a_schedule_that_goes_wrong"),
     ),
