@@ -97,6 +97,32 @@ def of_derived_array(x: Any) -> str:
     return "write x.filled(0)" if hasattr(x, "filled") else "give the numbers in it, as np.asarray(x) of a matrix does"
 
 
+def of_no_number(value: Any, what: str) -> str:
+    """Return a value that is no number, and what to write instead where that can be told."""
+    name = what.partition("[")[0].partition(" ")[0]
+    text = f"{value!r:.200}"
+    if isinstance(value, str):
+        return f"{text}, a string: write {_of_string(value)}"
+    if name == "weight_decay" and isinstance(value, bool):
+        return f"{text}: write a number, 0.0 for False"
+    if name == "lr" and isinstance(value, (dict, list, tuple)):
+        return f"{text}: rates by branch are a tree of schedules, each of which returns one number"
+    if callable(value):
+        of_schedule = "" if isinstance(value, type) else " Of a schedule its value is schedule(state.step + 1)"
+        return f"{text}: call it first?{of_schedule}"
+    if type(value).__module__ == "torch.optim.lr_scheduler":
+        return f"{type(value).__name__}: PyTorch's schedulers are for adamod_array.torch; here write a schedule"
+    return text
+
+
+def _of_string(text: str) -> str:
+    try:
+        float(text)
+    except ValueError:
+        return "a number, or as lr a schedule such as 1e-3 * schedules.cosine_decay(steps)"
+    return f"float({text!r})"
+
+
 def of_dtype(x: Any, path: str, like: str = "") -> str:
     """Return what to write instead of an array whose numbers cannot be stepped; empty where they are no numbers.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from adamod_array import _instead
 from adamod_array._aliasing import is_memory
 from adamod_array._namespace import Namespace, dtype_name, is_tracer, namespace_of
 from adamod_array._tree import Tree, broadcast_prefix, flatten, path, root_type
@@ -26,7 +27,7 @@ def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds:
     ``what`` is a call, because paths are spelled out for errors only.
     """
     if isinstance(value, (bool, str, bytes)):
-        raise TypeError(f"{what()} must be {kinds}, got {_described(value, what())}")
+        raise TypeError(f"{what()} must be {kinds}, got {_instead.of_no_number(value, what())}")
     namespace = namespace_of(value)
     if namespace is not None:
         if namespace.name == "torch" and tuple(value.shape) == (1,):
@@ -48,33 +49,7 @@ def real_number(value: Any, what: Callable[[], str], framework: str = "", kinds:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{what()} must be {kinds}, got {_described(value, what())}") from None
-
-
-def _described(value: Any, what: str) -> str:
-    """Return a value that is no number, and what to write instead where that can be told."""
-    name = what.partition("[")[0].partition(" ")[0]
-    text = f"{value!r:.200}"
-    if isinstance(value, str):
-        return f"{text}, a string: write {_of_string(value)}"
-    if name == "weight_decay" and isinstance(value, bool):
-        return f"{text}: write a number, 0.0 for False"
-    if name == "lr" and isinstance(value, (dict, list, tuple)):
-        return f"{text}: rates by branch are a tree of schedules, each of which returns one number"
-    if callable(value):
-        of_schedule = "" if isinstance(value, type) else " Of a schedule its value is schedule(state.step + 1)"
-        return f"{text}: call it first?{of_schedule}"
-    if type(value).__module__ == "torch.optim.lr_scheduler":
-        return f"{type(value).__name__}: PyTorch's schedulers are for adamod_array.torch; here write a schedule"
-    return text
-
-
-def _of_string(text: str) -> str:
-    try:
-        float(text)
-    except ValueError:
-        return "a number, or as lr a schedule such as 1e-3 * schedules.cosine_decay(steps)"
-    return f"float({text!r})"
+        raise TypeError(f"{what()} must be {kinds}, got {_instead.of_no_number(value, what())}") from None
 
 
 def as_rate(value: Any, what: Callable[[], str], framework: str = "", kinds: str = "a number or a schedule") -> Any:
