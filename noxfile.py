@@ -83,8 +83,8 @@ def frameworks(session: nox.Session, *packages: str) -> Callable[..., None]:
     return run
 
 
-SLOW = ("--slow", "only")
-"""Have pytest take the tests that ``tests`` leaves out."""
+FAST, SLOW, ALL = ("--slow", "no"), ("--slow", "only"), ("--slow", "also")
+"""Which tests pytest takes: of plain nox, those that it leaves out, or both."""
 
 
 PARALLEL = ("-n", "2", "--dist", "worksteal")
@@ -178,11 +178,11 @@ def tests(session: nox.Session, backend: str, gpu: bool) -> None:
     install(session, *requirements(backend), *group("test"))
     plugins = stand_ins(backend)
     suffix = backend if session.python == PYTHON else f"{backend}-{session.python}"
-    if session.posargs:
+    chosen = tuple(session.posargs) or FAST
+    if chosen not in (FAST, ALL):
         suffix += "-some"  # no coverage to judge
     env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
     folders = ["tests", *(f"backends/{name}/tests" for name in plugins)]
-    chosen = tuple(session.posargs) or ("--slow", "no")
     codes = [0, 5] if chosen == SLOW else [0]  # 5: nothing is slow here
     command = ("pytest", *options(plugins), *folders, *PARALLEL, *COVER, "--backend", backend, *chosen)
     session.run(*command, env=env, success_codes=codes)
@@ -213,7 +213,7 @@ def agree_exact(session: nox.Session) -> None:
     """Take a thousand steps of every method on every CPU backend and engine: not one bit may differ."""
     run = frameworks(session, *requirements(*CPU), *group("test"))
     plugins = stand_ins(*CPU)
-    chosen, suffix = (session.posargs, "exact-some") if session.posargs else (("--slow", "no"), "exact")
+    chosen, suffix = (session.posargs, "exact-some") if session.posargs else (FAST, "exact")
     env = {"COVERAGE_FILE": str(coverage_file(suffix)), **environment(plugins)}
     run("pytest", *options(plugins), "tests/exact", *PARALLEL, *COVER, *chosen, env=env)
 
@@ -444,7 +444,7 @@ print(adamod_array.__version__, state.params)
 nox.options.sessions = [
     "lint",
     "types",
-    *(f"tests({name})" for name in BACKENDS),
+    *(f"tests({name})" for name in BACKENDS if name != "dask"),
     "agree_exact",
     "agree",
     "docs",
@@ -469,7 +469,8 @@ THOROUGH = [
 @nox.session(venv_backend="none", default=False)
 def thorough(session: nox.Session) -> None:
     """Take what plain nox leaves out for its time; in a run of its own, after plain nox, whose coverage counts."""
-    for name in (*(f"tests({name})" for name in BACKENDS), "agree_exact"):
-        session.notify(name, SLOW)
+    for name in BACKENDS:
+        session.notify(f"tests({name})", ALL if name == "dask" else SLOW)
+    session.notify("agree_exact", SLOW)
     for name in THOROUGH:
         session.notify(name)

@@ -29,6 +29,8 @@ from tests.backend import Backend
 from tests.compare import assert_close
 from tests.trees import METHODS, assert_same, bits, tree, values
 
+pytestmark = pytest.mark.slow("jax")  # which compiles each method anew
+
 REAL = {"float16": "float32", "bfloat16": "float32", "complex64": "float32", "complex128": "float64"}
 STEPS = 6  # RAdam's threshold of 4 is passed after four of them, that of 5 after five
 

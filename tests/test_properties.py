@@ -16,6 +16,8 @@ from adamod_array import Adam, AdaMod, Method, Momentum, RAdam, State, init, ste
 from tests.backend import Backend
 from tests.trees import assert_same, values
 
+pytestmark = pytest.mark.slow("jax")  # which compiles each method anew
+
 law = settings(
     max_examples=12,
     deadline=None,

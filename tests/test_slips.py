@@ -36,6 +36,8 @@ from adamod_array import (
 from tests.backend import Backend, numpy_dtype
 from tests.compare import assert_close
 
+pytestmark = pytest.mark.slow("jax")  # which compiles each method anew
+
 mpf = mpmath.mpf
 METHODS = [
     Adam(),
