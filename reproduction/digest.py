@@ -102,7 +102,7 @@ def _is_text(node: ast.stmt) -> bool:
 @functools.cache
 def _of_method(method: Method) -> str:
     """Return the digest of what a method computes: its programs, constants and coefficients."""
-    parts = [repr(method), *method.compact]
+    parts = [repr(method)]
     for decay in (False, True):
         parts += [repr(trace(method, decay=decay)), repr(constants(method))]
     parts += [repr([float(c) for c in method.coefficients(t, host_math)]) for t in STEPS]

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from adamod_array import Method
 from reproduction.statistics import Test
 
 Values = dict[str, Any]
@@ -25,14 +24,8 @@ class Run:
         self.function, self.config = function, config
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={_words(value)}" for name, value in sorted(self.config.items()))
+        arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(self.config.items()))
         return f"{self.function.__module__}.{self.function.__qualname__}({arguments})"
-
-
-def _words(value: Any) -> str:
-    """Return the ``repr`` of an argument, and of a method what it stores in bfloat16, which its own leaves out."""
-    compact = value.compact if isinstance(value, Method) else ()
-    return f"{value!r} with {', '.join(compact)} in bfloat16" if compact else repr(value)
 
 
 @dataclass(frozen=True)
