@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from adamod_array import _instead
+from adamod_array._difference import class_name
 from adamod_array._namespace import (
     COMPUTE_DTYPE,
     Namespace,
@@ -29,7 +30,7 @@ Paths = Callable[[int], str]
 def _describe(x: Any) -> str:
     namespace = namespace_of(x)
     if namespace is None:
-        name = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+        name = class_name(x)
         return name + (f", whose arithmetic is its own: {_instead.of_derived_array(x)}" if is_derived_array(x) else "")
     return f"a {namespace.name} array of dtype {dtype_name(x)} and shape {tuple(x.shape)}"
 

@@ -71,6 +71,11 @@ def children(tree: Any, path: str, jax: Any) -> tuple[list[str], Sequence[Any], 
     return [accessor.codify(path) for accessor in accessors], found, spec
 
 
+def class_name(x: Any) -> str:
+    """Return the class of ``x`` as a user would write it."""
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+
+
 def _name(x: Any) -> str:
-    name = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    name = class_name(x)
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, Set, ValuesView
 from typing import Any
 
-from adamod_array._method import Method
+from adamod_array._method import Method, reads_as_number
 from adamod_array._namespace import dtype_name, framework, namespace_of
 
 _GROUP = re.compile(r"\[\d+\]\['(lr|weight_decay|betas|eps|momentum)'\]")
@@ -116,11 +116,9 @@ def of_no_number(value: Any, what: str) -> str:
 
 
 def _of_string(text: str) -> str:
-    try:
-        float(text)
-    except ValueError:
-        return "a number, or as lr a schedule such as 1e-3 * schedules.cosine_decay(steps)"
-    return f"float({text!r})"
+    if reads_as_number(text):
+        return f"float({text!r})"
+    return "a number, or as lr a schedule such as 1e-3 * schedules.cosine_decay(steps)"
 
 
 def of_dtype(x: Any, path: str, like: str = "") -> str:

@@ -90,7 +90,7 @@ class Method:
         """Return what to write where a hyperparameter is no number."""
         value = getattr(self, name)
         if isinstance(value, str):
-            return ", a string: write it without quotes" if _is_number(value) else ""
+            return ", a string: write it without quotes" if reads_as_number(value) else ""
         numbers = [*value.values()] if isinstance(value, dict) else value
         if isinstance(numbers, (tuple, list)) and numbers and all(isinstance(x, (int, float)) for x in numbers):
             if isinstance(value, dict):
@@ -169,7 +169,8 @@ def chosen(xp: Any, ok: Array | None, new: Sequence[Array], old: Sequence[Array]
     return [*new] if ok is None else [xp.where(ok > 0, x, y) for x, y in zip(new, old, strict=True)]
 
 
-def _is_number(text: str) -> bool:
+def reads_as_number(text: str) -> bool:
+    """Return whether a string is what ``float`` takes."""
     try:
         float(text)
     except ValueError:
