@@ -1,9 +1,10 @@
-"""Modes that a call sets for the time it takes: NumPy's warnings, PyTorch's autograd, JAX's width of numbers."""
+"""Modes of a call: NumPy's warnings, PyTorch's autograd and compiler, JAX's width of numbers."""
 
 from __future__ import annotations
 
 import contextvars
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,6 +39,22 @@ def contained(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
             raise
 
     return call
+
+
+def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return the function as PyTorch's compiler calls it and does not look into it.
+
+    Where the graph of a user's ``torch.compile`` breaks, each Python function that is called next is traced by itself.
+    """
+    if "torch._dynamo" not in sys.modules:  # nobody compiles
+        return function
+    hidden = _UNTRACED.get(function)
+    if hidden is None:
+        hidden = _UNTRACED[function] = framework("torch").compiler.disable(function)
+    return hidden
+
+
+_UNTRACED: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def _width(jax: Any) -> Any:

@@ -115,6 +115,8 @@ class Namespace:
             return "cpu"
         if self.name == "jax":
             return None if is_tracer(x) else x.devices()
+        if self.name == "torch":
+            return x.device  # array_api_compat asks caches, of which torch.compile warns
         return array_api_compat.device(x)
 
     def on_device(self, x: Any) -> Any:

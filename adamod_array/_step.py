@@ -15,7 +15,7 @@ from adamod_array._hold import Donation, Hold, Holds
 from adamod_array._leaves import Leaves
 from adamod_array._method import Method
 from adamod_array._methods import Methods, first, method_of, methods_of
-from adamod_array._modes import contained
+from adamod_array._modes import contained, untraced
 from adamod_array._namespace import (
     COMPUTE_DTYPE,
     REAL_DTYPE,
@@ -224,12 +224,12 @@ def take_step(
     if donate is not True and donate is not False:
         _check.flag(donate, "donate")
     torch = framework("torch")
-    if torch is not None and torch.compiler.is_compiling():
-        new: State[P] | None = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
-        if new is None:
-            new = torch.compiler.disable(_take_step)(method_type, state, grads, options, donate)
-        return new
-    return _take_step(method_type, state, grads, options, donate)
+    if torch is None:
+        return _take_step(method_type, state, grads, options, donate)
+    new: State[P] | None = None
+    if torch.compiler.is_compiling():
+        new = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
+    return untraced(_take_step)(method_type, state, grads, options, donate) if new is None else new
 
 
 def _advance(method_type: type[Method], state: State[P], grads: Tree, options: Options, donate: bool) -> State[P]:

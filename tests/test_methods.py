@@ -31,6 +31,7 @@ from adamod_array import (
 from adamod_array._engines import can_repeat
 from adamod_array._methods import Methods
 from adamod_array._program.trace import constants, trace
+from adamod_array._step import take_step
 from tests.backend import Backend
 from tests.trees import assert_same, values
 
@@ -253,8 +254,13 @@ def test_copies_inside_a_users_compile(backend: Backend) -> None:
     params = {"b": torch.zeros(2), "a": torch.zeros(2)}
     state = init({"b": Momentum(beta=0.0), "a": Momentum(beta=0.75)}, params, lr=1.0)
     grads = {"b": torch.ones(2), "a": torch.ones(2)}
-    train = torch.compile(lambda s, g: step(step(s, g), g), backend="eager")
-    assert_same(backend, train(copy.deepcopy(state), grads).params, step(step(state, grads), grads).params)
+    expected = step(step(state, grads), grads).params
+    compiler = torch._dynamo.eval_frame
+    for prepare in (compiler.reset_code, compiler.skip_code):  # the second: PyTorch gave this function up for good
+        prepare(take_step.__code__)
+        train = torch.compile(lambda s, g: step(step(s, g), g), backend="eager")
+        assert_same(backend, train(copy.deepcopy(state), grads).params, expected)
+    compiler.reset_code(take_step.__code__)
 
 
 @pytest.mark.only("jax")

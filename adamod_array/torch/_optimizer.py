@@ -180,12 +180,10 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.compiler.is_compiling():
-            torch.compiler.disable(self._advance_all)()
-        else:
-            self._advance_all()
+        self._advance_all()
         return loss
 
+    @torch._disable_dynamo
     def _advance_all(self) -> None:
         groups = self.param_groups
         params = [p for group in groups for p in group["params"]]
