@@ -21,7 +21,8 @@ HERE = pytest.mark.only(*FRAMEWORKS)
 pytestmark = pytest.mark.slow  # each test is a process that compiles
 
 STEPS = """
-import importlib, sys, warnings
+import faulthandler, importlib, sys, warnings
+faulthandler.dump_traceback_later(200, exit=True)  # what hangs says where
 warnings.simplefilter("always")
 name, engines = sys.argv[1], sys.argv[2].split(",")
 if name == "jax":
