@@ -272,8 +272,9 @@ class Leaves:
     def gradients(self, grads: Tree) -> list[Any]:
         """Return the gradients in leaf order, None where there is none; NumPy's scalars become 0-d arrays."""
         leaves = _tree.leaves_like(self.spec, grads, "grads")
-        if any(issubclass(cls, np.generic) for cls in {*map(type, leaves)}):
+        if not _NO_SCALARS.issuperset(map(type, leaves)):
             leaves = [np.asarray(g) if isinstance(g, np.generic) else g for g in leaves]
+            _NO_SCALARS.update(map(type, leaves))
         return leaves
 
     def check_gradients(self, gradients: list[Any], grads: Tree) -> tuple[list[int], bool]:
@@ -301,6 +302,10 @@ class Leaves:
                 elif namespace.name == "torch":
                     _check.backed(g, functools.partial(_tree.path, self.spec, "grads", i))
         return stepped, uniform
+
+
+_NO_SCALARS: set[type] = set()
+"""Classes of gradients that are no scalars of NumPy's, of those seen."""
 
 
 def _roots(method: Method | Methods) -> list[str]:

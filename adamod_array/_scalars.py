@@ -114,8 +114,10 @@ class Scalars:
         n = spec.num_leaves
         counters = leaves.counters() if common and STEP[0] in common else None
         if isinstance(method, Method) and not isinstance(lr, PerLeaf) and not isinstance(weight_decay, PerLeaf):
-            rate = rate_at(lr, t, lambda: "lr", framework)
-            if type(weight_decay) is not float or options.weight_decay is not None:  # a state's own is checked
+            rate = lr
+            if type(lr) is not float or options.lr is not None:  # a state's own is checked
+                rate = rate_at(lr, t, lambda: "lr", framework)
+            if type(weight_decay) is not float or options.weight_decay is not None:
                 weight_decay = checked_decay(weight_decay, lambda: "weight_decay", framework)
             coefficients = [coefficients_at(method, t)]
             return cls([with_factor(rate, weight_decay)], (0,) * n, (method,), (0,), coefficients, common, counters)

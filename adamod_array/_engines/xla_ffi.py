@@ -29,8 +29,10 @@ from adamod_array._program.numba_source import source
 from adamod_array._program.program import Program
 
 LEAVES = 176
-"""At most so many of a call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2 are one. The time that XLA
-takes to compile a call grows with the square of its operands."""
+"""At most so many are one call, which wakes threads: those of ViT-Tiny, ResNet-50 and GPT-2."""
+OF_MANY = 64
+"""So many a call where there are more: the time that XLA takes to compile a call grows with the square of its
+operands."""
 
 
 def plan_of(inputs: StepInputs, donate: bool) -> XlaPlan:
@@ -182,8 +184,9 @@ def _step(kernels: Kernels, tables: Any, rate_index: Any, grads: Any, columns: C
     new: list[list[Any]] = []
     for storage, kernel in kernels:
         leaves = [i for i, (p, g) in enumerate(zip(columns[0], grads, strict=True)) if _storage(p, g) == storage]
-        for start in range(0, len(leaves), LEAVES):
-            some = leaves[start : start + LEAVES]
+        at_once = LEAVES if len(leaves) <= LEAVES else OF_MANY
+        for start in range(0, len(leaves), at_once):
+            some = leaves[start : start + at_once]
             rows = rate_index if len(some) == len(grads) else rate_index[..., np.asarray(some)]
             rows = rows[0] if rows.ndim > 1 and not kernel.counts else rows
             old = [[xs[i] for xs in columns] for i in some]
