@@ -33,6 +33,7 @@ def arrays(*trees: Any) -> list[Any]:
     return [x for x in leaves(list(trees)) if x is not None]
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.parametrize("name", ["adam-amsgrad", "adamod-hold_idle", "radam", "momentum-nesterov"])
 def test_the_numbers_are_the_same(backend: Backend, name: str) -> None:
     """In every dtype: what is computed in float32 is rounded to 16 bits in place as it is out of place."""

@@ -117,7 +117,7 @@ def engines(backend: Backend) -> list[str]:
     return [backend.engine, *(["foreach"] if (backend.name, backend.engine) == ("torch", "eager") else [])]
 
 
-@pytest.mark.slow("cupy")
+@pytest.mark.slow("cupy", "jax")
 @on_cpu
 @pytest.mark.parametrize(("donate", "steps"), [(False, 3), (True, 0), (True, 3)])
 def test_an_exception_at_any_line(backend: Backend, donate: bool, steps: int) -> None:

@@ -253,6 +253,7 @@ def test_grad_through_steps(method: Method) -> None:
             assert_close(gradients[i][j], (ends[0] - ends[1]) / (2 * h), atol=2e-8)
 
 
+@pytest.mark.slow("jax")
 def test_forward_and_reverse_mode_agree() -> None:
     def final(lr: Any) -> Any:
         return stepped(AdaMod(beta3=0.9), jnp.asarray([1.0, -2.0]), jnp.asarray([0.3, 0.7]), lr)

@@ -95,6 +95,7 @@ def assert_step(backend: Backend, method: Method, dtype: str, lr: Any, t: int, g
         assert_close(slot, expected[name], ulp=oracle.allowed(backend, slot.dtype.name))
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.parametrize("name", oracle.METHODS)
 def test_a_step_from_zero_is_the_papers(backend: Backend, dtype: str, name: str) -> None:
     for t in (1, 2, 5, 6, 100, 20_000):
@@ -136,6 +137,7 @@ def test_a_step_of_a_schedule_is_the_papers(backend: Backend, name: str) -> None
         assert_step(backend, oracle.METHODS[name], "float64", WARM, t, oracle.gradients(f"{name} {t}", "float64", 20))
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.parametrize(("precision", "lr"), [("float32", 0.01), ("float64", WARM), ("complex128", WARM)])
 @pytest.mark.parametrize("name", oracle.METHODS)
 def test_a_trajectory_is_the_papers(

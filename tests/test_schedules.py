@@ -396,6 +396,7 @@ AT_ZERO = {
 """Before the first step: what a decay has then, and the start of a warmup, which is 0 of all the others."""
 
 
+@pytest.mark.slow("jax")
 def test_every_schedule_has_a_value_at_0(backend: Backend) -> None:
     """Where t counts from 0: an int, a float, a NumPy number, 0-d and 1-d arrays of ints and of float32."""
     public = {getattr(schedules, name) for name in schedules.__all__} - {Schedule, schedules.effective_warmup_period}
@@ -411,6 +412,7 @@ def test_every_schedule_has_a_value_at_0(backend: Backend) -> None:
             assert_close(backend.numpy(schedule(backend.array([0, 0], dtype))), np.full(2, value, result), ulp=1)
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.only("jax")
 def test_every_schedule_has_a_value_at_0_inside_jit() -> None:
     import jax

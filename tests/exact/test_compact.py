@@ -69,7 +69,7 @@ assert not _engines.passed_over, _engines.passed_over
 
 
 @pytest.mark.skipif(not is_here("jax"), reason="jax is not installed")
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_programs_have_the_bits_of_the_rule(devices: int) -> None:
     env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=False)
