@@ -27,11 +27,14 @@ def bias_correction(beta: float, t: Any, math: Any) -> Any:
         return 1.0
     x, high, low = _logarithm(beta)
     y = t * x
-    late = 1 / (1 - math.exp(-y))
-    if isinstance(y, float) and y >= 2:
-        return late
-    early = high / t + (0.5 + (low / t + 0.5 * langevin(math.minimum(y, 2.0) / 2)))
-    return math.where(y < 2, early, late)
+    if isinstance(y, float):
+        return _early(t, y, high, low) if y < 2 else 1 / (1 - math.exp(-y))
+    return math.where(y < 2, _early(t, math.minimum(y, 2.0), high, low), 1 / (1 - math.exp(-y)))
+
+
+def _early(t: Any, y: Any, high: float, low: float) -> Any:
+    """Return ``1/y + 1/2 + L(y/2)/2``; the reciprocal of ``-log(beta)`` is the sum of ``high`` and ``low``."""
+    return high / t + (0.5 + (low / t + 0.5 * langevin(y / 2)))
 
 
 def corrected_weights(beta: float, t: Any, math: Any) -> tuple[Any, Any]:
