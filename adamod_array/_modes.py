@@ -46,7 +46,7 @@ def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 
     Where the graph of a user's ``torch.compile`` breaks, each Python function that is called next is traced by itself.
     """
-    if "torch._dynamo" not in sys.modules:  # nobody compiles
+    if sys.modules.get("torch._dynamo") is None:  # nobody compiles
         return function
     hidden = _UNTRACED.get(function)
     if hidden is None:

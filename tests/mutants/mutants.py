@@ -84,6 +84,12 @@ PROGRAM = f"{PACKAGE}/_program"
 STEP = [
     Mutant("modes that are not contained", "contained(_advance)", "_advance", torch("faults", "any_line")),
     Mutant(
+        "a step that PyTorch's compiler looks into",
+        "untraced(_take_step)(",
+        "_take_step(",
+        torch("methods", "copies_inside_a_users_compile"),
+    ),
+    Mutant(
         "a rule may donate the state of a fresh step",
         "    _hold.raise_if_spent(holds)  # another thread may have donated it meanwhile\n    return {",
         "    return {",
