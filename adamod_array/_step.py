@@ -224,10 +224,8 @@ def take_step(
     if donate is not True and donate is not False:
         _check.flag(donate, "donate")
     torch = framework("torch")
-    if torch is None:
-        return _take_step(method_type, state, grads, options, donate)
     new: State[P] | None = None
-    if torch.compiler.is_compiling():
+    if torch is not None and torch.compiler.is_compiling():
         new = _engines.step_in_graph(method_type, state, grads, options, donate, clip_by_global_norm)
     return untraced(_take_step)(method_type, state, grads, options, donate) if new is None else new
 
